@@ -1,0 +1,25 @@
+"""Errors that a user can mend: what is wrong, where, and the remedy."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something outside the program is wrong and the user can put it right.
+
+    Args:
+        problem: what is wrong, naming the thing and the place.
+        remedy: what to do about it.
+
+    The command line prints both and exits with code 2, without a traceback.
+
+    >>> str(UserError("prompts.jsonl: line 3 has no 'prompt'", "add it"))
+    "prompts.jsonl: line 3 has no 'prompt'. Remedy: add it"
+    """
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(problem, remedy)
+        self.problem = problem
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.problem.rstrip('.')}. Remedy: {self.remedy}"

@@ -1,0 +1,147 @@
+"""Policy: the small protocol that the loop needs, and what search needs of it.
+
+Three kinds satisfy it, and the same ``srlm.loop.align`` runs on each of them:
+``CausalLM`` (a Hugging Face causal model), ``LinearSoftmax`` and ``Tabular`` (exact, float64).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+
+from srlm.types import Floats, Ints, Prompt, Samples, Tokens
+
+
+class PrefixTree(Protocol):
+    """Prefixes of responses to P prompts, grown node by node, for best-first search.
+
+    A node is a prefix (a prompt's root is the empty one) and carries log pi(token|x, prefix)
+    for every token. Growing a node reuses the work done for its ancestors. The outcomes of a
+    policy with length limit H are the responses that end with an end token within H tokens, and
+    the prefixes of exactly H tokens that the limit cuts off; their probabilities sum to 1.
+    """
+
+    ends: frozenset[int]
+    """End tokens: a child reached by one of them is a finished response. Empty for policies
+    whose every response is one token long (then ``max_tokens`` is 1)."""
+    max_tokens: int
+    """H: a prefix of this length is an outcome, finished or cut off."""
+
+    def roots(self) -> tuple[Ints, torch.Tensor]:
+        """Node of each prompt's empty prefix, [P], and its log-probabilities, [P, V] (float32
+        or float64, natural log, rows sum to 1 in probability)."""
+        ...
+
+    def extend(self, node_B: Ints, token_B: Ints) -> tuple[Ints, torch.Tensor]:
+        """Children of nodes by tokens that are no end tokens: their node numbers, [B], and
+        next-token log-probabilities, [B, V]. B may mix prompts and depths. One batched forward
+        pass over B tokens for a network."""
+        ...
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """pi(y|x): draws, exact log-probabilities, and prefixes.
+
+    ``prompts`` are ``Prompt`` objects whose content the policy understands. ``max_tokens`` is
+    the length limit H of a response.
+    """
+
+    def sample(
+        self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
+    ) -> Samples:
+        """``draws`` independent responses a prompt at temperature 1, rows in prompt order.
+
+        Draw j of a prompt depends on (seed, prompt id, j) and the policy alone: not on the
+        batch size, on the order of the prompts or on how many draws are asked for.
+        """
+        ...
+
+    def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
+        """The response of greedy decoding, one row a prompt."""
+        ...
+
+    def log_prob(
+        self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
+    ) -> Floats:
+        """log pi(y_r | x_{prompt_R[r]}), [R], float64, nats. No gradient."""
+        ...
+
+    def tree(self, prompts: Sequence[Prompt], *, max_tokens: int) -> PrefixTree:
+        """The prefix tree of the prompts, for search."""
+        ...
+
+    def text(self, tokens: Tokens) -> str:
+        """A response as a person reads it."""
+        ...
+
+    def copy(self) -> Policy:
+        """An independent copy; updating it leaves this one as it is."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Write the policy to a new folder that ``srlm.policy.load`` reads."""
+        ...
+
+
+@runtime_checkable
+class Exact(Protocol):
+    """A policy whose responses can all be listed."""
+
+    def enumerate(self, prompts: Sequence[Prompt]) -> Samples:
+        """Every response of every prompt once, with weight pi(y|x)."""
+        ...
+
+
+@runtime_checkable
+class Differentiable(Protocol):
+    """A policy that gradient descent trains (``srlm.update.descend``)."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The parameters that an update may change."""
+        ...
+
+    def log_prob_grad(
+        self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
+    ) -> torch.Tensor:
+        """As ``log_prob``, [R], with gradient, in one batch."""
+        ...
+
+    def training(self, on: bool) -> None:
+        """Switch training mode (dropout stays off: the loss is that of the policy itself)."""
+        ...
+
+
+@runtime_checkable
+class LogLinear(Protocol):
+    """A policy with log pi(y|x) = <theta, phi(x,y)> - log Z(x), updated by its exact minimiser
+    (``srlm.update.solve``)."""
+
+    theta: Floats
+
+    def features(
+        self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
+    ) -> Floats:
+        """phi(x, y), [R, D]."""
+        ...
+
+    def with_theta(self, theta: Floats) -> LogLinear:
+        """The same policy at other parameters, projected onto its ball of radius R if any."""
+        ...
+
+
+def uniforms(seed: int, prompt_id: str, draws: int, max_tokens: int) -> Floats:
+    """Uniform numbers that decide the draws of one prompt, [draws, max_tokens].
+
+    A counter-based generator (Philox) keyed by seed and prompt id: row j is the same whatever
+    the number of draws.
+
+    >>> bool((uniforms(1, "ab", 2, 3) == uniforms(1, "ab", 5, 3)[:2]).all())
+    True
+    """
+    key = np.random.SeedSequence([seed, int(prompt_id, 16)]).generate_state(2, np.uint64)
+    return np.random.Generator(np.random.Philox(key=key)).random((draws, max_tokens))
