@@ -1,0 +1,180 @@
+"""The run's settings: small validated models, from a YAML file and flags; unknown keys fail.
+
+``config.yaml`` of a run folder is these models as resolved. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from srlm.errors import UserError
+
+Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PromptSettings(Settings):
+    """Where the prompts are and how answers are read."""
+
+    file: str = Field(description="JSONL file of prompts")
+    prompt_column: str = "prompt"
+    answer_column: str = "answer"
+    answer: str = Field(
+        "exact", description="how a response's answer is read: exact, last-number, boxed, regex:..."
+    )
+    held_out: float = Field(
+        0.1, ge=0, lt=1, description="share of prompts held out for measuring, by hash of the prompt"
+    )
+    chat: Literal["auto", "never"] = Field(
+        "auto", description="auto: wrap prompts in the tokenizer's chat template if it has one"
+    )
+
+
+class SampleSettings(Settings):
+    """The draws of a round."""
+
+    prompts: Count | None = Field(
+        None, description="training prompts a round, drawn anew each round (all of them if empty)"
+    )
+    draws: int = Field(8, ge=2, description="draws a prompt, k")
+    max_tokens: Count = Field(256, description="length limit of a response, tokens")
+    batch_rows: Count = Field(1024, description="responses decoded at once; changes no result")
+
+
+class PairSettings(Settings):
+    """How draws are compared."""
+
+    kind: Literal["groups", "pairs"] = Field(
+        "groups", description="groups: all k draws of a prompt together; pairs: two by two"
+    )
+    reward_floor: float | None = Field(
+        None, gt=0, description="rewards further than this under a prompt's best draw are raised to it, nats"
+    )
+
+
+class UpdateSettings(Settings):
+    """From pairs to the next policy."""
+
+    loss: Literal["weighted", "square"] = "weighted"
+    beta: Positive = Field(1.0, description="one exact round is pi^(1 + 1/beta)")
+    epochs: Count = 2
+    lr: Positive = Field(5e-4, description="peak learning rate of AdamW")
+    prompts_per_step: Count = Field(128, description="groups an optimiser step")
+    micro_rows: Count = Field(512, description="responses a forward pass; changes no result")
+    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
+    weight_decay: float = Field(0.0, ge=0)
+    clip: Positive = Field(1.0, description="largest gradient norm")
+
+
+class MeasureSettings(Settings):
+    """What is measured on the held-out prompts after each round."""
+
+    prompts: Count = Field(512, description="held-out prompts at most")
+    draws: int = Field(16, ge=2, description="draws a prompt")
+    nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
+    seconds: Positive | None = Field(None, description="time that search may take, seconds")
+
+
+class RunConfig(Settings):
+    """Everything that decides a run's result."""
+
+    model: str = Field(description="folder of the base policy, or a hub id")
+    prompts: PromptSettings
+    rounds: Count = 5
+    seed: int = Field(0, ge=0)
+    reward: Literal["likelihood"] = "likelihood"
+    samples: SampleSettings = SampleSettings()
+    pairs: PairSettings = PairSettings()
+    update: UpdateSettings = UpdateSettings()
+    measure: MeasureSettings = MeasureSettings()
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+
+
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings with dotted keys.
+
+    >>> flatten({"a": {"b": 1}, "c": 2})
+    {'a.b': 1, 'c': 2}
+    """
+    out: dict[str, Any] = {}
+    for key, value in data.items():
+        if isinstance(value, dict):
+            out |= flatten(value, f"{prefix}{key}.")
+        else:
+            out[prefix + key] = value
+    return out
+
+
+def nest(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of ``flatten``.
+
+    >>> nest({"a.b": 1, "c": 2})
+    {'a': {'b': 1}, 'c': 2}
+    """
+    out: dict[str, Any] = {}
+    for key, value in flat.items():
+        *path, last = key.split(".")
+        place = out
+        for part in path:
+            place = place.setdefault(part, {})
+        place[last] = value
+    return out
+
+
+def resolve(file: Path | None, flags: dict[str, Any]) -> RunConfig:
+    """Settings from a YAML file, overridden by flags (dotted keys; None means not given).
+
+    Raises:
+        UserError: the file is missing or no mapping, or any value or key is wrong; all of the
+            wrong ones are named at once.
+    """
+    data: dict[str, Any] = {}
+    if file is not None:
+        data = flatten(read_yaml(file))
+    data |= {key: value for key, value in flags.items() if value is not None}
+    try:
+        return RunConfig.model_validate(nest(data))
+    except ValidationError as error:
+        lines = [
+            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})"
+            if e["type"] != "missing"
+            else f"{'.'.join(str(p) for p in e['loc'])}: missing"
+            for e in error.errors()
+        ]
+        raise UserError(
+            "settings: " + "; ".join(lines), "correct them; `srlm run --help` lists the settings"
+        ) from None
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """A YAML mapping, or a UserError that names the file."""
+    if not file.is_file():
+        raise UserError(f"{file}: no such file", "give the path of a YAML file of settings")
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{file}: not YAML: {error}", "correct the file") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{file}: not a mapping of settings", "write `key: value` lines")
+    return data
+
+
+def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
+    """Settings that differ, one line each: ``update.lr: 0.0005 -> 0.001``."""
+    a, b = flatten(one), flatten(other)
+    return [
+        f"{key}: {a.get(key)!r} -> {b.get(key)!r}"
+        for key in sorted(a.keys() | b.keys())
+        if a.get(key) != b.get(key)
+    ]
