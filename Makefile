@@ -1,0 +1,48 @@
+# make demo, make test: each makes .venv first, from pyproject.toml and constraints.txt.
+# A Python of your choice: make test PYTHON=/path/to/python
+
+VENV := .venv
+READY := $(VENV)/ready
+PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
+	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	    >/dev/null 2>&1 && echo $$python && break; done)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format lock clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+demo: $(READY)  ## self-reward a small model and name the report page
+	$(VENV)/bin/srlm demo
+
+test: $(READY)  ## run all tests (one process a core, one thread each)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto -q
+
+lint: $(READY)  ## check style and types
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+format: $(READY)  ## put the code in the house's format
+	$(VENV)/bin/ruff check --fix .
+	$(VENV)/bin/ruff format .
+
+lock: $(READY)  ## write constraints.txt from the environment
+	@{ sed -n 1p constraints.txt; $(VENV)/bin/python -m pip freeze --local --all --exclude-editable \
+	  | grep -v '^pip==' | sed -E 's/\+cpu$$//' | sort -f; } > constraints.new
+	@mv constraints.new constraints.txt
+
+clean:  ## remove the environment and what was built (not runs/)
+	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+# Written last, so an installation that was cut off is taken up again.
+$(READY): pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { \
+	  echo "srlm needs Python 3.11 or newer with its venv module, and found none as" >&2; \
+	  echo "python3.11, python3.12, python3.13 or python3 on PATH." >&2; \
+	  echo "Install one (Debian, Ubuntu: apt install python3 python3-venv), or name it:" >&2; \
+	  echo "  make PYTHON=/path/to/python3" >&2; exit 2; }
+	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
