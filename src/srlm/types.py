@@ -54,6 +54,8 @@ class Samples:
     """False where the length limit cut the response off before its end-of-sequence token."""
     text_R: tuple[str, ...]
     """The response as a person reads it, special tokens left out."""
+    token_logp_R: tuple[tuple[float, ...], ...] = ()
+    """log pi(token|x, tokens before it) of each token, nats; empty for single-label policies."""
 
     def __len__(self) -> int:
         return len(self.tokens_R)
@@ -73,6 +75,7 @@ class Samples:
             weight_R=self.weight_R[index],
             finished_R=self.finished_R[index],
             text_R=tuple(self.text_R[i] for i in index),
+            token_logp_R=tuple(self.token_logp_R[i] for i in index) if self.token_logp_R else (),
         )
 
 

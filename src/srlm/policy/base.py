@@ -26,8 +26,8 @@ class PrefixTree(Protocol):
     """
 
     ends: frozenset[int]
-    """End tokens: a child reached by one of them is a finished response. Empty for policies
-    whose every response is one token long (then ``max_tokens`` is 1)."""
+    """End tokens: a child reached by one of them is a finished response. Every token is one for
+    policies whose responses are single labels."""
     max_tokens: int
     """H: a prefix of this length is an outcome, finished or cut off."""
 
@@ -109,10 +109,6 @@ class Differentiable(Protocol):
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> torch.Tensor:
         """As ``log_prob``, [R], with gradient, in one batch."""
-        ...
-
-    def training(self, on: bool) -> None:
-        """Switch training mode (dropout stays off: the loss is that of the policy itself)."""
         ...
 
 
