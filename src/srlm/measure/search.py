@@ -1,0 +1,347 @@
+"""The likeliest response of every prompt, with a certificate: best-first search over prefixes.
+
+A prefix is at least as likely as every response that starts with it. So once a response has
+been found that is at least as likely as every prefix not yet opened, it is the mode, for
+certain; and a search stopped before that still knows that p* lies between the best response
+found and the likelier of it and the best open prefix (theory.md section 2). At each depth fewer
+than 1/p* prefixes are likelier than p*, so the search opens at most H * ceil(1/p*) prefixes of
+a prompt when it opens one at a time: the condition number is the price of its own certificate.
+
+All prompts are searched together. A wave opens a few prefixes of each prompt in one forward
+pass, and the fewer prompts are left the more prefixes of each, so that the last hard ones do
+not cost a pass a prefix. The bookkeeping is a flat table of open prefixes in numpy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from srlm.errors import UserError
+from srlm.policy.base import PrefixTree
+from srlm.types import Bools, Floats, Ints, Tokens
+
+KEPT = 64
+"""Children of a prefix that become entries of their own; the rest stay one entry."""
+TIE = 1e-9
+"""Outcomes whose log-probabilities differ by no more than this are called tied, nats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Modes:
+    """The best outcome of each of P prompts and what is certain about it. Logs are natural.
+
+    log p*(x) lies in [logp_P, upper_P], and the log-probability of the second likeliest outcome
+    in [second_P, second_upper_P] wherever the mode is certified. -inf stands for "none found".
+    """
+
+    tokens_P: tuple[Tokens, ...]
+    """The likeliest outcome found; the empty tuple where none was."""
+    logp_P: Floats
+    upper_P: Floats
+    certified_P: Bools
+    """True: no outcome of the prompt is likelier than this one."""
+    finished_P: Bools
+    """False: the outcome is a response that the length limit cuts off (or none was found)."""
+    second_P: Floats
+    second_upper_P: Floats
+    second_certified_P: Bools
+    nodes_P: Ints
+    """Prefixes opened, the empty one included: next-token distributions asked for."""
+    tokens: int
+    """Tokens that went through the policy, prompts not counted."""
+    seconds: float
+
+    @property
+    def unique_P(self) -> Bools:
+        """True: certified, and no other outcome is as likely (within 1e-9 nats)."""
+        gap_P = self.logp_P - np.where(np.isneginf(self.logp_P), 0.0, self.second_upper_P)
+        return self.certified_P & (gap_P > TIE)
+
+    @property
+    def ties(self) -> int:
+        """Prompts with a certified mode that another outcome may equal."""
+        return int((self.certified_P & ~self.unique_P).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """Open entries: "extend ``node`` by ``token`` and take its children from rank ``skip`` on".
+
+    ``bound`` is the log-probability of the likeliest outcome that can be below the entry,
+    ``logp`` that of the prefix itself (they differ where skip > 0), ``record`` the number of the
+    parent in the log of opened prefixes, ``greedy`` marks the next step of the greedy path.
+    """
+
+    prompt: Ints
+    bound: Floats
+    logp: Floats
+    node: Ints
+    token: Ints
+    skip: Ints
+    depth: Ints
+    record: Ints
+    greedy: Bools
+
+    def take(self, index: Ints | Bools) -> _Open:
+        return _Open(*(getattr(self, name)[index] for name in self.__slots__))
+
+    def join(self, others: list[_Open]) -> _Open:
+        every = [self, *others]
+        return _Open(*(np.concatenate([getattr(o, n) for o in every]) for n in self.__slots__))
+
+
+class _Search:
+    """The state of a search over all prompts: open entries, best and second outcomes."""
+
+    def __init__(self, tree: PrefixTree, prompts: int) -> None:
+        self.tree = tree
+        self.best_P = np.full(prompts, -np.inf)
+        self.second_P = np.full(prompts, -np.inf)
+        self.left_P = np.full(prompts, -np.inf)
+        """Best bound among the entries that were dropped unopened."""
+        self.nodes_P = np.zeros(prompts, dtype=np.int64)
+        self.tokens = 0
+        self.end_record_P = np.full(prompts, -1, dtype=np.int64)
+        self.end_token_P = np.full(prompts, -1, dtype=np.int64)
+        self.parents: list[Ints] = []
+        self.steps: list[Ints] = []
+        self.records = 0
+        zero_P, i_P = np.zeros(prompts, dtype=np.int64), np.arange(prompts)
+        node_P, self.root_logp_PV = tree.roots()
+        self.root_node_P = np.asarray(node_P, dtype=np.int64)
+        self.is_end_V = np.zeros(self.root_logp_PV.shape[1], dtype=bool)
+        self.is_end_V[list(tree.ends)] = True
+        roots = _Open(
+            prompt=i_P,
+            bound=np.zeros(prompts),
+            logp=np.zeros(prompts),
+            node=zero_P - 1,
+            token=zero_P - 1,
+            skip=zero_P,
+            depth=zero_P,
+            record=zero_P - 1,
+            greedy=np.ones(prompts, dtype=bool),
+        )
+        self.open = roots.take(zero_P[:0]).join(self.expand(roots))
+
+    def expand(self, chosen: _Open) -> list[_Open]:
+        """Open the chosen entries: their outcomes are noted, their other children returned."""
+        B = len(chosen.prompt)
+        node_B = np.empty(B, dtype=np.int64)
+        is_root_B = chosen.node < 0
+        inner = np.flatnonzero(~is_root_B)
+        if len(inner):
+            node_B[inner], logp_BV = self.tree.extend(chosen.node[inner], chosen.token[inner])
+            self.tokens += len(inner)
+        if is_root_B.any():
+            # Roots come alone at the start, and again where a root's rest reached the head.
+            node_B[is_root_B] = self.root_node_P[chosen.prompt[is_root_B]]
+            root_BV = self.root_logp_PV[torch.as_tensor(chosen.prompt[is_root_B])]
+            logp_BV = torch.cat([root_BV, logp_BV]) if len(inner) else root_BV
+            order = np.concatenate([np.flatnonzero(is_root_B), inner])
+            chosen, node_B = chosen.take(order), node_B[order]
+        record_B = self.records + np.arange(B)
+        self.records += B
+        self.parents.append(chosen.record)
+        self.steps.append(chosen.token)
+        np.add.at(self.nodes_P, chosen.prompt, 1)
+        out = []
+        for skip in np.unique(chosen.skip):
+            b = np.flatnonzero(chosen.skip == skip)
+            rows = logp_BV if len(b) == B else logp_BV[torch.as_tensor(b)]
+            out += self.children(chosen.take(b), rows, node_B[b], record_B[b], int(skip))
+        return out
+
+    def children(
+        self, parent: _Open, logp_BV: torch.Tensor, node_B: Ints, record_B: Ints, skip: int
+    ) -> list[_Open]:
+        """Children of rank ``skip`` and more: outcomes are noted, prefixes returned as entries.
+
+        As many ranks are taken as were skipped, at least KEPT: a row of V tokens is opened
+        again at most log2(V / KEPT) times.
+        """
+        V = logp_BV.shape[1]
+        stop = min(V, skip + max(skip, KEPT))
+        top = logp_BV.detach().topk(min(V, stop + 1), dim=1)
+        value_BC = top.values.double().cpu().numpy()
+        _check(value_BC[:, 0], parent.prompt)
+        token_BC = top.indices.cpu().numpy()[:, skip:stop]
+        child_BC = value_BC[:, skip:stop] + parent.logp[:, None]
+        is_end_BC = self.is_end_V[token_BC]
+        is_end_BC |= (parent.depth == self.tree.max_tokens - 1)[:, None]
+        b, c = np.nonzero(is_end_BC & (child_BC > self.second_P[parent.prompt][:, None]))
+        self.note(parent.prompt[b], child_BC[b, c], record_B[b], token_BC[b, c])
+        b, c = np.nonzero(~is_end_BC & (child_BC > -np.inf))
+        out = [
+            _Open(
+                prompt=parent.prompt[b],
+                bound=child_BC[b, c],
+                logp=child_BC[b, c],
+                node=node_B[b],
+                token=token_BC[b, c],
+                skip=np.zeros(len(b), dtype=np.int64),
+                depth=parent.depth[b] + 1,
+                record=record_B[b],
+                greedy=parent.greedy[b] & (c == 0),
+            )
+        ]
+        if stop < V:
+            rest = parent.take(np.flatnonzero(value_BC[:, stop] > -np.inf))
+            keep = value_BC[:, stop] > -np.inf
+            bound = parent.logp[keep] + value_BC[keep, stop]
+            out.append(
+                _Open(
+                    prompt=rest.prompt,
+                    bound=bound,
+                    logp=rest.logp,
+                    node=rest.node,
+                    token=rest.token,
+                    skip=np.full(len(bound), stop, dtype=np.int64),
+                    depth=rest.depth,
+                    record=rest.record,
+                    greedy=np.zeros(len(bound), dtype=bool),
+                )
+            )
+        return out
+
+    def note(self, prompt: Ints, logp: Floats, record: Ints, token: Ints) -> None:
+        """Update each prompt's best and second outcome; the first found of equals stays."""
+        order = np.lexsort((-logp, prompt))
+        prompt, logp = prompt[order], logp[order]
+        first = np.flatnonzero(np.diff(prompt, prepend=-1))
+        p, new = prompt[first], logp[first]
+        runner = np.full(len(first), -np.inf)
+        has = np.append(prompt, -1)[first + 1] == p
+        runner[has] = logp[first[has] + 1]
+        old = self.best_P[p]
+        self.second_P[p] = np.maximum(
+            np.minimum(old, new), np.maximum(self.second_P[p], runner)
+        )
+        won = new > old
+        at = order[first[won]]
+        self.best_P[p[won]] = new[won]
+        self.end_record_P[p[won]], self.end_token_P[p[won]] = record[at], token[at]
+
+    def drop(self, keep: Bools) -> None:
+        """Drop open entries, remembering the best bound dropped of each prompt."""
+        gone = ~keep
+        np.maximum.at(self.left_P, self.open.prompt[gone], self.open.bound[gone])
+        self.open = self.open.take(keep)
+
+    def wave(self, floor_P: Floats, batch: int, nodes: int, tokens: int | None) -> bool:
+        """Open the best entries above ``floor_P``; False when there are none (left to pay)."""
+        entries = self.open
+        at = np.flatnonzero(entries.bound > floor_P[entries.prompt])
+        if tokens is not None and self.tokens >= tokens:
+            return False
+        if not len(at):
+            return False
+        prompt = entries.prompt[at]
+        order = np.lexsort((-entries.bound[at], ~entries.greedy[at], prompt))
+        at, prompt = at[order], prompt[order]
+        start = np.flatnonzero(np.diff(prompt, prepend=-1))
+        place = np.arange(len(at)) - np.repeat(start, np.diff(np.append(start, len(at))))
+        width = max(1, batch // len(start))
+        at = at[place < np.minimum(width, nodes - self.nodes_P[prompt])]
+        if tokens is not None:
+            at = at[: tokens - self.tokens]
+        keep = np.ones(len(entries.prompt), dtype=bool)
+        keep[at] = False
+        new = self.expand(entries.take(at))
+        self.open = entries.take(keep).join(new)
+        return True
+
+    def path(self, prompt: int, parent: Ints, step: Ints) -> Tokens:
+        """Tokens of the prompt's best outcome."""
+        tokens, record = [int(self.end_token_P[prompt])], int(self.end_record_P[prompt])
+        while parent[record] >= 0:
+            tokens.append(int(step[record]))
+            record = int(parent[record])
+        return tuple(reversed(tokens))
+
+
+def find_modes(
+    tree: PrefixTree,
+    prompts: int,
+    *,
+    nodes: int,
+    tokens: int | None = None,
+    seconds: float | None = None,
+    second: bool = True,
+    batch: int = 512,
+) -> Modes:
+    """The mode of each prompt of ``tree`` by best-first search, certified where the budget lets.
+
+    Args:
+        tree: prefixes of P prompts.
+        prompts: P.
+        nodes: prefixes that may be opened a prompt, at least 1.
+        tokens: tokens that may go through the policy in all; None: no limit.
+        seconds: wall-clock limit, looked at between forward passes; None: no limit. With one,
+            the result depends on the machine's speed (never its truth).
+        second: go on until the second likeliest outcome p2 is certified too, after the modes of
+            all prompts are. It costs up to H/p2 prefixes where the mode costs H/p*.
+        batch: rows that a forward pass aims at. 1 opens one prefix of each prompt at a time,
+            which opens the fewest; more opens some that turn out below p*, in fewer passes.
+
+    Returns:
+        ``Modes``. First the greedy path is followed, so that a search cut short has an outcome;
+        then the likeliest open prefixes are opened, none below the best outcome found.
+
+    Raises:
+        UserError: the policy gives NaN, positive log-probabilities or no possible token; the
+            message names the index of the prompt.
+
+    Cost: at most H * ceil(1/p*) prefixes of a prompt with batch = 1, without ``second``.
+    Source: theory.md section 2 (search); certificates as in best-first branch and bound.
+    """
+    begun = perf_counter()
+    search = _Search(tree, prompts)
+    for floor_P in (search.best_P, search.second_P)[: 1 + second]:
+        least_P = search.second_P if second else search.best_P
+        while True:
+            entries = search.open
+            search.drop(
+                (entries.bound > least_P[entries.prompt])
+                & (search.nodes_P[entries.prompt] < nodes)
+            )
+            if seconds is not None and perf_counter() - begun >= seconds:
+                break
+            if not search.wave(floor_P, batch, nodes, tokens):
+                break
+    search.drop(np.zeros(len(search.open.prompt), dtype=bool))
+    found_P = search.end_record_P >= 0
+    upper_P = np.maximum(search.best_P, search.left_P)
+    second_upper_P = np.maximum(search.second_P, search.left_P)
+    certified_P = found_P & (search.best_P >= upper_P)
+    parent, step = np.concatenate(search.parents), np.concatenate(search.steps)
+    return Modes(
+        tokens_P=tuple(search.path(p, parent, step) if found_P[p] else () for p in range(prompts)),
+        logp_P=search.best_P,
+        upper_P=upper_P,
+        certified_P=certified_P,
+        finished_P=found_P & (search.is_end_V[search.end_token_P] | (not tree.ends)),
+        second_P=search.second_P,
+        second_upper_P=second_upper_P,
+        second_certified_P=certified_P & (search.second_P >= second_upper_P),
+        nodes_P=search.nodes_P,
+        tokens=search.tokens,
+        seconds=perf_counter() - begun,
+    )
+
+
+def _check(top_B: Floats, prompt_B: Ints) -> None:
+    """Refuse rows that are no log-probabilities; ``top_B`` is the largest (or NaN) of each."""
+    bad = np.flatnonzero(~((top_B > -np.inf) & (top_B < 1e-3)))
+    if len(bad):
+        value = top_B[bad[0]]
+        problem = "no token is possible" if value == -np.inf else f"a log-probability is {value}"
+        raise UserError(
+            f"prompt {prompt_B[bad[0]]} (counted from 0): {problem} after some prefix",
+            "the policy is broken (a diverged update, or overflow in half precision): go back to "
+            "the last good one, or use float32",
+        )
