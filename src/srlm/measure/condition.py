@@ -1,0 +1,233 @@
+"""The policy condition number kappa(pi) = E_x[1 / max_y pi(y|x)] and its estimators.
+
+At sequence level, [SR] eq. 5, the coverage coefficient of [SM] eq. 6; in [1, |Y|]. It can be
+astronomically large for long responses, so everything here works with log p*, and
+``log10_kappa`` goes with every value. Two kinds of error are kept apart: ``low`` and ``high``
+of an ``Estimate`` are for the sampling of prompts; ``guarantee`` is about the responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logsumexp
+
+from srlm.errors import UserError
+from srlm.measure.intervals import mean, mean_interval
+from srlm.measure.search import TIE, Modes
+from srlm.policy.base import Policy
+from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
+
+HEAVY = 0.5
+"""The mean is said to hang on a few prompts where 1 % of them (at least one, at most 1 of 20
+or fewer) make up this share of it."""
+
+
+def log_kappa(logp_P: Floats) -> float:
+    """log mean exp(-log p*), nats; +inf where a prompt has p* = 0.
+
+    >>> round(log_kappa(np.log([0.5, 0.25])), 6) == round(np.log(3.0), 6)
+    True
+    """
+    return float(logsumexp(-logp_P) - np.log(len(logp_P)))
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How 1/p* is spread over prompts, beside its mean. All numbers are log10(1/p*)."""
+
+    median: float
+    q25: float
+    q75: float
+    q95: float
+    most: float
+    top_share: float
+    """Share of kappa that the worst hundredth of the prompts (at least one) makes up."""
+
+    @property
+    def heavy(self) -> bool:
+        return self.top_share >= HEAVY
+
+
+def spread(logp_P: Floats) -> Spread:
+    """Quantiles of log10(1/p*) and the share of the mean that the worst prompts carry."""
+    log10_P = -logp_P / np.log(10)
+    q25, median, q75, q95 = (float(q) for q in np.quantile(log10_P, [0.25, 0.5, 0.75, 0.95]))
+    top = np.sort(logp_P)[: max(1, len(logp_P) // 100)]
+    share = float(np.exp(logsumexp(-top) - logsumexp(-logp_P)))
+    return Spread(median, q25, q75, q95, float(log10_P.max()), share)
+
+
+def kappa(
+    logp_P: Floats, method: str, *, seed: int, upper_P: Floats | None = None, guarantee: str = ""
+) -> Estimate:
+    """kappa from log p* of each prompt, or from log bounds on it.
+
+    Args:
+        logp_P: log p*, or a lower bound on it (the best outcome found), nats.
+        method: name of the estimator.
+        seed: of the bootstrap over prompts.
+        upper_P: upper bound on log p*; None: ``guarantee`` says what ``logp_P`` is.
+        guarantee: used where ``upper_P`` is None.
+
+    The value is mean(1/p) at ``logp_P``; without an outcome for some prompt it is infinite, and
+    the guarantee then says only where kappa begins. A note warns where few prompts carry it.
+    """
+    with np.errstate(over="ignore"):
+        value_P = np.exp(-logp_P)
+        if upper_P is not None:
+            low, high = float(np.exp(-upper_P).mean()), float(value_P.mean())
+            guarantee = _within(low, high, exact=bool((upper_P <= logp_P).all()))
+    return mean(value_P, seed, method, least=1.0, guarantee=guarantee, note=_heavy(logp_P))
+
+
+def log10_kappa(
+    logp_P: Floats, method: str, *, seed: int, upper_P: Floats | None = None, guarantee: str = ""
+) -> Estimate:
+    """log10 of kappa, as ``kappa``, for any size: finite where kappa itself overflows.
+
+    The interval is that of kappa, in units of the largest 1/p*, carried over to log10.
+    """
+    log10 = np.log(10)
+    if upper_P is not None:
+        low, high = log_kappa(upper_P) / log10, log_kappa(logp_P) / log10
+        guarantee = _within(low, high, exact=bool((upper_P <= logp_P).all()))
+    value, n = log_kappa(logp_P) / log10, len(logp_P)
+    if not np.isfinite(value) or n < 2:
+        return Estimate(value, None, None, n, method, guarantee, _heavy(logp_P))
+    unit = float((-logp_P).max())
+    ends = mean_interval(np.exp(-logp_P - unit), seed)
+    # kappa >= 1 is what is left of the lower end where the bootstrap runs below 0.
+    at_low, at_high = (
+        max(0.0, (unit + np.log(end)) / log10) if end > 0 else 0.0 for end in ends
+    )
+    return Estimate(value, at_low, at_high, n, method, guarantee, _heavy(logp_P))
+
+
+def from_modes(modes: Modes, *, seed: int = 0, method: str = "search") -> Estimate:
+    """kappa with the certificate of a search (or of an enumeration, see ``enumeration``)."""
+    return kappa(modes.logp_P, method, seed=seed, upper_P=modes.upper_P)
+
+
+def enumeration(samples: Samples, prompts: int) -> Modes:
+    """Exact modes from all responses of every prompt (``Exact.enumerate``). O(R log R).
+
+    The first of equally likely responses is the mode; ``unique_P`` is False there.
+    """
+    rows_P = rows_by_prompt(samples.prompt_R, prompts)
+    best_P = np.array([rows[np.argmax(samples.logp_R[rows])] for rows in rows_P], dtype=np.int64)
+    logp_P = samples.logp_R[best_P]
+    second_P = np.full(prompts, -np.inf)
+    for p, rows in enumerate(rows_P):
+        others = samples.logp_R[rows[rows != best_P[p]]]
+        second_P[p] = others.max(initial=-np.inf)
+    true_P = np.ones(prompts, dtype=bool)
+    return Modes(
+        tokens_P=tuple(samples.tokens_R[r] for r in best_P),
+        logp_P=logp_P,
+        upper_P=logp_P.copy(),
+        certified_P=true_P,
+        finished_P=samples.finished_R[best_P],
+        second_P=second_P,
+        second_upper_P=second_P.copy(),
+        second_certified_P=true_P.copy(),
+        nodes_P=np.zeros(prompts, dtype=np.int64),
+        tokens=0,
+        seconds=0.0,
+    )
+
+
+def fixed_n(samples: Samples, prompts: int, *, seed: int = 0) -> Estimate:
+    """An upper bound on kappa from the best of a prompt's N draws: p* >= max_i pi(y_i)."""
+    best_P = np.full(prompts, -np.inf)
+    np.maximum.at(best_P, samples.prompt_R, samples.logp_R)
+    n = round(len(samples) / prompts)
+    return kappa(best_P, f"fixed N = {n}", seed=seed, guarantee="upper bound")
+
+
+@dataclass(frozen=True, slots=True)
+class Adaptive:
+    """What ``adaptive_sampling`` found, by prompt."""
+
+    tokens_P: tuple[Tokens, ...]
+    """The likeliest draw."""
+    logp_P: Floats
+    draws_P: Ints
+    """Draws until the rule stopped (or the limit)."""
+    stopped_P: Bools
+    """False: the limit came first, and the draw is no more than a lower bound on p*."""
+    failure: float
+    """exp(-mu): where the rule stopped, the draw is no mode with at most this probability."""
+
+    def kappa(self, *, seed: int = 0) -> Estimate:
+        """kappa at the draws found: never below the truth on these prompts."""
+        missed = int((~self.stopped_P).sum())
+        text = f"upper bound; each mode found with probability >= {1 - self.failure:.4g}"
+        if missed:
+            text = f"upper bound; {missed} of {len(self.stopped_P)} prompts stopped at the limit"
+        return kappa(self.logp_P, "adaptive sampling", seed=seed, guarantee=text)
+
+
+def adaptive_sampling(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    *,
+    mu: float,
+    seed: int,
+    max_tokens: int,
+    limit: int = 4096,
+    block: int = 16,
+) -> Adaptive:
+    """Draw until k * max_{i<=k} pi(y_i|x) >= mu: then the best draw is a mode, probably.
+
+    If the rule stops at k with a best draw under p*, then k > mu/p*, and none of the first mu/p*
+    draws was a mode, which has probability at most (1-p*)^(mu/p*) <= exp(-mu). Expected draws
+    are at most (1+mu)/p*(x) ([SM] Lemma I.1).
+
+    Args:
+        mu: exponent of the failure probability, > 0.
+        limit: draws a prompt at most.
+        block: draws asked for at a time; every block has its own seed, made from ``seed``.
+
+    Raises:
+        UserError: ``mu`` is not positive.
+    """
+    if not mu > 0:
+        raise UserError(f"adaptive sampling: mu is {mu}", "give a number above 0, such as 5")
+    P = len(prompts)
+    logp_P, draws_P = np.full(P, -np.inf), np.zeros(P, dtype=np.int64)
+    tokens: list[Tokens] = [()] * P
+    stopped_P = np.zeros(P, dtype=bool)
+    for number in range(-(-limit // block)):
+        left = np.flatnonzero(~stopped_P)
+        if not len(left):
+            break
+        want = min(block, limit - number * block)
+        key = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
+        drawn = policy.sample([prompts[p] for p in left], want, seed=key, max_tokens=max_tokens)
+        for p, rows in zip(left, rows_by_prompt(drawn.prompt_R, len(left)), strict=True):
+            running = np.maximum.accumulate(np.append(logp_P[p], drawn.logp_R[rows]))[1:]
+            k = draws_P[p] + 1 + np.arange(want)
+            hit = np.flatnonzero(np.log(k) + running >= np.log(mu) - TIE)
+            last = int(hit[0]) if len(hit) else want - 1
+            if running[last] > logp_P[p]:
+                tokens[p] = drawn.tokens_R[rows[int(np.argmax(drawn.logp_R[rows[: last + 1]]))]]
+            logp_P[p], draws_P[p], stopped_P[p] = running[last], k[last], bool(len(hit))
+    return Adaptive(tuple(tokens), logp_P, draws_P, stopped_P, float(np.exp(-mu)))
+
+
+def _within(low: float, high: float, *, exact: bool) -> str:
+    return "exact" if exact else f"certified within [{low:.6g}, {high:.6g}]"
+
+
+def _heavy(logp_P: Floats) -> str:
+    # Fewer than 20 prompts: one of them carrying half says nothing yet.
+    if len(logp_P) < 20 or np.isneginf(logp_P).any() or not (s := spread(logp_P)).heavy:
+        return ""
+    few = max(1, len(logp_P) // 100)
+    return (
+        f"{few} of {len(logp_P)} prompts carry {s.top_share:.0%} of the mean; "
+        f"median of 1/p* is 10^{s.median:.2f}: judge by the median"
+    )
