@@ -1,1 +1,1 @@
-"""Policies: the protocol (``base``) and its kinds; ``load`` reads any of them from a folder."""
+"""Policies: the protocol (``base``), its kinds, and ``load``."""

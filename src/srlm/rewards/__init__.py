@@ -1,1 +1,1 @@
-""""""
+"""Self-rewards: plain functions from (policy, prompts, samples) to a number a row."""

@@ -1,0 +1,101 @@
+"""Losses: pure functions on tensors, each a mean over groups, an equation number each.
+
+Rows are the distinct responses of groups that lie together. ``weight_R`` sums to 1 over a group;
+``group_R`` numbers the groups of the batch from 0. A batch may hold part of the step's groups:
+the caller divides the sum by the step's number of groups, so that micro-batches add up to the
+same step.
+"""
+
+from __future__ import annotations
+
+import torch
+
+
+def square(
+    logp_R: torch.Tensor,
+    reference_R: torch.Tensor,
+    reward_R: torch.Tensor,
+    weight_R: torch.Tensor,
+    group_R: torch.Tensor,
+    groups: int,
+    beta: float,
+) -> torch.Tensor:
+    """Square loss on the pairs of a group, [G] ([SR] eq. 4; [SM] eq. 8; [REBEL]).
+
+    With z = beta (log pi - log pi_t) - r, the mean over two independent rows of a group, drawn
+    by weight, of (z - z')^2:
+
+        sum_ij w_i w_j (z_i - z_j)^2 = 2 Var_w(z).
+
+    Zero iff log pi - log pi_t - r / beta is constant within the group, that is
+    pi proportional to pi_t exp(r / beta) on it. For a pair of distinct draws (weights 1/2) this
+    is half of the paper's (z - z')^2: the other half of the four ordered pairs are a draw with
+    itself.
+
+    Args:
+        logp_R: log pi(y|x) of the policy in training, [R], nats, with gradient.
+        reference_R: log pi_t(y|x) of the policy that drew, [R], nats.
+        reward_R: r_t(x, y), [R].
+        weight_R: share of the group's draws, [R].
+        group_R: group of each row, [R], integers in [0, groups).
+        groups: G.
+        beta: strength of the reference; the minimiser is pi_t exp(r / beta).
+
+    Returns:
+        The loss of each group, [G]. Cost O(R).
+    """
+    z_R = beta * (logp_R - reference_R) - reward_R
+    mean_G = z_R.new_zeros(groups).index_add(0, group_R, weight_R * z_R)
+    deviation_R = z_R - mean_G[group_R]
+    return 2.0 * z_R.new_zeros(groups).index_add(0, group_R, weight_R * deviation_R**2)
+
+
+def weighted(
+    logp_R: torch.Tensor,
+    reference_R: torch.Tensor,
+    reward_R: torch.Tensor,
+    weight_R: torch.Tensor,
+    group_R: torch.Tensor,
+    groups: int,
+    beta: float,
+) -> torch.Tensor:
+    """Weighted maximum likelihood, [G]: forward KL to the same minimiser.
+
+    -sum_i v_i log pi(y_i|x) with v_i proportional to w_i exp(r_i / beta), summing to 1 over the
+    group. As the draws grow it tends to KL(pi* || pi) + const with
+    pi* proportional to pi_t exp(r / beta); with r = log pi_t, pi_t^(1 + 1/beta) ([SR] eq. 4's
+    minimiser). The least value over all pi supported on the group is the entropy of v
+    (``weighted_floor``). Arguments as in ``square``; the reference enters only through the draws.
+    """
+    v_R = target_weights(reward_R, weight_R, group_R, groups, beta)
+    return -logp_R.new_zeros(groups).index_add(0, group_R, v_R.to(logp_R.dtype) * logp_R)
+
+
+def target_weights(
+    reward_R: torch.Tensor,
+    weight_R: torch.Tensor,
+    group_R: torch.Tensor,
+    groups: int,
+    beta: float,
+) -> torch.Tensor:
+    """v_i = w_i exp(r_i / beta) / sum over the group, [R]. Safe for rewards of any size.
+
+    >>> r = torch.tensor([0.0, -1000.0]); w = torch.tensor([0.5, 0.5])
+    >>> target_weights(r, w, torch.tensor([0, 0]), 1, 1.0)
+    tensor([1., 0.])
+    """
+    score_R = reward_R / beta + weight_R.log()
+    most_G = score_R.new_full((groups,), -torch.inf)
+    most_G = most_G.scatter_reduce(0, group_R, score_R, "amax")
+    v_R = (score_R - most_G[group_R]).exp()
+    return v_R / v_R.new_zeros(groups).index_add(0, group_R, v_R)[group_R]
+
+
+def square_floor(v_R: torch.Tensor, group_R: torch.Tensor, groups: int) -> torch.Tensor:
+    """Least value of ``square`` on any group: 0, [G]."""
+    return v_R.new_zeros(groups)
+
+
+def weighted_floor(v_R: torch.Tensor, group_R: torch.Tensor, groups: int) -> torch.Tensor:
+    """Least value of ``weighted``: the entropy of the target weights, [G], nats."""
+    return v_R.new_zeros(groups).index_add(0, group_R, -torch.xlogy(v_R, v_R))

@@ -1,0 +1,93 @@
+"""Read a policy from a folder, or from the hub if the user allows a download."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from srlm.errors import UserError
+from srlm.policy import linear_softmax, tabular
+from srlm.policy.base import Policy
+
+EXACT = {"srlm-linear-softmax": linear_softmax.load, "srlm-tabular": tabular.load}
+
+
+def load(
+    model: str | Path,
+    *,
+    device: str = "cpu",
+    dtype: str = "float32",
+    chat: bool = True,
+    batch_rows: int = 1024,
+    download: bool = False,
+) -> Policy:
+    """The policy in a folder: a Hugging Face causal model, or one of srlm's exact kinds.
+
+    Args:
+        model: a folder; or a hub id, which is looked up in the local cache, and on the network
+            only with ``download``.
+        device: "auto", "cpu", "cuda", ...
+        dtype: of the parameters; float32 is the only one whose sums of log-probabilities can be
+            trusted as rewards without a second pass.
+
+    Raises:
+        UserError: nothing there, no tokenizer, no safetensors, not a causal model, no end token.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise UserError(
+                f"{model}: a folder without config.json", "give the folder of a saved model"
+            )
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        if kind in EXACT:
+            return EXACT[kind](folder)
+    elif folder.exists() or str(model).startswith((".", "/", "~")) or str(model).count("/") > 1:
+        raise UserError(f"{model}: no such folder", "give the folder of a saved model, or a hub id")
+    return _causal_lm(str(model), folder.is_dir(), device, dtype, chat, batch_rows, download)
+
+
+def _causal_lm(
+    model: str, local: bool, device: str, dtype: str, chat: bool, batch_rows: int, download: bool
+) -> Policy:
+    import transformers
+
+    from srlm.policy.causal_lm import CausalLM
+
+    transformers.utils.logging.disable_progress_bar()
+    options: dict[str, Any] = {
+        "local_files_only": local or not download,
+        "trust_remote_code": False,
+    }
+    where = f"{model}: " if local else f"{model} (no such folder; taken as a hub id): "
+    ask = (
+        "give the folder of a Hugging Face model with safetensors"
+        if local
+        else "give an existing folder, or allow the network with --download"
+    )
+    try:
+        network = transformers.AutoModelForCausalLM.from_pretrained(
+            model, dtype=getattr(torch, dtype), use_safetensors=True, **options
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{where}not loaded as a causal model: {_first_line(error)}", ask) from None
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(model, **options)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{where}no tokenizer: {_first_line(error)}",
+            "save the tokenizer into the model's folder (tokenizer.save_pretrained)",
+        ) from None
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    network = network.to(device)
+    for parameter in network.parameters():  # own, aligned memory: the same sums on every load
+        parameter.data = parameter.data.clone()
+    return CausalLM(network, tokenizer, chat=chat, batch_rows=batch_rows)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
