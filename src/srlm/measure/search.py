@@ -324,7 +324,7 @@ def find_modes(
         logp_P=search.best_P,
         upper_P=upper_P,
         certified_P=certified_P,
-        finished_P=found_P & (search.is_end_V[search.end_token_P] | (not tree.ends)),
+        finished_P=found_P & search.is_end_V[search.end_token_P],
         second_P=search.second_P,
         second_upper_P=second_upper_P,
         second_certified_P=certified_P & (search.second_P >= second_upper_P),

@@ -1,0 +1,245 @@
+"""What is measured of a policy on the held-out prompts, each round.
+
+Three things are kept apart (theory.md section 1): confidence p*, fidelity to the base's modes,
+and correctness where answers exist. Every number is an ``Estimate``; the definitions are in
+``estimates`` of this module and in ``quantities.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from srlm.config import MeasureSettings
+from srlm.errors import UserError
+from srlm.measure import condition, quantities
+from srlm.measure.intervals import by_prompt, mean, share
+from srlm.measure.search import Modes, find_modes
+from srlm.policy.base import Exact, Policy
+from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, undefined
+
+Correct = Callable[[str, Prompt], bool]
+"""Whether a response's text answers the prompt rightly."""
+LogProb = Callable[[Sequence[Prompt], Ints, Sequence[Tokens]], Floats]
+"""``Policy.log_prob``."""
+
+
+@dataclass(frozen=True, slots=True)
+class BaseReference:
+    """What later rounds are compared with: the base policy's measurement, in short."""
+
+    ids_P: tuple[str, ...]
+    """Prompt ids, so that a comparison over other prompts is refused."""
+    mode_P: tuple[Tokens, ...]
+    unique_P: Bools
+    """The base's mode is certified and no other response is as likely."""
+    samples: Samples
+    """The base's held-out draws, with their log-probabilities under the base."""
+    sampling_P: Floats
+    """Share of right draws of each prompt; not-a-number without an answer."""
+    mode_right_P: Floats
+    """1.0 where the base's mode is right, 0.0 where wrong; not-a-number without an answer."""
+    log_prob: LogProb | None = None
+    """log pi_0(y|x): ``base_policy.log_prob``. None: the KL to the base is not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """A policy on P held-out prompts."""
+
+    estimates: dict[str, Estimate]
+    """By name: kappa, log10_kappa, failure_fraction, confidence, least_confidence, margin (the
+    least), margin_mean, greedy_is_mode, fidelity, sampling_accuracy, greedy_accuracy,
+    mode_accuracy, headroom_captured, entropy, length, truncated, distinct_responses,
+    kl_to_base, p_eff, r2."""
+    prompts: tuple[Prompt, ...]
+    samples: Samples
+    """Held-out draws, or all responses with their probabilities."""
+    modes: Modes
+    greedy: Samples
+    spread: condition.Spread
+    """Quantiles of log10(1/p*) over prompts."""
+    table: dict[str, list[Any]]
+    """One column a name, one row a prompt, for ``pyarrow.table``; None where unknown."""
+
+
+def reference(measurement: Measurement, log_prob: LogProb | None = None) -> BaseReference:
+    """The reference that a measurement of the base gives.
+
+    Args:
+        measurement: of the base policy.
+        log_prob: the base policy's ``log_prob``, if it can still be asked in later rounds.
+    """
+    return BaseReference(
+        ids_P=tuple(x.id for x in measurement.prompts),
+        mode_P=measurement.modes.tokens_P,
+        unique_P=measurement.modes.unique_P,
+        samples=measurement.samples,
+        sampling_P=_column(measurement.table["sampling_accuracy"]),
+        mode_right_P=_column(measurement.table["mode_right"]),
+        log_prob=log_prob,
+    )
+
+
+def evaluate(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    correct: Correct | None,
+    settings: MeasureSettings,
+    *,
+    seed: int,
+    max_tokens: int,
+    base: BaseReference | None,
+) -> Measurement:
+    """Measure a policy on the first ``settings.prompts`` of ``prompts``.
+
+    Args:
+        policy: one that is ``Exact`` is enumerated; others are searched for their modes and
+            drawn from.
+        prompts: held-out prompts. Those without an answer count in everything but accuracy.
+        correct: None: there are no answers.
+        settings: draws a prompt, and what search may spend.
+        seed: of the draws and of the bootstrap.
+        max_tokens: length limit H; modes are those among responses within it.
+        base: None where ``policy`` is the base itself.
+
+    The same policy, prompts, settings and seed give the same result bit for bit, unless
+    ``settings.seconds`` cut the search short.
+
+    Raises:
+        UserError: no prompts, another set of prompts than the base's, or a policy that gives
+            not-a-number.
+    """
+    chosen = tuple(prompts[: settings.prompts])
+    if not chosen:
+        raise UserError("measure: no held-out prompts", "hold out a larger share of the prompts")
+    if base is not None and base.ids_P != tuple(x.id for x in chosen):
+        raise UserError(
+            "measure: the held-out prompts are not those that the base was measured on",
+            "measure the base on these prompts, or give the same prompts",
+        )
+    if isinstance(policy, Exact):
+        samples = policy.enumerate(chosen)
+        modes = condition.enumeration(samples, len(chosen))
+    else:
+        samples = policy.sample(chosen, settings.draws, seed=seed, max_tokens=max_tokens)
+        modes = find_modes(
+            policy.tree(chosen, max_tokens=max_tokens),
+            len(chosen),
+            nodes=settings.nodes,
+            seconds=settings.seconds,
+            second=False,
+        )
+    greedy = policy.greedy(chosen, max_tokens=max_tokens)
+    kl_R = None
+    if base is not None and base.log_prob is not None:
+        kl_R = samples.logp_R - base.log_prob(chosen, samples.prompt_R, samples.tokens_R)
+    path_R = None
+    if base is not None:
+        path_R = policy.log_prob(chosen, base.samples.prompt_R, base.samples.tokens_R)
+    mode_text_P = [policy.text(t) if t else None for t in modes.tokens_P]
+    right_R = _right(samples.text_R, [chosen[p] for p in samples.prompt_R], correct)
+    sampling_P = by_prompt(right_R, samples.weight_R, samples.prompt_R, len(chosen))
+    greedy_right_P = _right(greedy.text_R, chosen, correct)
+    mode_right_P = _right(mode_text_P, chosen, correct)
+    is_greedy_P = quantities.greedy_is_mode(modes, greedy)
+    kept_P = None if base is None else quantities.mode_kept(modes, base.mode_P, base.unique_P)
+    P, exact = len(chosen), isinstance(policy, Exact)
+    out = _confidence(modes, "enumeration" if exact else "search", seed)
+    out["greedy_is_mode"] = quantities.known_share(is_greedy_P, "tie or no certificate")
+    out["fidelity"] = (
+        Estimate(1.0, 1.0, 1.0, P, "by definition", "exact", "this is the base")
+        if kept_P is None
+        else quantities.known_share(kept_P, "tie or no certificate")
+    )
+    draws = "enumeration" if exact else f"{settings.draws} draws a prompt"
+    out |= _accuracy(sampling_P, greedy_right_P, mode_right_P, modes, draws, seed)
+    out["headroom_captured"] = quantities.headroom(sampling_P, base, seed)
+    out |= _draws(samples, settings.draws, P, draws, exact, seed)
+    out["kl_to_base"] = _kl(kl_R, base, samples, P, draws, seed)
+    out["p_eff"], out["r2"] = quantities.pace(path_R, base, P, seed)
+    table: dict[str, list[Any]] = {
+        "prompt": [x.id for x in chosen],
+        "line": [x.line for x in chosen],
+        "p_star": np.exp(modes.logp_P).tolist(),
+        "log_p_star": modes.logp_P.tolist(),
+        "log_p_star_upper": modes.upper_P.tolist(),
+        "certified": modes.certified_P.tolist(),
+        "unique": modes.unique_P.tolist(),
+        "margin_low": quantities.margin(modes)[0].tolist(),
+        "margin_high": quantities.margin(modes)[1].tolist(),
+        "nodes": modes.nodes_P.tolist(),
+        "mode": mode_text_P,
+        "mode_finished": modes.finished_P.tolist(),
+        "greedy": list(greedy.text_R),
+        "greedy_is_mode": _nullable(is_greedy_P, bool),
+        "mode_is_base_mode": [None] * P if kept_P is None else _nullable(kept_P, bool),
+        "mode_right": _nullable(mode_right_P, bool),
+        "greedy_right": _nullable(greedy_right_P, bool),
+        "sampling_accuracy": _nullable(sampling_P, float),
+        "truncated": by_prompt(
+            1.0 - samples.finished_R, samples.weight_R, samples.prompt_R, P
+        ).tolist(),
+    }
+    return Measurement(out, chosen, samples, modes, greedy, condition.spread(modes.logp_P), table)
+
+
+def _confidence(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
+    """kappa, F and the confidences, each with the certificate of the modes."""
+    raise NotImplementedError
+
+
+def _accuracy(
+    sampling_P: Floats, greedy_P: Floats, mode_P: Floats, modes: Modes, method: str, seed: int
+) -> dict[str, Estimate]:
+    raise NotImplementedError
+
+
+def _draws(
+    samples: Samples, draws: int, P: int, method: str, exact: bool, seed: int
+) -> dict[str, Estimate]:
+    raise NotImplementedError
+
+
+def _kl(
+    kl_R: Floats | None,
+    base: BaseReference | None,
+    samples: Samples,
+    P: int,
+    method: str,
+    seed: int,
+) -> Estimate:
+    raise NotImplementedError
+
+
+def _right(
+    texts: Sequence[str | None], prompts: Sequence[Prompt], correct: Correct | None
+) -> Floats:
+    """1.0 right, 0.0 wrong, not-a-number where there is no answer (or no response)."""
+    if correct is None:
+        return np.full(len(texts), np.nan)
+    known: dict[tuple[str, str], float] = {}
+    out = np.full(len(texts), np.nan)
+    for r, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+        if prompt.answer is None or text is None:
+            continue
+        key = (prompt.id, text)
+        if key not in known:
+            known[key] = float(correct(text, prompt))
+        out[r] = known[key]
+    return out
+
+
+def _nullable(value_P: Floats, kind: type) -> list[Any]:
+    return [None if np.isnan(v) else kind(v) for v in value_P]
+
+
+def _column(values: list[Any]) -> Floats:
+    return np.array([np.nan if v is None else float(v) for v in values])
+
+
+__all__ = ["BaseReference", "Correct", "Measurement", "evaluate", "reference"]
+_ = (mean, share, Mapping, undefined)
