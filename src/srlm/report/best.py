@@ -1,0 +1,58 @@
+"""The best round by what is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from srlm.report.changes import change
+from srlm.report.read import Round, Run
+from srlm.report.words import number, percent
+
+FAITHFUL = 0.95
+"""Without answers, a round whose fidelity is below this is not offered as the best."""
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """A round and why it is the best."""
+
+    round: int
+    reason: str
+
+
+def best_round(run: Run) -> Best:
+    """With answers the highest sampling accuracy; without, the lowest kappa at fidelity >= .95.
+
+    The earliest of equals. Chosen on the prompts that it is measured on, so its own figure is a
+    little flattering when rounds lie close together; the reason names rounds that it is not
+    told apart from.
+    """
+    rounds = run.rounds
+    if len(rounds) == 1:
+        return Best(0, "nothing but the base has been measured")
+    if run.has_answers:
+        known = [r for r in rounds if r["sampling_accuracy"].value is not None]
+        best = max(known, key=lambda r: (r["sampling_accuracy"].value or 0.0, -r.round))
+        text = f"highest sampling accuracy, {number(best['sampling_accuracy'].value)}"
+        return Best(best.round, text + _equals("sampling_accuracy", best, known))
+    known = [r for r in rounds if r["kappa"].value is not None]
+    faithful = [r for r in known if r.round == 0 or (r["fidelity"].value or 0.0) >= FAITHFUL]
+    if not faithful:
+        return Best(0, "kappa was not measured")
+    best = min(faithful, key=lambda r: (r["kappa"].value or 0.0, r.round))
+    text = (
+        f"lowest κ, {number(best['kappa'].value)}, "
+        f"among rounds of fidelity {percent(FAITHFUL)} or more"
+    )
+    return Best(best.round, text + _equals("kappa", best, faithful))
+
+
+def _equals(name: str, best: Round, others: list[Round]) -> str:
+    same = [
+        str(r.round)
+        for r in others
+        if r.round != best.round and change(name, r, best).direction in ("level", "unknown")
+    ]
+    if not same:
+        return ""
+    return f"; not told apart from round{'s' * (len(same) > 1)} {', '.join(same)}"

@@ -1,0 +1,100 @@
+"""What a run folder says, as data: verdict, changes, warnings, best round, examples.
+
+``summarise`` reads and judges; ``figures``, ``page`` and ``terminal`` only show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srlm.report.alarms import Alarm, alarms
+from srlm.report.best import Best, best_round
+from srlm.report.changes import Change, change
+from srlm.report.examples import Group, choose
+from srlm.report.read import Round, Run, read_run
+from srlm.report.verdict import Verdict, judge
+
+KEY_FIGURES = (
+    "sampling_accuracy",
+    "greedy_accuracy",
+    "mode_accuracy",
+    "confidence",
+    "fidelity",
+    "kappa",
+    "failure_fraction",
+    "entropy",
+    "length",
+    "kl_to_base",
+    "distinct_responses",
+    "greedy_is_mode",
+    "margin",
+    "truncated",
+)
+NEED_ANSWERS = ("sampling_accuracy", "greedy_accuracy", "mode_accuracy", "headroom_captured")
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Everything that a report of a run shows."""
+
+    folder: Path
+    config: Mapping[str, Any]
+    """Dotted keys, as resolved; so ``manifest``."""
+    manifest: Mapping[str, Any]
+    verdict: Verdict
+    has_answers: bool
+    planned: int
+    """Rounds that the settings ask for; ``rounds`` holds those that are done, and the base."""
+    best: Best
+    changes: tuple[Change, ...]
+    """Key figures from the base to the last round, those that were measured."""
+    alarms: tuple[Alarm, ...]
+    rounds: tuple[Round, ...]
+    examples: tuple[Group, ...]
+
+    @property
+    def last(self) -> Round:
+        return self.rounds[-1]
+
+    @property
+    def beta(self) -> float | None:
+        value = self.config.get("update.beta")
+        return float(value) if isinstance(value, int | float) and value > 0 else None
+
+    def ideal_exponent(self, round: int) -> float | None:
+        """p_t = (1 + 1/beta)^t, the exponent after t exact rounds ([SR] eq. 4)."""
+        return None if self.beta is None else float((1 + 1 / self.beta) ** round)
+
+
+def summarise(folder: Path) -> Summary:
+    """Read a run folder and judge it. Changes nothing; the same folder gives the same summary.
+
+    Raises:
+        UserError: as ``read_run``.
+    """
+    return summary_of(read_run(folder))
+
+
+def summary_of(run: Run) -> Summary:
+    """The summary of a run that is read already."""
+    best = best_round(run)
+    found = alarms(run, best)
+    first, last = run.rounds[0], run.rounds[-1]
+    changes = (change(name, first, last) for name in KEY_FIGURES)
+    planned = run.config.get("rounds")
+    return Summary(
+        folder=run.folder,
+        config=run.config,
+        manifest=run.manifest,
+        verdict=judge(run, best, found),
+        has_answers=run.has_answers,
+        planned=planned if isinstance(planned, int) else last.round,
+        best=best,
+        changes=tuple(c for c in changes if c.start.value is not None or c.end.value is not None),
+        alarms=found,
+        rounds=run.rounds,
+        examples=choose(run),
+    )
