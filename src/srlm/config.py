@@ -27,13 +27,16 @@ class PromptSettings(Settings):
     """Where the prompts are and how answers are read."""
 
     file: str = Field(description="JSONL file of prompts")
-    prompt_column: str = "prompt"
-    answer_column: str = "answer"
+    prompt_column: str = Field("prompt", description="column of prompts in the file")
+    answer_column: str = Field("answer", description="column of answers in the file")
     answer: str = Field(
         "exact", description="how a response's answer is read: exact, last-number, boxed, regex:..."
     )
     held_out: float = Field(
-        0.1, ge=0, lt=1, description="share of prompts held out for measuring, by hash of the prompt"
+        0.1,
+        ge=0,
+        lt=1,
+        description="share of prompts held out for measuring, by hash of the prompt",
     )
     chat: Literal["auto", "never"] = Field(
         "auto", description="auto: wrap prompts in the tokenizer's chat template if it has one"
@@ -47,6 +50,9 @@ class SampleSettings(Settings):
         None, description="training prompts a round, drawn anew each round (all of them if empty)"
     )
     draws: int = Field(8, ge=2, description="draws a prompt, k")
+    source: Literal["draws", "enumerate"] = Field(
+        "draws", description="enumerate: every response with its probability (exact policies)"
+    )
     max_tokens: Count = Field(256, description="length limit of a response, tokens")
     batch_rows: Count = Field(1024, description="responses decoded at once; changes no result")
 
@@ -58,21 +64,26 @@ class PairSettings(Settings):
         "groups", description="groups: all k draws of a prompt together; pairs: two by two"
     )
     reward_floor: float | None = Field(
-        None, gt=0, description="rewards further than this under a prompt's best draw are raised to it, nats"
+        None,
+        gt=0,
+        description="rewards further than this under a prompt's best draw are raised to it, nats",
     )
 
 
 class UpdateSettings(Settings):
     """From pairs to the next policy."""
 
-    loss: Literal["weighted", "square"] = "weighted"
+    loss: Literal["weighted", "square"] = Field(
+        "weighted",
+        description="weighted: maximum likelihood, weights exp(reward/beta); square: the paper's",
+    )
     beta: Positive = Field(1.0, description="one exact round is pi^(1 + 1/beta)")
-    epochs: Count = 2
+    epochs: Count = Field(2, description="passes over a round's data")
     lr: Positive = Field(5e-4, description="peak learning rate of AdamW")
     prompts_per_step: Count = Field(128, description="groups an optimiser step")
     micro_rows: Count = Field(512, description="responses a forward pass; changes no result")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     clip: Positive = Field(1.0, description="largest gradient norm")
 
 
@@ -89,16 +100,21 @@ class RunConfig(Settings):
     """Everything that decides a run's result."""
 
     model: str = Field(description="folder of the base policy, or a hub id")
+    download: bool = Field(False, description="allow the network for a hub id")
     prompts: PromptSettings
-    rounds: Count = 5
-    seed: int = Field(0, ge=0)
-    reward: Literal["likelihood"] = "likelihood"
+    rounds: Count = Field(5, description="self-rewarding rounds")
+    seed: int = Field(0, ge=0, description="decides every draw")
+    reward: Literal["likelihood"] = Field(
+        "likelihood", description="what rewards a response: its own log-probability"
+    )
     samples: SampleSettings = SampleSettings()
     pairs: PairSettings = PairSettings()
     update: UpdateSettings = UpdateSettings()
     measure: MeasureSettings = MeasureSettings()
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = "float32"
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+        "float32", description="number format of the weights"
+    )
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
