@@ -51,7 +51,8 @@ class ToyTree:
         new, rows = [], []
         for node, token in zip(node_B, token_B, strict=True):
             prompt, prefix = self.prefixes[node]
-            assert int(token) not in self.ends and len(prefix) + 1 < self.max_tokens
+            assert int(token) not in self.ends
+            assert len(prefix) + 1 < self.max_tokens
             longer = (*prefix, int(token))
             new.append(self.add(prompt, longer))
             rows.append(self.row(prompt, longer))

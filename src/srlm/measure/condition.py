@@ -90,7 +90,7 @@ def log10_kappa(
 
     The interval is that of kappa, in units of the largest 1/p*, carried over to log10.
     """
-    log10 = np.log(10)
+    log10 = float(np.log(10))
     if upper_P is not None:
         low, high = log_kappa(upper_P) / log10, log_kappa(logp_P) / log10
         guarantee = _within(low, high, exact=bool((upper_P <= logp_P).all()))
@@ -101,7 +101,7 @@ def log10_kappa(
     ends = mean_interval(np.exp(-logp_P - unit), seed)
     # kappa >= 1 is what is left of the lower end where the bootstrap runs below 0.
     at_low, at_high = (
-        max(0.0, (unit + np.log(end)) / log10) if end > 0 else 0.0 for end in ends
+        max(0.0, float((unit + np.log(end)) / log10)) if end > 0 else 0.0 for end in ends
     )
     return Estimate(value, at_low, at_high, n, method, guarantee, _heavy(logp_P))
 
@@ -206,7 +206,9 @@ def adaptive_sampling(
             break
         want = min(block, limit - number * block)
         key = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
-        drawn = policy.sample([prompts[p] for p in left], want, seed=key, max_tokens=max_tokens)
+        drawn = policy.sample(
+            [prompts[int(p)] for p in left], want, seed=key, max_tokens=max_tokens
+        )
         for p, rows in zip(left, rows_by_prompt(drawn.prompt_R, len(left)), strict=True):
             running = np.maximum.accumulate(np.append(logp_P[p], drawn.logp_R[rows]))[1:]
             k = draws_P[p] + 1 + np.arange(want)

@@ -7,7 +7,7 @@ and correctness where answers exist. Every number is an ``Estimate``; the defini
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 from srlm.config import MeasureSettings
 from srlm.errors import UserError
 from srlm.measure import condition, quantities
-from srlm.measure.intervals import by_prompt, mean, share
+from srlm.measure.intervals import by_prompt
 from srlm.measure.search import Modes, find_modes
 from srlm.policy.base import Exact, Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, undefined
@@ -134,33 +134,29 @@ def evaluate(
             second=False,
         )
     greedy = policy.greedy(chosen, max_tokens=max_tokens)
-    kl_R = None
-    if base is not None and base.log_prob is not None:
-        kl_R = samples.logp_R - base.log_prob(chosen, samples.prompt_R, samples.tokens_R)
-    path_R = None
-    if base is not None:
-        path_R = policy.log_prob(chosen, base.samples.prompt_R, base.samples.tokens_R)
+    P, exact = len(chosen), isinstance(policy, Exact)
     mode_text_P = [policy.text(t) if t else None for t in modes.tokens_P]
     right_R = _right(samples.text_R, [chosen[p] for p in samples.prompt_R], correct)
-    sampling_P = by_prompt(right_R, samples.weight_R, samples.prompt_R, len(chosen))
+    sampling_P = by_prompt(right_R, samples.weight_R, samples.prompt_R, P)
     greedy_right_P = _right(greedy.text_R, chosen, correct)
     mode_right_P = _right(mode_text_P, chosen, correct)
     is_greedy_P = quantities.greedy_is_mode(modes, greedy)
-    kept_P = None if base is None else quantities.mode_kept(modes, base.mode_P, base.unique_P)
-    P, exact = len(chosen), isinstance(policy, Exact)
-    out = _confidence(modes, "enumeration" if exact else "search", seed)
-    out["greedy_is_mode"] = quantities.known_share(is_greedy_P, "tie or no certificate")
-    out["fidelity"] = (
-        Estimate(1.0, 1.0, 1.0, P, "by definition", "exact", "this is the base")
-        if kept_P is None
-        else quantities.known_share(kept_P, "tie or no certificate")
-    )
-    draws = "enumeration" if exact else f"{settings.draws} draws a prompt"
-    out |= _accuracy(sampling_P, greedy_right_P, mode_right_P, modes, draws, seed)
-    out["headroom_captured"] = quantities.headroom(sampling_P, base, seed)
-    out |= _draws(samples, settings.draws, P, draws, exact, seed)
-    out["kl_to_base"] = _kl(kl_R, base, samples, P, draws, seed)
-    out["p_eff"], out["r2"] = quantities.pace(path_R, base, P, seed)
+    method = "enumeration" if exact else f"{settings.draws} draws a prompt"
+    out = quantities.confidence(modes, "enumeration" if exact else "search", seed)
+    out["greedy_is_mode"] = quantities.known_share(is_greedy_P, "no certificate")
+    out |= quantities.accuracies(sampling_P, greedy_right_P, mode_right_P, modes, method, seed)
+    out |= quantities.of_draws(samples, settings.draws, P, method, exact, seed)
+    if base is None:
+        kept_P = np.full(P, np.nan)
+        out |= _of_base(P, out["sampling_accuracy"].value is not None)
+    else:
+        kept_P = quantities.mode_kept(modes, base.mode_P, base.unique_P)
+        out |= _against(policy, base, chosen, samples, method, seed)
+        out["fidelity"] = quantities.known_share(kept_P, "a tie or no certificate")
+        out["headroom_captured"] = quantities.headroom(
+            sampling_P, base.sampling_P, base.mode_right_P, seed
+        )
+    margin_low_P, margin_high_P = quantities.margin(modes)
     table: dict[str, list[Any]] = {
         "prompt": [x.id for x in chosen],
         "line": [x.line for x in chosen],
@@ -169,50 +165,52 @@ def evaluate(
         "log_p_star_upper": modes.upper_P.tolist(),
         "certified": modes.certified_P.tolist(),
         "unique": modes.unique_P.tolist(),
-        "margin_low": quantities.margin(modes)[0].tolist(),
-        "margin_high": quantities.margin(modes)[1].tolist(),
+        "margin_low": margin_low_P.tolist(),
+        "margin_high": margin_high_P.tolist(),
         "nodes": modes.nodes_P.tolist(),
         "mode": mode_text_P,
         "mode_finished": modes.finished_P.tolist(),
         "greedy": list(greedy.text_R),
         "greedy_is_mode": _nullable(is_greedy_P, bool),
-        "mode_is_base_mode": [None] * P if kept_P is None else _nullable(kept_P, bool),
+        "mode_is_base_mode": _nullable(kept_P, bool),
         "mode_right": _nullable(mode_right_P, bool),
         "greedy_right": _nullable(greedy_right_P, bool),
         "sampling_accuracy": _nullable(sampling_P, float),
         "truncated": by_prompt(
-            1.0 - samples.finished_R, samples.weight_R, samples.prompt_R, P
+            1.0 - samples.finished_R.astype(np.float64), samples.weight_R, samples.prompt_R, P
         ).tolist(),
     }
     return Measurement(out, chosen, samples, modes, greedy, condition.spread(modes.logp_P), table)
 
 
-def _confidence(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
-    """kappa, F and the confidences, each with the certificate of the modes."""
-    raise NotImplementedError
+def _of_base(P: int, answers: bool) -> dict[str, Estimate]:
+    """What compares a policy with the base, for the base itself."""
+
+    def known(value: float) -> Estimate:
+        return Estimate(value, value, value, P, "by definition", "exact", "this is the base")
+
+    out = {"fidelity": known(1.0), "kl_to_base": known(0.0), "p_eff": known(1.0), "r2": known(1.0)}
+    headroom = known(0.0) if answers else undefined("by definition", "no answers")
+    return out | {"headroom_captured": headroom}
 
 
-def _accuracy(
-    sampling_P: Floats, greedy_P: Floats, mode_P: Floats, modes: Modes, method: str, seed: int
-) -> dict[str, Estimate]:
-    raise NotImplementedError
-
-
-def _draws(
-    samples: Samples, draws: int, P: int, method: str, exact: bool, seed: int
-) -> dict[str, Estimate]:
-    raise NotImplementedError
-
-
-def _kl(
-    kl_R: Floats | None,
-    base: BaseReference | None,
+def _against(
+    policy: Policy,
+    base: BaseReference,
+    prompts: tuple[Prompt, ...],
     samples: Samples,
-    P: int,
     method: str,
     seed: int,
-) -> Estimate:
-    raise NotImplementedError
+) -> dict[str, Estimate]:
+    """KL to the base and the pace along its path; one scoring pass each."""
+    P = len(prompts)
+    now_R = policy.log_prob(prompts, base.samples.prompt_R, base.samples.tokens_R)
+    p_eff, r2 = quantities.pace(now_R, base.samples, P, seed)
+    kl = undefined(method, "the base policy cannot be asked")
+    if base.log_prob is not None:
+        base_logp_R = base.log_prob(prompts, samples.prompt_R, samples.tokens_R)
+        kl = quantities.kl(samples, base_logp_R, P, method, seed)
+    return {"kl_to_base": kl, "p_eff": p_eff, "r2": r2}
 
 
 def _right(
@@ -239,7 +237,3 @@ def _nullable(value_P: Floats, kind: type) -> list[Any]:
 
 def _column(values: list[Any]) -> Floats:
     return np.array([np.nan if v is None else float(v) for v in values])
-
-
-__all__ = ["BaseReference", "Correct", "Measurement", "evaluate", "reference"]
-_ = (mean, share, Mapping, undefined)

@@ -124,7 +124,7 @@ def by_prompt(value_R: Floats, weight_R: Floats, prompt_R: Ints, prompts: int) -
     The cluster bootstrap of a mean over draws within prompts is the bootstrap of these.
     """
     product_R = np.where(weight_R > 0, value_R, 0.0) * weight_R
-    return np.bincount(prompt_R, product_R, minlength=prompts)
+    return np.bincount(prompt_R, product_R, minlength=prompts).astype(np.float64)
 
 
 def ratio_interval(

@@ -218,9 +218,7 @@ class _Search:
         has = np.append(prompt, -1)[first + 1] == p
         runner[has] = logp[first[has] + 1]
         old = self.best_P[p]
-        self.second_P[p] = np.maximum(
-            np.minimum(old, new), np.maximum(self.second_P[p], runner)
-        )
+        self.second_P[p] = np.maximum(np.minimum(old, new), np.maximum(self.second_P[p], runner))
         won = new > old
         at = order[first[won]]
         self.best_P[p[won]] = new[won]
@@ -306,8 +304,7 @@ def find_modes(
         while True:
             entries = search.open
             search.drop(
-                (entries.bound > least_P[entries.prompt])
-                & (search.nodes_P[entries.prompt] < nodes)
+                (entries.bound > least_P[entries.prompt]) & (search.nodes_P[entries.prompt] < nodes)
             )
             if seconds is not None and perf_counter() - begun >= seconds:
                 break
