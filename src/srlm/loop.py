@@ -1,0 +1,414 @@
+"""The loop: the page to read first.
+
+    prompts -> samples -> rewards -> pairs -> update -> measure -> report
+
+``align`` runs rounds of these words on any policy; ``run`` is ``align`` on a run folder, from
+settings to report. The equations are in ``losses``, the folder in ``runs``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import log
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from srlm import pairs as pairing
+from srlm import prompts as reading
+from srlm import update
+from srlm.answers import checker
+from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
+from srlm.errors import UserError
+from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate
+from srlm.policy.base import Exact, Policy
+from srlm.progress import Progress
+from srlm.rewards.base import Reward
+from srlm.rewards.likelihood import likelihood
+from srlm.types import Estimate, Floats, Pairs, Prompt, Samples, UpdateReport, undefined
+
+Pair = Callable[[Samples, Floats], Pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """The words of a round as functions and settings."""
+
+    samples: SampleSettings
+    reward: Reward
+    pair: Pair
+    objective: update.Objective
+    update: UpdateSettings
+    measure: MeasureSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What is known of pi_t."""
+
+    number: int
+    """t; 0 is the base."""
+    estimates: dict[str, Estimate]
+    update: UpdateReport | None
+    """Of the update that made pi_t; None for the base."""
+
+
+class Store(Protocol):
+    """Where rounds are kept: in memory (``Memory``) or in a run folder (``durable.Durable``)."""
+
+    def begin(self, policy: Policy) -> Lazy:
+        """Keep the base, give the policy to start from."""
+        ...
+
+    def base(self) -> Policy:
+        """The base, to score with."""
+        ...
+
+    def samples(self, t: int, prompts: list[Prompt], make: Callable[[], Samples]) -> Samples: ...
+
+    def pairs(self, t: int, prompts: list[Prompt], make: Callable[[], Pairs]) -> Pairs: ...
+
+    def policy(
+        self, t: int, make: Callable[[], tuple[Policy, UpdateReport]]
+    ) -> tuple[Lazy, UpdateReport]: ...
+
+    def measure(
+        self, t: int, make: Callable[[], Measurement]
+    ) -> tuple[dict[str, Estimate], Callable[[], BaseReference]]: ...
+
+
+Lazy = Callable[[], Policy]
+"""A policy that is read only when it is needed."""
+
+
+def align(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    held_out: Sequence[Prompt],
+    recipe: Recipe,
+    *,
+    rounds: int,
+    seed: int = 0,
+    correct: Correct | None = None,
+    store: Store | None = None,
+    progress: Progress | None = None,
+) -> Iterator[Round]:
+    """Self-reward ``policy`` for ``rounds`` rounds ([SR] eq. 1-4); yields rounds 0, 1, ..., T.
+
+    Round t draws from pi_t, rewards the draws by pi_t, pairs them, and updates towards
+    pi_{t+1} = argmin of the objective, which for the likelihood reward is
+    pi_t^(1 + 1/beta) normalised, where the policy class contains it. Every policy is measured
+    on held-out prompts.
+
+    Args:
+        policy: pi_0. Left as it is by the in-memory store.
+        prompts: training prompts.
+        held_out: prompts measured on, never trained on.
+        recipe: reward, pairing, objective and settings.
+        rounds: T.
+        seed: of everything drawn.
+        correct: whether a text answers a prompt rightly, for measuring only.
+        store: where to keep the rounds; in memory if left out.
+        progress: where to show stages; silent if left out.
+
+    Raises:
+        UserError: prompts that the policy cannot take, probabilities that are not numbers, an
+            update that diverges.
+    """
+    store = store or Memory()
+    progress = progress or Progress(quiet=True)
+    current = store.begin(policy)
+    del policy
+    base: BaseReference | None = None
+    report: UpdateReport | None = None
+    for t in range(rounds + 1):
+        with progress.stage(f"round {t}: measure"):
+            estimates, as_reference = store.measure(
+                t, _measuring(current, held_out, recipe, correct, seed, base)
+            )
+        base = base or _with_scores(as_reference(), store)
+        yield Round(t, _paced(estimates, t, recipe.update.beta), report)
+        if t == rounds:
+            return
+        chosen = round_prompts(prompts, recipe.samples.prompts, seed, t)
+        with progress.stage(f"round {t + 1}: samples"):
+            samples = store.samples(t, chosen, _drawing(current, chosen, recipe.samples, seed, t))
+        with progress.stage(f"round {t + 1}: pairs"):
+            pairs = store.pairs(t, chosen, _pairing(current, chosen, samples, recipe))
+        work = pairs.groups * recipe.update.epochs
+        with progress.stage(f"round {t + 1}: update", total=work) as bar:
+            current, report = store.policy(
+                t + 1, _updating(current, chosen, pairs, recipe, seed, t, bar.advance)
+            )
+
+
+# ---- the stages, put off until the store wants them
+
+
+def _measuring(
+    current: Lazy,
+    held_out: Sequence[Prompt],
+    recipe: Recipe,
+    correct: Correct | None,
+    seed: int,
+    base: BaseReference | None,
+) -> Callable[[], Measurement]:
+    return lambda: evaluate(
+        current(),
+        held_out,
+        correct,
+        recipe.measure,
+        seed=derived(seed, "measure"),
+        max_tokens=recipe.samples.max_tokens,
+        base=base,
+    )
+
+
+def _drawing(
+    current: Lazy, prompts: list[Prompt], settings: SampleSettings, seed: int, t: int
+) -> Callable[[], Samples]:
+    def draw() -> Samples:
+        policy = current()
+        if settings.source == "draws":
+            return policy.sample(
+                prompts,
+                settings.draws,
+                seed=derived(seed, "samples", t),
+                max_tokens=settings.max_tokens,
+            )
+        if not isinstance(policy, Exact):
+            raise UserError(
+                f"{type(policy).__name__}: responses cannot be enumerated",
+                "use --source draws; enumeration is for linear-softmax and tabular policies",
+            )
+        return policy.enumerate(prompts)
+
+    return draw
+
+
+def _pairing(
+    current: Lazy, prompts: list[Prompt], samples: Samples, recipe: Recipe
+) -> Callable[[], Pairs]:
+    return lambda: recipe.pair(samples, recipe.reward(current(), prompts, samples))
+
+
+def _updating(
+    current: Lazy,
+    prompts: list[Prompt],
+    pairs: Pairs,
+    recipe: Recipe,
+    seed: int,
+    t: int,
+    advance: Callable[[int], None],
+) -> Callable[[], tuple[Policy, UpdateReport]]:
+    return lambda: update.fit(
+        current(),
+        prompts,
+        pairs,
+        recipe.objective,
+        recipe.update,
+        seed=derived(seed, "update", t),
+        advance=advance,
+    )
+
+
+def round_prompts(
+    prompts: Sequence[Prompt], count: int | None, seed: int, t: int
+) -> list[Prompt]:
+    """The training prompts of a round: all, or ``count`` drawn without replacement."""
+    if count is None or count >= len(prompts):
+        return list(prompts)
+    order = np.random.default_rng(derived(seed, "prompts", t)).permutation(len(prompts))
+    return [prompts[i] for i in np.sort(order[:count])]
+
+
+def derived(seed: int, purpose: str, t: int = 0) -> int:
+    """A seed for one purpose of one round, 63 bits.
+
+    >>> derived(0, "samples", 1) != derived(0, "samples", 2)
+    True
+    """
+    state = np.random.SeedSequence([seed, t, *purpose.encode()]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))
+
+
+def _paced(estimates: dict[str, Estimate], t: int, beta: float) -> dict[str, Estimate]:
+    """Update efficiency log p_eff / log p_t beside the effective exponent (theory.md section 3)."""
+    p_eff = estimates["p_eff"]
+    ideal = t * log(1 + 1 / beta)
+    if t == 0 or p_eff.value is None or p_eff.value <= 0:
+        return estimates | {"efficiency": undefined("log p_eff / log p_t", "no update yet")}
+    low, high = (
+        None if x is None or x <= 0 else log(x) / ideal for x in (p_eff.low, p_eff.high)
+    )
+    return estimates | {
+        "efficiency": Estimate(
+            log(p_eff.value) / ideal, low, high, p_eff.n, "log p_eff / log p_t"
+        )
+    }
+
+
+def _with_scores(base: BaseReference, store: Store) -> BaseReference:
+    from dataclasses import replace
+
+    return replace(base, log_prob=lambda *rows: store.base().log_prob(*rows))
+
+
+# ---- stores
+
+
+class Memory:
+    """Rounds in memory: nothing is kept but the base and the present policy."""
+
+    def begin(self, policy: Policy) -> Lazy:
+        """The base is the caller's policy; the loop works on a copy."""
+        self._base = policy
+        return _held(policy.copy())
+
+    def base(self) -> Policy:
+        """The caller's policy."""
+        return self._base
+
+    def samples(self, t: int, prompts: list[Prompt], make: Callable[[], Samples]) -> Samples:
+        """Draws of round t."""
+        return make()
+
+    def pairs(self, t: int, prompts: list[Prompt], make: Callable[[], Pairs]) -> Pairs:
+        """Pairs of round t."""
+        return make()
+
+    def policy(
+        self, t: int, make: Callable[[], tuple[Policy, UpdateReport]]
+    ) -> tuple[Lazy, UpdateReport]:
+        """pi_t, and what its update did."""
+        self.last, report = make()
+        return _held(self.last), report
+
+    def measure(
+        self, t: int, make: Callable[[], Measurement]
+    ) -> tuple[dict[str, Estimate], Callable[[], BaseReference]]:
+        """Estimates of pi_t."""
+        from srlm.measure.evaluate import reference
+
+        self.measurement = make()
+        return self.measurement.estimates, lambda: reference(self.measurement)
+
+
+def _held(policy: Policy) -> Lazy:
+    return lambda: policy
+
+
+# ---- a run on a folder
+
+
+@dataclass(frozen=True, slots=True)
+class RunSummary:
+    """Where a run ended."""
+
+    folder: Path
+    report: Path
+    rounds: list[dict[str, Any]]
+    """The lines of metrics.jsonl."""
+
+
+OBJECTIVES = {"weighted": update.weighted_objective, "square": update.square_objective}
+PAIRINGS = {"groups": pairing.groups, "pairs": pairing.pairs}
+REWARDS: dict[str, Reward] = {"likelihood": likelihood}
+
+
+def recipe_of(config: RunConfig) -> Recipe:
+    """Settings to functions: the one place where names are looked up."""
+    pair = PAIRINGS[config.pairs.kind]
+    return Recipe(
+        samples=config.samples,
+        reward=REWARDS[config.reward],
+        pair=lambda samples, reward_R: pair(
+            samples, reward_R, reward_floor=config.pairs.reward_floor
+        ),
+        objective=OBJECTIVES[config.update.loss],
+        update=config.update,
+        measure=config.measure,
+    )
+
+
+def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> RunSummary:
+    """``srlm run``: the loop on a run folder, to its report. Goes on where it stopped.
+
+    Raises:
+        UserError: anything in the settings, the prompts, the model or the folder that the user
+            can put right; found before the first draw where it can be.
+    """
+    from srlm.durable import Durable
+    from srlm.policy.load import load
+    from srlm.report.page import write_page
+
+    progress = progress or Progress(quiet=True)
+    everything = reading.read_prompts(
+        Path(config.prompts.file),
+        prompt_column=config.prompts.prompt_column,
+        answer_column=config.prompts.answer_column,
+    )
+    train, held_out = reading.split(everything, config.prompts.held_out)
+    check_split(config, train, held_out)
+    correct = checker(config.prompts.answer) if any(x.answer for x in everything) else None
+
+    def open_policy(folder: str | Path) -> Policy:
+        return load(
+            folder,
+            device=config.device,
+            dtype=config.dtype,
+            chat=config.prompts.chat == "auto",
+            batch_rows=config.samples.batch_rows,
+            download=config.download,
+        )
+
+    with Durable(out, config, open_policy) as store:
+        policy = store.first_policy()
+        check_prompts(policy, everything, config.samples.max_tokens)
+        store.describe(train, held_out)
+        for _ in align(
+            policy,
+            train,
+            held_out,
+            recipe_of(config),
+            rounds=config.rounds,
+            seed=config.seed,
+            correct=correct,
+            store=store,
+            progress=progress,
+        ):
+            store.write_metrics(_.number, _)
+        with progress.stage("report"):
+            report = write_page(out)
+        return RunSummary(out, report, store.metrics())
+
+
+def check_split(config: RunConfig, train: list[Prompt], held_out: list[Prompt]) -> None:
+    """Both parts of the prompts must hold something."""
+    for part, name in ((train, "training"), (held_out, "held-out")):
+        if not part:
+            raise UserError(
+                f"{config.prompts.file}: no {name} prompts at --held-out "
+                f"{config.prompts.held_out} of {len(train) + len(held_out)} prompts",
+                "give more prompts or another share",
+            )
+
+
+def check_prompts(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> None:
+    """Every prompt must fit the model's context with its response; all that do not are named."""
+    encode = getattr(policy, "encode", None)
+    context = getattr(policy, "context", None)
+    if encode is None or context is None:
+        return
+    sizes = [len(encode(x)) for x in prompts]
+    long = [(x.line, n) for x, n in zip(prompts, sizes, strict=True) if n + max_tokens > context]
+    if long:
+        named = "; ".join(f"line {line}: {n} tokens" for line, n in long[:20])
+        more = f"; and {len(long) - 20} more" if len(long) > 20 else ""
+        raise UserError(
+            f"{len(long)} prompts leave no room for {max_tokens} response tokens in a context of "
+            f"{context}: {named}{more}",
+            "shorten them, or lower --max-tokens",
+        )
