@@ -1,0 +1,1 @@
+"""The demo: a corpus of worked arithmetic and base models trained on it."""
