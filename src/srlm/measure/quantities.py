@@ -250,14 +250,19 @@ def pace(now_R: Floats, base: Samples, prompts: int, seed: int) -> tuple[Estimat
         why = "the base's draws of each prompt are all equally likely"
         return undefined(method, why, prompts), undefined(method, why, prompts)
     blocks = [counts_BP @ sums_P3 for counts_BP in resamples(prompts, seed)]
-    xx_B, xy_B, yy_B = np.concatenate(blocks).T
-    good = (xx_B > TIE) & (yy_B > TIE)
-    r2 = min(1.0, float(xy**2 / (xx * yy))) if yy > TIE else 0.0
+    sums_B3 = np.concatenate([[[xx, xy, yy]], *blocks])
+    # A resample of prompts whose draws are all alike says nothing and is left out.
+    slope, r2_B = _slope_and_r2(sums_B3[sums_B3[:, 0] > TIE])
     out = []
-    for value, value_B in (
-        (float(xy / xx), xy_B[good] / xx_B[good]),
-        (r2, np.minimum(1.0, xy_B[good] ** 2 / (xx_B[good] * yy_B[good]))),
-    ):
-        ends = np.quantile(value_B, [0.025, 0.975]).tolist() if len(value_B) else (None, None)
-        out.append(Estimate(value, *ends, prompts, method, note=note))
+    for value_B in (slope, r2_B):
+        low, high = (float(q) for q in np.quantile(value_B, [0.025, 0.975]))
+        out.append(Estimate(float(value_B[0]), low, high, prompts, method, note=note))
     return out[0], out[1]
+
+
+def _slope_and_r2(sums_B3: Floats) -> tuple[Floats, Floats]:
+    """Slope and r^2 of regressions from their sums of x^2, xy and y^2."""
+    xx_B, xy_B, yy_B = sums_B3.T
+    flat_B = yy_B <= TIE
+    r2_B = np.where(flat_B, 0.0, xy_B**2 / (xx_B * np.where(flat_B, 1.0, yy_B)))
+    return xy_B / xx_B, np.minimum(r2_B, 1.0)
