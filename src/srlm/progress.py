@@ -48,18 +48,23 @@ class Progress:
         self._bars = self._console.is_terminal and not quiet
         self._notes = not quiet
 
+    @classmethod
+    def silent(cls) -> Progress:
+        """Neither bars nor notes."""
+        return cls(quiet=True)
+
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Bar]:
         """A bar while the block runs; ``total`` units, unknown if None. Stages do not nest.
 
-        >>> with Progress(quiet=True).stage("samples", total=2) as bar:
+        >>> with Progress.silent().stage("samples", total=2) as bar:
         ...     bar.advance(2)
         """
         if not self._bars:
             yield Bar(_nothing)
             return
         columns = (
-            TextColumn("{task.description:<12}"),
+            TextColumn("{task.description:<16}"),
             BarColumn(bar_width=None),
             MofNCompleteColumn(),
             Rate(),

@@ -1,0 +1,190 @@
+"""The command line: thin commands over the package. torch is imported inside them."""
+
+from __future__ import annotations
+
+import errno
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from srlm.config import RunConfig, resolve
+from srlm.errors import UserError
+from srlm.flags import by_key, with_settings
+
+Json = Annotated[
+    bool, typer.Option("--json", metavar=" ", help="Print JSON, for programs; no progress.")
+]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", metavar=" ", help="No progress on standard error.")
+]
+
+app = typer.Typer(
+    help="Self-rewarding language models, known before they are trained.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.command()
+@with_settings
+def run(
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Settings as YAML; flags override them.")
+    ] = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", metavar=" ", help="Print the settings as resolved, and stop."),
+    ] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+    **flags: str | bool | None,
+) -> None:
+    """Self-reward a model, measure each round, write a report.
+
+    The same command on the same folder goes on where it stopped.
+    """
+    settings = resolve(config, by_key(flags))
+    if dry_run:
+        _print_settings(settings, as_json)
+        return
+    if out is None:
+        raise UserError("--out: missing", "name the folder of the run, as in --out runs/mine")
+    _align(settings, out, as_json, quiet)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
+    as_json: Json = False,
+) -> None:
+    """Write a run's report page again and print its verdict."""
+    from srlm.report.page import write_page
+
+    _tell(folder, write_page(folder), as_json)
+
+
+@app.command()
+def demo(
+    start: Annotated[
+        Literal["good", "diffuse", "giveup"],
+        typer.Option(
+            help="Base model. diffuse: far from sure of its mode; giveup: its mode is a short,"
+            " useless response."
+        ),
+    ] = "good",
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="INT", help="Of the base model and of the run.")
+    ] = 0,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder of the run.", show_default="runs/demo-START-SEED"),
+    ] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Do what run does to a small model that is trained here.
+
+    It learns to add from a corpus that is noisy like the web, in a minute.
+    It is trained once and kept in your cache folder.
+    """
+    from srlm.demo import settings
+    from srlm.progress import Progress
+
+    config = settings(start, seed, Progress(quiet=quiet or as_json))
+    _align(config, out or Path("runs", f"demo-{start}-{seed}"), as_json, quiet)
+
+
+@app.callback(invoke_without_command=True)
+def _srlm(
+    version: Annotated[
+        bool, typer.Option("--version", metavar=" ", help="Print the version and stop.")
+    ] = False,
+) -> None:
+    if version:
+        from srlm import __version__
+
+        typer.echo(__version__)
+
+
+def main() -> None:
+    """The ``srlm`` command. Exit code 2: the user can put it right; 130: interrupted.
+
+    What only the program's author can put right keeps its traceback, exit code 1.
+    """
+    try:
+        app()
+    except UserError as error:
+        _fail(error.problem, error.remedy)
+    except Exception as error:
+        if not _disk_full(error):
+            raise
+        place = getattr(error, "filename", None)
+        _fail(
+            f"no space left on the disk{f' while writing {place}' if place else ''}",
+            "free some and give the same command: it goes on where it stopped",
+        )
+
+
+def _fail(problem: str, remedy: str) -> None:
+    typer.echo(f"Error: {problem}\nRemedy: {remedy}", err=True)
+    sys.exit(2)
+
+
+def _disk_full(error: BaseException) -> bool:
+    """Whether a disk or quota is full; safetensors tells by its message alone."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return "No space left on device" in str(error)
+
+
+def _align(config: RunConfig, out: Path, as_json: bool, quiet: bool) -> None:
+    from srlm.loop import run
+    from srlm.progress import Progress
+
+    try:
+        summary = run(config, out, progress=Progress(quiet=quiet or as_json))
+    except KeyboardInterrupt:
+        typer.echo(f"\nInterrupted; the same command goes on with {out}.", err=True)
+        raise typer.Exit(130) from None
+    _tell(out, summary.report, as_json)
+
+
+def _tell(folder: Path, page: Path, as_json: bool) -> None:
+    """Print what a run came to, and where its report is."""
+    from srlm.report.summary import summarise
+
+    summary = summarise(folder)
+    if as_json:
+        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+        data = {
+            "folder": str(folder),
+            "report": str(page),
+            "status": summary.verdict.status,
+            "reason": summary.verdict.reason,
+            "verdict": summary.verdict.sentence,
+            "warnings": [alarm.code for alarm in summary.alarms],
+            "rounds": [json.loads(line) for line in lines],
+        }
+        typer.echo(json.dumps(data))
+        return
+    typer.echo(summary.verdict.headline)
+    for alarm in summary.alarms:
+        typer.echo(f"Warning: {alarm.title}. {alarm.evidence}")
+    typer.echo(f"Report: {page}")
+
+
+def _print_settings(settings: RunConfig, as_json: bool) -> None:
+    import yaml
+
+    data = settings.model_dump(mode="json")
+    typer.echo(json.dumps(data) if as_json else yaml.safe_dump(data, sort_keys=False), nl=as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""Flags made of settings: ``srlm run`` has one for each setting of ``RunConfig``."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+
+from srlm.config import RunConfig
+
+F = TypeVar("F", bound=Callable[..., None])
+
+# Every setting of RunConfig and its flag; help, type and default are the setting's own.
+FLAGS = {
+    "Input": {
+        "--model": "model",
+        "--download": "download",
+        "--prompts": "prompts.file",
+        "--prompt-column": "prompts.prompt_column",
+        "--answer-column": "prompts.answer_column",
+        "--answer": "prompts.answer",
+        "--held-out": "prompts.held_out",
+        "--chat": "prompts.chat",
+    },
+    "Rounds": {
+        "--rounds": "rounds",
+        "--seed": "seed",
+        "--reward": "reward",
+        "--device": "device",
+        "--dtype": "dtype",
+    },
+    "Samples and pairs": {
+        "--prompts-per-round": "samples.prompts",
+        "--draws": "samples.draws",
+        "--max-tokens": "samples.max_tokens",
+        "--source": "samples.source",
+        "--batch-rows": "samples.batch_rows",
+        "--pairs": "pairs.kind",
+        "--reward-floor": "pairs.reward_floor",
+    },
+    "Update": {
+        "--loss": "update.loss",
+        "--beta": "update.beta",
+        "--epochs": "update.epochs",
+        "--lr": "update.lr",
+        "--prompts-per-step": "update.prompts_per_step",
+        "--micro-rows": "update.micro_rows",
+        "--warmup": "update.warmup",
+        "--weight-decay": "update.weight_decay",
+        "--clip": "update.clip",
+    },
+    "Measure": {
+        "--measure-prompts": "measure.prompts",
+        "--measure-draws": "measure.draws",
+        "--measure-nodes": "measure.nodes",
+        "--measure-seconds": "measure.seconds",
+    },
+}
+
+
+def with_settings(command: F) -> F:
+    """Give a command an option for each setting in the place of its ``**flags``.
+
+    typer reads a function's signature, and this one is written from ``FLAGS``.
+    """
+    own = inspect.signature(command, eval_str=True).parameters.values()
+    kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.kind is not p.VAR_KEYWORD]
+    made = [_parameter(*row) for row in _flags()]
+    vars(command)["__signature__"] = inspect.Signature([*made, *kept])
+    return command
+
+
+def by_key(flags: dict[str, str | bool | None]) -> dict[str, str | bool | None]:
+    """The options' values by dotted key, as ``config.resolve`` takes them."""
+    return {key: flags[_name(flag)] for flag, key, _ in _flags()}
+
+
+def _flags() -> Iterator[tuple[str, str, str]]:
+    """Flag, dotted key and panel."""
+    for panel, flags in FLAGS.items():
+        for flag, key in flags.items():
+            yield flag, key, panel
+
+
+def _name(flag: str) -> str:
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def _setting(key: str) -> FieldInfo:
+    model: Any = RunConfig
+    *path, last = key.split(".")
+    for part in path:
+        model = model.model_fields[part].annotation
+    field: FieldInfo = model.model_fields[last]
+    return field
+
+
+def _parameter(flag: str, key: str, panel: str) -> inspect.Parameter:
+    """The option of a setting; None where it is not given.
+
+    Values stay text until ``resolve`` sees them, so that all wrong ones are named at once.
+    """
+    setting = _setting(key)
+    switch = setting.annotation is bool
+    option = typer.Option(
+        flag,
+        help=_help(setting),
+        metavar=" " if switch else _metavar(setting.annotation),
+        rich_help_panel=panel,
+    )
+    kind = bool if switch else str
+    return inspect.Parameter(
+        _name(flag),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def _help(setting: FieldInfo) -> str:
+    """Description, choices and default."""
+    kind, default = setting.annotation, setting.default
+    facts = ["|".join(get_args(kind))] if get_origin(kind) is Literal else []
+    if not (setting.is_required() or default is None or kind is bool):
+        facts.append(f"default {default:g}" if kind is float else f"default {default}")
+    return f"{setting.description} ({', '.join(facts)})" if facts else f"{setting.description}"
+
+
+def _metavar(kind: Any) -> str:
+    """What a setting's value looks like.
+
+    >>> _metavar(float | None), _metavar(Literal["a", "b"])
+    ('NUMBER', 'NAME')
+    """
+    if get_origin(kind) is Literal:
+        return "NAME"
+    if get_origin(kind) in (Annotated, Union, UnionType):
+        return _metavar(get_args(kind)[0])
+    return {str: "TEXT", int: "INT", float: "NUMBER"}[kind]
