@@ -1,0 +1,209 @@
+"""The trajectory of self-rewarding before any training: pi_p proportional to pi_0^p.
+
+Exact rounds give pi_t proportional to pi_0^(p_t), p_t = (1 + 1/beta)^t (theory.md section 1;
+[SR] eq. 4's minimiser iterated). So every number of round t is a sum over responses of powers
+of the base's probabilities, and can be estimated from the base's own draws:
+
+    Z_p = sum_y pi_0(y)^p,   E_{pi_p} m = sum_y pi_0(y)^p m(y) / Z_p.
+
+The estimator here is exact on what is known and unbiased on the rest. With S the distinct
+responses drawn (N draws), every response's probability is known, and a response other than the
+searched mode y* is among the draws with probability a(y) = 1 - (1 - pi_0(y))^N. Hence
+
+    sum_y pi_0(y)^p m(y) = pi_0(y*)^p m(y*) + E sum_{y in S, y != y*} pi_0(y)^p m(y) / a(y)
+
+(Horvitz-Thompson). Responses that the draws hit for certain count exactly; the mode counts
+exactly even where no draw hit it. What is neither drawn nor the mode has mass U = 1 - sum known,
+and no response in it is likelier than the mode, so its share of Z_p vanishes as p grows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from srlm.errors import UserError
+from srlm.types import Floats, Ints, Samples, Tokens
+
+LEAST_SAMPLE_SIZE = 8.0
+"""Effective draws under which a prompt's forecast is not supported by its draws."""
+LEAST_KNOWN = 0.95
+"""Share of Z_p on responses known for certain at which a forecast needs no draws' support."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The distinct responses known of P prompts: those drawn, and the mode. One row each.
+
+    Rows of a prompt lie together. ``pi_p`` is a softmax of p * ``logp_R`` with the weights
+    1 / ``reach_R``.
+    """
+
+    prompt_R: Ints
+    logp_R: Floats
+    """log pi_0(y|x), nats."""
+    reach_R: Floats
+    """a(y): probability that the draws contain y; 1 for the mode."""
+    mode_R: np.ndarray
+    """True on the row of the mode."""
+    draws_R: Ints
+    """How often y was drawn."""
+    row_R: Ints
+    """Row of ``samples`` with this response; -1 for a mode that no draw hit."""
+    prompts: int
+    exact: bool
+    """All responses are listed: every number is exact given the prompt."""
+
+
+def known(
+    samples: Samples,
+    mode_P: Sequence[Tokens],
+    mode_logp_P: Floats,
+    *,
+    exact: bool = False,
+) -> Known:
+    """The distinct responses of the draws, and the mode of each prompt.
+
+    Args:
+        samples: at least two draws a prompt (or an enumeration, with ``exact``).
+        mode_P: the likeliest response found of each prompt; empty where none is known.
+        mode_logp_P: its log-probability.
+        exact: the samples list all responses.
+
+    Raises:
+        UserError: fewer than two draws a prompt; probabilities that are not numbers.
+    """
+    P = len(mode_P)
+    count_P = np.bincount(samples.prompt_R, minlength=P)
+    if not exact and count_P.min() < 2:
+        raise UserError(
+            f"forecast: {int(count_P.min())} draws for prompt {int(count_P.argmin())}",
+            "draw at least two responses a prompt (--samples)",
+        )
+    if np.isnan(samples.logp_R).any() or np.isnan(mode_logp_P).any():
+        raise UserError(
+            "forecast: log-probabilities that are not numbers", "check the model's weights"
+        )
+    first: dict[tuple[int, Tokens], int] = {}
+    prompt: list[int] = []
+    logp: list[float] = []
+    draws: list[int] = []
+    row: list[int] = []
+    for r, p in enumerate(samples.prompt_R.tolist()):
+        key = (p, samples.tokens_R[r])
+        if key in first:
+            draws[first[key]] += 1
+            continue
+        first[key] = len(prompt)
+        prompt.append(p)
+        logp.append(float(samples.logp_R[r]))
+        draws.append(1)
+        row.append(r)
+    mode = [False] * len(prompt)
+    for p, tokens in enumerate(mode_P):
+        if not tokens:
+            continue
+        at = first.get((p, tokens))
+        if at is None:
+            prompt.append(p)
+            logp.append(float(mode_logp_P[p]))
+            draws.append(0)
+            row.append(-1)
+            mode.append(True)
+        else:
+            mode[at] = True
+    order = np.argsort(prompt, kind="stable")
+    logp_R = np.array(logp)[order]
+    prompt_R = np.array(prompt, dtype=np.int64)[order]
+    mode_R = np.array(mode)[order]
+    reach_R = -np.expm1(count_P[prompt_R] * np.log1p(-np.exp(np.minimum(logp_R, -1e-12))))
+    return Known(
+        prompt_R=prompt_R,
+        logp_R=logp_R,
+        reach_R=np.where(mode_R | exact, 1.0, np.maximum(reach_R, 1e-300)),
+        mode_R=mode_R,
+        draws_R=np.array(draws, dtype=np.int64)[order],
+        row_R=np.array(row, dtype=np.int64)[order],
+        prompts=P,
+        exact=exact,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Sharpened:
+    """pi_p of each prompt, p one number or one a prompt. Arrays over P."""
+
+    log_z_P: Floats
+    """log Z_p."""
+    log_top_P: Floats
+    """log pi_p(y*|x) = p log pi_0(y*|x) - log Z_p, at most 0; y* the likeliest known response."""
+    weight_R: Floats
+    """pi_p(y|x) of the known responses, normalised over a prompt."""
+    sample_size_P: Floats
+    """(sum w)^2 / sum w^2 of the draws' weights pi_0(y)^(p-1)."""
+    known_P: Floats
+    """Share of Z_p on the mode and on responses that draws can hardly miss: 1 if exact."""
+    entropy_P: Floats
+    """H(pi_p), nats."""
+
+    @property
+    def supported_P(self) -> np.ndarray:
+        """The draws, or what is known for certain, carry the forecast of the prompt."""
+        return (self.sample_size_P >= LEAST_SAMPLE_SIZE) | (self.known_P >= LEAST_KNOWN)
+
+
+def sharpen(known: Known, exponent: float | Floats) -> Sharpened:
+    """pi_0^p normalised, from what is known of pi_0. O(R)."""
+    P, at = known.prompts, known.prompt_R
+    p_R = np.broadcast_to(np.asarray(exponent, dtype=float), (P,))[at]
+    score_R = p_R * known.logp_R - np.log(known.reach_R)
+    log_z_P = _logsumexp(score_R, at, P)
+    weight_R = np.exp(score_R - log_z_P[at])
+    best_P = np.full(P, -np.inf)
+    np.maximum.at(best_P, at, known.logp_R)
+    top_P = np.minimum(np.broadcast_to(exponent, (P,)) * best_P - log_z_P, 0.0)
+    draw_R = (p_R - 1) * known.logp_R  # weight of one draw, up to a constant a prompt
+    draw_R = np.exp(draw_R - _most(draw_R, at, P)[at])
+    total_P = np.bincount(at, known.draws_R * draw_R, minlength=P)
+    squares_P = np.bincount(at, known.draws_R * draw_R**2, minlength=P)
+    sure_R = known.mode_R | (known.reach_R > LEAST_KNOWN)
+    mean_logp_P = np.bincount(at, weight_R * known.logp_R, minlength=P)
+    entropy_P = log_z_P - np.broadcast_to(exponent, (P,)) * mean_logp_P
+    return Sharpened(
+        log_z_P=log_z_P,
+        log_top_P=top_P,
+        weight_R=weight_R,
+        sample_size_P=np.full(P, np.inf) if known.exact else total_P**2 / squares_P,
+        known_P=np.bincount(at, weight_R * sure_R, minlength=P),
+        entropy_P=np.maximum(entropy_P, 0.0),
+    )
+
+
+def expect(known: Known, sharpened: Sharpened, metric_R: Floats) -> Floats:
+    """E_{y ~ pi_p(.|x)} m(x, y) of each prompt, [P], m given on the known responses."""
+    value_R = np.where(sharpened.weight_R > 0, sharpened.weight_R * metric_R, 0.0)
+    return np.bincount(known.prompt_R, value_R, minlength=known.prompts)
+
+
+def exponents(beta: float, rounds: int) -> Floats:
+    """p_t = (1 + 1/beta)^t for t = 0..rounds.
+
+    >>> exponents(1.0, 3)
+    array([1., 2., 4., 8.])
+    """
+    if beta <= 0:
+        raise UserError(f"beta {beta}: not positive", "give --beta above 0")
+    return np.asarray((1 + 1 / beta) ** np.arange(rounds + 1))
+
+
+def _logsumexp(score_R: Floats, at: Ints, P: int) -> Floats:
+    most_P = _most(score_R, at, P)
+    return most_P + np.log(np.bincount(at, np.exp(score_R - most_P[at]), minlength=P))
+
+
+def _most(score_R: Floats, at: Ints, P: int) -> Floats:
+    most_P = np.full(P, -np.inf)
+    np.maximum.at(most_P, at, score_R)
+    return most_P
