@@ -157,7 +157,10 @@ def _align(config: RunConfig, out: Path, as_json: bool, quiet: bool) -> None:
 
 def _tell(folder: Path, page: Path, as_json: bool) -> None:
     """Print what a run came to, and where its report is."""
+    from rich.console import Console
+
     from srlm.report.summary import summarise
+    from srlm.report.terminal import print_summary
 
     summary = summarise(folder)
     if as_json:
@@ -173,10 +176,7 @@ def _tell(folder: Path, page: Path, as_json: bool) -> None:
         }
         typer.echo(json.dumps(data))
         return
-    typer.echo(summary.verdict.headline)
-    for alarm in summary.alarms:
-        typer.echo(f"Warning: {alarm.title}. {alarm.evidence}")
-    typer.echo(f"Report: {page}")
+    print_summary(summary, Console(highlight=False))
 
 
 def _print_settings(settings: RunConfig, as_json: bool) -> None:

@@ -20,7 +20,7 @@ Positive = Annotated[float, Field(gt=0)]
 class Settings(BaseModel):
     """Frozen, and an unknown key is an error."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PromptSettings(Settings):
@@ -128,7 +128,7 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(value, dict):
             out |= flatten(value, f"{prefix}{key}.")
         else:
-            out[prefix + key] = value
+            out[f"{prefix}{key}"] = value
     return out
 
 
@@ -159,6 +159,12 @@ def resolve(file: Path | None, flags: dict[str, Any]) -> RunConfig:
     if file is not None:
         data = flatten(read_yaml(file))
     data |= {key: value for key, value in flags.items() if value is not None}
+    for key in data:
+        if any(other.startswith(f"{key}.") for other in data):
+            raise UserError(
+                f"{file}: {key} is {data[key]!r}, not a section of settings",
+                f"write its settings indented below `{key}:`, as `srlm run --dry-run` prints them",
+            )
     try:
         return RunConfig.model_validate(nest(data))
     except ValidationError as error:
@@ -178,7 +184,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"{file}: no such file", "give the path of a YAML file of settings")
     try:
-        data = yaml.safe_load(file.read_text(encoding="utf-8"))
+        data = yaml.safe_load(file.read_bytes())
     except yaml.YAMLError as error:
         raise UserError(f"{file}: not YAML: {error}", "correct the file") from None
     if not isinstance(data, dict):

@@ -124,7 +124,8 @@ def _parameter(flag: str, key: str, panel: str) -> inspect.Parameter:
 def _help(setting: FieldInfo) -> str:
     """Description, choices and default."""
     kind, default = setting.annotation, setting.default
-    facts = ["|".join(get_args(kind))] if get_origin(kind) is Literal else []
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    facts = ["|".join(choices)] if len(choices) > 1 else []
     if not (setting.is_required() or default is None or kind is bool):
         facts.append(f"default {default:g}" if kind is float else f"default {default}")
     return f"{setting.description} ({', '.join(facts)})" if facts else f"{setting.description}"
