@@ -101,6 +101,8 @@ def _paired(
     if n < 2:
         return None
     half = float(stdtrit(n - 1, 0.975) * d.std(ddof=1) / np.sqrt(n))
-    half += 1 / n if name in BINARY else 0.0
     mean = float(d.mean())
+    if name in BINARY:
+        half += 1 / n
+        return mean, max(mean - half, -1.0), min(mean + half, 1.0), n
     return mean, mean - half, mean + half, n

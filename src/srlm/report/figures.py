@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from math import log10
+from math import ceil, floor, log10
 
 import plotly.graph_objects as go
 
@@ -56,6 +56,7 @@ class Line:
     points: Sequence[Estimate]
     dash: str = "solid"
     band: bool = True
+    mode: str = "lines+markers"
 
 
 def charts(summary: Summary) -> tuple[Chart, ...]:
@@ -81,7 +82,9 @@ def accuracy(summary: Summary) -> Chart | None:
         lines.append(_line(summary, "fidelity", VERMILION))
         title = "Confidence and fidelity"
         caption = "How sure the policy is of its modes, and whether they are still the base's."
-    return _chart("accuracy", title, caption, lines, y=(0.0, 1.03), wide=True)
+    known = [p.value for line in lines for p in line.points if p.value is not None]
+    low = max(-0.03, min(known, default=0.0) - 0.12)
+    return _chart("accuracy", title, caption, lines, y=(low, 1.04), wide=True)
 
 
 def kappa(summary: Summary) -> Chart | None:
@@ -95,14 +98,14 @@ def kappa(summary: Summary) -> Chart | None:
         "Mean of 1/p*, at best 1. Dotted: one exact round from the policy before; "
         "the gap is the update's own error."
     )
-    return _chart("kappa", "Condition number κ", caption, lines, floor=1.0, log=top > 20)
+    return _chart("kappa", "Condition number κ", caption, lines, bottom=1.0, log=top > 20)
 
 
 def failure(summary: Summary) -> Chart | None:
     """F by round."""
     lines = [_line(summary, "failure_fraction", VERMILION, label="F")]
     caption = "Share of prompts whose likeliest response has probability 1/2 or less."
-    return _chart("failure", "Failure fraction F", caption, lines, floor=0.0)
+    return _chart("failure", "Failure fraction F", caption, lines, bottom=0.0)
 
 
 def fidelity(summary: Summary) -> Chart | None:
@@ -120,21 +123,21 @@ def fidelity(summary: Summary) -> Chart | None:
 def entropy(summary: Summary) -> Chart | None:
     """Entropy of the responses by round."""
     lines = [_line(summary, "entropy", PURPLE)]
-    return _chart("entropy", "Entropy", "Of the responses to a prompt, nats.", lines, floor=0.0)
+    return _chart("entropy", "Entropy", "Of the responses to a prompt, nats.", lines, bottom=0.0)
 
 
 def length(summary: Summary) -> Chart | None:
     """Mean length by round."""
     lines = [_line(summary, "length", GREEN)]
     caption = "Tokens a response; a collapse here is a failure to look into."
-    return _chart("length", "Length", caption, lines, floor=0.0)
+    return _chart("length", "Length", caption, lines, bottom=0.0)
 
 
 def divergence(summary: Summary) -> Chart | None:
     """KL to the base by round."""
     lines = [_line(summary, "kl_to_base", ORANGE, label="KL")]
     caption = "Nats a response: how far the policy has moved from the base."
-    return _chart("kl", "KL to the base", caption, lines, floor=0.0)
+    return _chart("kl", "KL to the base", caption, lines, bottom=0.0)
 
 
 def pace(summary: Summary) -> Chart | None:
@@ -155,12 +158,21 @@ def loss(summary: Summary) -> Chart | None:
     if not done:
         return None
     lines = [
-        Line("before", FAINT, [_point(r.loss_before) for r in summary.rounds], band=False),
-        Line("after", BLUE, [_point(r.loss_after) for r in summary.rounds], band=False),
-        Line("floor", FAINT, [_point(r.loss_floor) for r in summary.rounds], "dot", band=False),
+        Line("after", BLUE, [_point(r.loss_after) for r in summary.rounds], mode="markers"),
+        Line("before", FAINT, [_point(r.loss_before) for r in summary.rounds], mode="markers"),
+        Line("floor", FAINT, [_point(r.loss_floor) for r in summary.rounds], "dot"),
     ]
     caption = "On the round's own data. A small fall towards the floor: an under-trained round."
-    return _chart("loss", "Loss before and after each update", caption, lines)
+    chart = _chart("loss", "Loss before and after each update", caption, lines)
+    if chart is not None:
+        chart.figure.add_scatter(
+            x=[x for r in done for x in (r.round, r.round, None)],
+            y=[y for r in done for y in (r.loss_before, r.loss_after, None)],
+            mode="lines",
+            line={"color": BLUE, "width": 1.5},
+            hoverinfo="skip",
+        )
+    return chart
 
 
 CHARTS: tuple[Callable[[Summary], Chart | None], ...] = (
@@ -198,7 +210,7 @@ def _chart(
     lines: Sequence[Line],
     *,
     y: tuple[float, float] | None = None,
-    floor: float | None = None,
+    bottom: float | None = None,
     log: bool = False,
     wide: bool = False,
 ) -> Chart | None:
@@ -206,18 +218,18 @@ def _chart(
     drawn = [line for line in lines if any(p.value is not None for p in line.points)]
     if not drawn:
         return None
-    low, high = y or _span(drawn, floor, log)
+    low, high = y or _span(drawn, bottom, log)
     figure = go.Figure()
     for line in drawn:
         if line.band:
             _add_band(figure, line)
-    for line in drawn:
+    for line in reversed(drawn):
         rounds = list(range(len(line.points)))
         figure.add_scatter(
             x=rounds,
             y=[p.value for p in line.points],
             name=line.label,
-            mode="lines+markers",
+            mode=line.mode,
             line={"color": line.color, "width": 2, "dash": line.dash},
             marker={"size": 6, "color": line.color},
             customdata=[_hover(p) for p in line.points],
@@ -225,10 +237,16 @@ def _chart(
         )
     last = max(len(line.points) for line in drawn) - 1
     _add_labels(figure, drawn, low, high, log)
+    room = 18 + 7 * max(len(line.label) for line in drawn)
     figure.update_layout(
         template="none",
         height=HEIGHT + 40 * wide,
-        margin={"l": 46, "r": 92, "t": TOP, "b": BOTTOM},
+        margin={
+            "l": 46,
+            "r": 18 + 7 * max(len(line.label) for line in drawn),
+            "t": TOP,
+            "b": BOTTOM,
+        },
         paper_bgcolor=PAPER,
         plot_bgcolor=PAPER,
         font={"family": "system-ui, sans-serif", "size": 12, "color": FAINT},
@@ -253,10 +271,19 @@ def _chart(
             "zeroline": False,
             "nticks": 6,
             "fixedrange": True,
-            **({"dtick": "D1" if high - low < 1 else 1} if log else {}),
+            **(_log_ticks(low, high) if log else {}),
         },
     )
     return Chart(key, title, caption, figure, wide)
+
+
+def _log_ticks(low: float, high: float) -> dict[str, list[float]]:
+    """Ticks at 1, 2 and 5 times the powers of ten, or at some of the powers."""
+    decades = range(floor(low), ceil(high) + 1)
+    if high - low <= 2.5:
+        return {"tickvals": [k * 10.0**d for d in decades for k in (1, 2, 5)]}
+    step = max(1, len(decades) // 5)
+    return {"tickvals": [10.0**d for d in decades if d % step == 0]}
 
 
 def _hover(point: Estimate) -> str:
@@ -265,7 +292,7 @@ def _hover(point: Estimate) -> str:
     return f"{number(point.value)} [{number(point.low)}, {number(point.high)}]"
 
 
-def _span(lines: Iterable[Line], floor: float | None, log: bool) -> tuple[float, float]:
+def _span(lines: Iterable[Line], bottom: float | None, log: bool) -> tuple[float, float]:
     """The range of the axis, in its own units (log10 on a logarithmic axis)."""
     ends = [
         v
@@ -275,8 +302,8 @@ def _span(lines: Iterable[Line], floor: float | None, log: bool) -> tuple[float,
         if v is not None and (v > 0 or not log)
     ]
     low, high = min(ends), max(ends)
-    if floor is not None:
-        low = min(low, floor)
+    if bottom is not None:
+        low = min(low, bottom)
     if log:
         low, high = log10(low), log10(high)
     room = 0.06 * (high - low) or 0.05 * max(1.0, abs(high))

@@ -7,8 +7,8 @@ import unicodedata
 from srlm.types import Estimate
 
 NAMES = {
-    "kappa": "condition number κ",
-    "failure_fraction": "failure fraction F",
+    "kappa": "κ, condition number",
+    "failure_fraction": "F, failure fraction",
     "confidence": "confidence",
     "fidelity": "fidelity",
     "sampling_accuracy": "sampling accuracy",
