@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -93,10 +95,11 @@ def demo(
     It learns to add from a corpus that is noisy like the web, in a minute.
     It is trained once and kept in your cache folder.
     """
-    from srlm.demo import settings
-    from srlm.progress import Progress
+    with _interruptible():
+        from srlm.demo import settings
+        from srlm.progress import Progress
 
-    config = settings(start, seed, Progress(quiet=quiet or as_json))
+        config = settings(start, seed, Progress(quiet=quiet or as_json))
     _align(config, out or Path("runs", f"demo-{start}-{seed}"), as_json, quiet)
 
 
@@ -144,15 +147,21 @@ def _disk_full(error: BaseException) -> bool:
 
 
 def _align(config: RunConfig, out: Path, as_json: bool, quiet: bool) -> None:
-    from srlm.loop import run
-    from srlm.progress import Progress
+    with _interruptible():
+        from srlm.loop import run
+        from srlm.progress import Progress
 
-    try:
         summary = run(config, out, progress=Progress(quiet=quiet or as_json))
+        _tell(out, summary.report, as_json)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    try:
+        yield
     except KeyboardInterrupt:
-        typer.echo(f"\nInterrupted; the same command goes on with {out}.", err=True)
+        typer.echo("\nInterrupted. The same command goes on where it stopped.", err=True)
         raise typer.Exit(130) from None
-    _tell(out, summary.report, as_json)
 
 
 def _tell(folder: Path, page: Path, as_json: bool) -> None:

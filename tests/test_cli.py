@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import errno
+import json
+import signal
+import subprocess
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from srlm import cli
+from srlm.config import RunConfig, flatten, resolve
+from srlm.errors import UserError
+from srlm.flags import FLAGS
+
+NEEDED = ["--model", "m", "--prompts", "p.jsonl"]
+
+
+@pytest.fixture
+def srlm(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """The command in this process; gives its exit code."""
+
+    def command(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["srlm", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        assert isinstance(stop.value.code, int)
+        return stop.value.code
+
+    return command
+
+
+def loop_that(monkeypatch: pytest.MonkeyPatch, act: Callable[..., Any]) -> None:
+    """Put another loop in the place of ``srlm.loop``."""
+    loop = types.ModuleType("srlm.loop")
+    loop.run = act  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "srlm.loop", loop)
+
+
+def raising(error: BaseException) -> Callable[..., Any]:
+    def act(*_: Any, **__: Any) -> Any:
+        raise error
+
+    return act
+
+
+def test_every_setting_has_one_flag() -> None:
+    keys = [key for flags in FLAGS.values() for key in flags.values()]
+    every = flatten(resolve(None, {"model": "m", "prompts.file": "p"}).model_dump())
+    assert sorted(keys) == sorted(every)
+    assert set(RunConfig.model_fields) == {key.split(".")[0] for key in keys}
+
+
+def test_dry_run_prints_settings_that_can_be_given_back(
+    srlm: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given = [*NEEDED, "--lr", "1e-3", "--prompts-per-round", "9", "--measure-draws", "3"]
+    assert srlm("run", *given, "--download", "--dry-run") == 0
+    text = capsys.readouterr().out
+    config = RunConfig.model_validate(yaml.safe_load(text))
+    assert (config.update.lr, config.samples.prompts, config.measure.draws) == (1e-3, 9, 3)
+    assert config.download
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    assert srlm("run", "--config", str(file), "--dry-run", "--json") == 0
+    assert RunConfig.model_validate(json.loads(capsys.readouterr().out)) == config
+
+
+def test_the_run_gets_settings_and_folder(
+    srlm: Callable[..., int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+
+    def act(config: RunConfig, out: Path, *, progress: Any) -> Any:
+        seen.extend([config, out])
+        raise UserError("enough", "stop")
+
+    loop_that(monkeypatch, act)
+    assert srlm("run", *NEEDED, "--draws", "4", "--out", "runs/a") == 2
+    expected = {"model": "m", "prompts.file": "p.jsonl", "samples.draws": 4}
+    assert seen == [resolve(None, expected), Path("runs/a")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["run"], ["model: missing", "prompts: missing"]),
+        (["run", *NEEDED, "--lr", "x", "--draws", "1"], ["update.lr", "samples.draws"]),
+        (["run", *NEEDED], ["--out: missing"]),
+        (["run", "--config", "none.yaml"], ["none.yaml: no such file"]),
+    ],
+)
+def test_what_the_user_can_put_right(
+    srlm: Callable[..., int],
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    named: list[str],
+) -> None:
+    assert srlm(*arguments) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.startswith("Error: ")
+    assert "\nRemedy: " in shown.err
+    for name in named:
+        assert name in shown.err
+
+
+def test_unknown_options_exit_with_2(srlm: Callable[..., int]) -> None:
+    assert srlm("run", "--bogus", "1") == 2
+    assert srlm("demo", "--start", "bogus") == 2
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device", "runs/a/samples.parquet"),
+        OSError(errno.EDQUOT, "Disk quota exceeded", "runs/a/samples.parquet"),
+        RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)"),
+    ],
+)
+def test_full_disk(
+    srlm: Callable[..., int],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: Exception,
+) -> None:
+    loop_that(monkeypatch, raising(error))
+    assert srlm("run", *NEEDED, "--out", "runs/a") == 2
+    shown = capsys.readouterr().err
+    assert "no space left on the disk" in shown
+    assert "the same command" in shown
+    assert ("samples.parquet" in shown) == isinstance(error, OSError)
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop_that(monkeypatch, raising(ValueError("a bug")))
+    monkeypatch.setattr(sys, "argv", ["srlm", "run", *NEEDED, "--out", "runs/a"])
+    with pytest.raises(ValueError, match="a bug"):
+        cli.main()
+
+
+def test_interrupted() -> None:
+    code = """
+import sys, time, types
+loop = types.ModuleType("srlm.loop")
+def run(*_, **__):
+    print("ready", flush=True)
+    time.sleep(60)
+loop.run = run
+sys.modules["srlm.loop"] = loop
+sys.argv = "srlm run --model m --prompts p --out runs/a".split()
+from srlm.cli import main
+main()
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        process.send_signal(signal.SIGINT)
+        _, shown = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "The same command goes on" in shown
+    assert "Traceback" not in shown
