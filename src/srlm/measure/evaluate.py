@@ -131,7 +131,7 @@ def evaluate(
             len(chosen),
             nodes=settings.nodes,
             seconds=settings.seconds,
-            second=False,
+            second="none",
         )
     greedy = policy.greedy(chosen, max_tokens=max_tokens)
     P, exact = len(chosen), isinstance(policy, Exact)

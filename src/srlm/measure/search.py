@@ -14,8 +14,10 @@ not cost a pass a prefix. The bookkeeping is a flat table of open prefixes in nu
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Literal
 
 import numpy as np
 import torch
@@ -26,6 +28,7 @@ from srlm.types import Bools, Floats, Ints, Tokens
 
 KEPT = 64
 """Children of a prefix that become entries of their own; the rest stay one entry."""
+Second = Literal["none", "least", "every"]
 TIE = 1e-9
 """Outcomes whose log-probabilities differ by no more than this are called tied, nats."""
 
@@ -97,12 +100,14 @@ class _Open:
 class _Search:
     """The state of a search over all prompts: open entries, best and second outcomes."""
 
-    def __init__(self, tree: PrefixTree, prompts: int) -> None:
+    def __init__(self, tree: PrefixTree, prompts: int, second: bool) -> None:
         self.tree = tree
         self.best_P = np.full(prompts, -np.inf)
         self.second_P = np.full(prompts, -np.inf)
         self.left_P = np.full(prompts, -np.inf)
         """Best bound among the entries that were dropped unopened."""
+        self.keep_P = self.second_P if second else self.best_P
+        """Entries at or below it can be dropped."""
         self.nodes_P = np.zeros(prompts, dtype=np.int64)
         self.tokens = 0
         self.end_record_P = np.full(prompts, -1, dtype=np.int64)
@@ -127,6 +132,8 @@ class _Search:
             greedy=np.ones(prompts, dtype=bool),
         )
         self.open = roots.take(zero_P[:0]).join(self.expand(roots))
+        self.shelf: list[_Open] = []
+        """Entries at or below the best outcome, above the second."""
 
     def expand(self, chosen: _Open) -> list[_Open]:
         """Open the chosen entries: their outcomes are noted, their other children returned."""
@@ -175,38 +182,34 @@ class _Search:
         is_end_BC |= (parent.depth == self.tree.max_tokens - 1)[:, None]
         b, c = np.nonzero(is_end_BC & (child_BC > self.second_P[parent.prompt][:, None]))
         self.note(parent.prompt[b], child_BC[b, c], record_B[b], token_BC[b, c])
-        b, c = np.nonzero(~is_end_BC & (child_BC > -np.inf))
-        out = [
-            _Open(
-                prompt=parent.prompt[b],
-                bound=child_BC[b, c],
-                logp=child_BC[b, c],
-                node=node_B[b],
-                token=token_BC[b, c],
-                skip=np.zeros(len(b), dtype=np.int64),
-                depth=parent.depth[b] + 1,
-                record=record_B[b],
-                greedy=parent.greedy[b] & (c == 0),
-            )
-        ]
-        if stop < V:
-            rest = parent.take(np.flatnonzero(value_BC[:, stop] > -np.inf))
-            keep = value_BC[:, stop] > -np.inf
-            bound = parent.logp[keep] + value_BC[keep, stop]
-            out.append(
-                _Open(
-                    prompt=rest.prompt,
-                    bound=bound,
-                    logp=rest.logp,
-                    node=rest.node,
-                    token=rest.token,
-                    skip=np.full(len(bound), stop, dtype=np.int64),
-                    depth=rest.depth,
-                    record=rest.record,
-                    greedy=np.zeros(len(bound), dtype=bool),
-                )
-            )
-        return out
+        floor_B = self.keep_P[parent.prompt]
+        keep_BC = ~is_end_BC & (child_BC > floor_B[:, None])
+        dropped_BC = np.where(is_end_BC | keep_BC, -np.inf, child_BC)
+        np.maximum.at(self.left_P, parent.prompt, dropped_BC.max(axis=1))
+        b, c = np.nonzero(keep_BC)
+        whole = _Open(
+            prompt=parent.prompt[b],
+            bound=child_BC[b, c],
+            logp=child_BC[b, c],
+            node=node_B[b],
+            token=token_BC[b, c],
+            skip=np.zeros(len(b), dtype=np.int64),
+            depth=parent.depth[b] + 1,
+            record=record_B[b],
+            greedy=parent.greedy[b] & (c == 0),
+        )
+        if stop == V:
+            return [whole]
+        bound_B = value_BC[:, stop] + parent.logp
+        np.maximum.at(self.left_P, parent.prompt, np.where(bound_B > floor_B, -np.inf, bound_B))
+        b = np.flatnonzero(bound_B > floor_B)
+        rest = replace(
+            parent.take(b),
+            bound=bound_B[b],
+            skip=np.full(len(b), stop, dtype=np.int64),
+            greedy=np.zeros(len(b), dtype=bool),
+        )
+        return [whole, rest]
 
     def note(self, prompt: Ints, logp: Floats, record: Ints, token: Ints) -> None:
         """Update each prompt's best and second outcome; the first found of equals stays."""
@@ -224,34 +227,58 @@ class _Search:
         self.best_P[p[won]] = new[won]
         self.end_record_P[p[won]], self.end_token_P[p[won]] = record[at], token[at]
 
-    def drop(self, keep: Bools) -> None:
-        """Drop open entries, remembering the best bound dropped of each prompt."""
-        gone = ~keep
-        np.maximum.at(self.left_P, self.open.prompt[gone], self.open.bound[gone])
-        self.open = self.open.take(keep)
-
-    def wave(self, floor_P: Floats, batch: int, nodes: int, tokens: int | None) -> bool:
-        """Open the best entries above ``floor_P``; False when there are none (left to pay)."""
+    def sift(self, floor_P: Floats, nodes: int) -> None:
+        """Leave open what is above ``floor_P``; shelve or drop the rest."""
         entries = self.open
-        at = np.flatnonzero(entries.bound > floor_P[entries.prompt])
-        if tokens is not None and self.tokens >= tokens:
-            return False
-        if not len(at):
-            return False
-        prompt = entries.prompt[at]
-        order = np.lexsort((-entries.bound[at], ~entries.greedy[at], prompt))
-        at, prompt = at[order], prompt[order]
+        spent = self.nodes_P[entries.prompt] >= nodes
+        live = ~spent & (entries.bound > floor_P[entries.prompt])
+        if live.all():
+            return
+        shelved = ~spent & ~live & (entries.bound > self.keep_P[entries.prompt])
+        self.shelf.append(entries.take(shelved))
+        gone = ~live & ~shelved
+        np.maximum.at(self.left_P, entries.prompt[gone], entries.bound[gone])
+        self.open = entries.take(live)
+
+    def wave(self, batch: int, nodes: int, tokens: int | None) -> None:
+        """Open the best of the open entries, all of which are worth it.
+
+        A prompt whose greedy path is not at its end follows that, an entry at a time.
+        """
+        prompt = self.open.prompt
+        order = np.lexsort((-self.open.bound, ~self.open.greedy, prompt))
+        prompt = prompt[order]
         start = np.flatnonzero(np.diff(prompt, prepend=-1))
-        place = np.arange(len(at)) - np.repeat(start, np.diff(np.append(start, len(at))))
-        width = max(1, batch // len(start))
-        at = at[place < np.minimum(width, nodes - self.nodes_P[prompt])]
+        size = np.diff(np.append(start, len(order)))
+        place = np.arange(len(order)) - np.repeat(start, size)
+        on_greedy = np.repeat(self.open.greedy[order[start]], size)
+        width = np.where(on_greedy, 1, max(1, batch // len(start)))
+        chosen = order[place < np.minimum(width, nodes - self.nodes_P[prompt])]
         if tokens is not None:
-            at = at[: tokens - self.tokens]
-        keep = np.ones(len(entries.prompt), dtype=bool)
-        keep[at] = False
-        new = self.expand(entries.take(at))
-        self.open = entries.take(keep).join(new)
-        return True
+            chosen = chosen[: tokens - self.tokens]
+        keep = np.ones(len(order), dtype=bool)
+        keep[chosen] = False
+        rest = self.open.take(keep)
+        self.open = rest.join(self.expand(self.open.take(chosen)))
+
+    def second_floor(self) -> Floats:
+        """Above it lies what could hold a better second outcome."""
+        return self.second_P
+
+    def margin_floor(self) -> Floats:
+        """Above it lies what could make the least margin of all prompts smaller.
+
+        Prompts without a certified mode are left alone: their margin has no lower bound but 0.
+        """
+        sure_P = (self.best_P > -np.inf) & (self.best_P >= self.left_P)
+        gap_P = np.where(sure_P, self.best_P, np.inf) - self.second_P
+        floor_P = np.maximum(self.second_P, self.best_P - gap_P.min(initial=np.inf))
+        return np.where(sure_P, floor_P, np.inf)
+
+    def finish(self) -> None:
+        """Drop all that is open."""
+        entries = self.open.join(self.shelf)
+        np.maximum.at(self.left_P, entries.prompt, entries.bound)
 
     def path(self, prompt: int, parent: Ints, step: Ints) -> Tokens:
         """Tokens of the prompt's best outcome."""
@@ -269,7 +296,7 @@ def find_modes(
     nodes: int,
     tokens: int | None = None,
     seconds: float | None = None,
-    second: bool = True,
+    second: Second = "every",
     batch: int = 512,
 ) -> Modes:
     """The mode of each prompt of ``tree`` by best-first search, certified where the budget lets.
@@ -281,8 +308,10 @@ def find_modes(
         tokens: tokens that may go through the policy in all; None: no limit.
         seconds: wall-clock limit, looked at between forward passes; None: no limit. With one,
             the result depends on the machine's speed (never its truth).
-        second: go on until the second likeliest outcome p2 is certified too, after the modes of
-            all prompts are. It costs up to H/p2 prefixes where the mode costs H/p*.
+        second: how far to go on for second likeliest outcomes p2, after all the modes. "every":
+            until each is certified, at up to H/p2 prefixes a prompt where the mode costs H/p*;
+            "least": until the least margin log p* - log p2 of all prompts is, which needs little
+            more than the modes; "none".
         batch: rows that a forward pass aims at. 1 opens one prefix of each prompt at a time,
             which opens the fewest; more opens some that turn out below p*, in fewer passes.
 
@@ -294,23 +323,27 @@ def find_modes(
         UserError: the policy gives NaN, positive log-probabilities or no possible token; the
             message names the index of the prompt.
 
-    Cost: at most H * ceil(1/p*) prefixes of a prompt with batch = 1, without ``second``.
+    Cost: at most H * ceil(1/p*) prefixes of a prompt with batch = 1 and ``second`` "none".
     Source: theory.md section 2 (search); certificates as in best-first branch and bound.
     """
     begun = perf_counter()
-    search = _Search(tree, prompts)
-    for floor_P in (search.best_P, search.second_P)[: 1 + second]:
-        least_P = search.second_P if second else search.best_P
+    search = _Search(tree, prompts, second != "none")
+
+    def grow(floor: Callable[[], Floats]) -> None:
         while True:
-            entries = search.open
-            search.drop(
-                (entries.bound > least_P[entries.prompt]) & (search.nodes_P[entries.prompt] < nodes)
-            )
-            if seconds is not None and perf_counter() - begun >= seconds:
-                break
-            if not search.wave(floor_P, batch, nodes, tokens):
-                break
-    search.drop(np.zeros(len(search.open.prompt), dtype=bool))
+            search.sift(floor(), nodes)
+            late = seconds is not None and perf_counter() - begun >= seconds
+            if late or not len(search.open.prompt):
+                return
+            if tokens is not None and search.tokens >= tokens:
+                return
+            search.wave(batch, nodes, tokens)
+
+    grow(lambda: search.best_P)
+    if second != "none":
+        search.open, search.shelf = search.open.join(search.shelf), []
+        grow(search.second_floor if second == "every" else search.margin_floor)
+    search.finish()
     found_P = search.end_record_P >= 0
     upper_P = np.maximum(search.best_P, search.left_P)
     second_upper_P = np.maximum(search.second_P, search.left_P)
