@@ -21,6 +21,15 @@ from srlm.types import Estimate, Pairs, Prompt, Samples, UpdateReport
 
 RENAMED = {"p_eff": "exponent", "r2": "exponent_r2"}
 """Estimates whose name in metrics.jsonl is another."""
+COLUMNS = {
+    "prompt": "prompt_id",
+    "mode": "mode_text",
+    "greedy": "greedy_text",
+    "mode_right": "mode_correct",
+    "greedy_right": "greedy_correct",
+    "margin_low": "margin",
+}
+"""Columns of a measurement's table whose name in prompts.parquet is another."""
 
 
 class Durable:
@@ -96,7 +105,7 @@ class Durable:
             out |= {
                 name: made[key]
                 for key, name in (("policy", "update"), ("measure", "measure"))
-                if key in made
+                if key in made and (t or key == "measure")
             }
         return out
 
@@ -191,25 +200,24 @@ class Durable:
             unique_P=table["unique"].to_numpy(),
             samples=runs.read_samples(folder / "held_out.parquet"),
             sampling_P=_floats(table["sampling_accuracy"]),
-            mode_right_P=_floats(table["mode_right"]),
+            mode_right_P=_floats(table["mode_correct"]),
         )
 
 
 def _table(value: Measurement) -> pa.Table:
     """The per-prompt table of a measurement, as prompts.parquet has it."""
-    columns: dict[str, Any] = dict(value.table)
-    columns["prompt_id"] = columns.pop("prompt")
+    columns: dict[str, Any] = {COLUMNS.get(k, k): v for k, v in value.table.items()}
     columns["prompt"] = [_readable(x) for x in value.prompts]
     columns["answer"] = pa.array([x.answer for x in value.prompts], pa.string())
     columns["mode_tokens"] = pa.array(value.modes.tokens_P, pa.list_(pa.int32()))
     kinds = {
         "mode_is_base_mode": pa.bool_(),
-        "mode_right": pa.bool_(),
-        "greedy_right": pa.bool_(),
+        "mode_correct": pa.bool_(),
+        "greedy_correct": pa.bool_(),
         "greedy_is_mode": pa.bool_(),
         "sampling_accuracy": pa.float64(),
-        "mode": pa.string(),
-        "greedy": pa.string(),
+        "mode_text": pa.string(),
+        "greedy_text": pa.string(),
     }
     return pa.table(
         {name: pa.array(column, kinds.get(name)) for name, column in columns.items()}

@@ -25,7 +25,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from srlm.errors import UserError
-from srlm.types import Floats, Ints, Samples, Tokens
+from srlm.measure.intervals import mean
+from srlm.measure.search import Modes
+from srlm.types import Estimate, Floats, Ints, Samples, Tokens
 
 LEAST_SAMPLE_SIZE = 8.0
 """Effective draws under which a prompt's forecast is not supported by its draws."""
@@ -196,6 +198,19 @@ def exponents(beta: float, rounds: int) -> Floats:
     if beta <= 0:
         raise UserError(f"beta {beta}: not positive", "give --beta above 0")
     return np.asarray((1 + 1 / beta) ** np.arange(rounds + 1))
+
+
+def kappa_next(samples: Samples, modes: Modes, beta: float, *, seed: int) -> Estimate:
+    """kappa after one exact round from here: E_x[ Z_p / p*^p ], p = 1 + 1/beta.
+
+    The distance of the trained round from it is the update's own error (theory.md section 1).
+    """
+    exact = bool(len(samples)) and not np.allclose(
+        samples.weight_R, 1.0 / np.bincount(samples.prompt_R)[samples.prompt_R]
+    )
+    listed = known(samples, modes.tokens_P, modes.logp_P, exact=exact)
+    kappa_P = np.exp(-sharpen(listed, 1 + 1 / beta).log_top_P)
+    return mean(kappa_P, seed, "one exact round, from the draws and the mode", least=1.0)
 
 
 def _logsumexp(score_R: Floats, at: Ints, P: int) -> Floats:

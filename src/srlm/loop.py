@@ -9,13 +9,14 @@ settings to report. The equations are in ``losses``, the folder in ``runs``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from srlm import forecast
 from srlm import pairs as pairing
 from srlm import prompts as reading
 from srlm import update
@@ -123,13 +124,16 @@ def align(
     del policy
     base: BaseReference | None = None
     report: UpdateReport | None = None
+    foretold = undefined("one exact round from the policy before", "this is the base")
     for t in range(rounds + 1):
         with progress.stage(f"round {t}: measure"):
             estimates, as_reference = store.measure(
                 t, _measuring(current, held_out, recipe, correct, seed, base)
             )
         base = base or _with_scores(as_reference(), store)
-        yield Round(t, _paced(estimates, t, recipe.update.beta), report)
+        paced = _paced(estimates, t, recipe.update.beta)
+        yield Round(t, paced | {"kappa_ideal": foretold}, report)
+        foretold = estimates["kappa_next"]
         if t == rounds:
             return
         chosen = round_prompts(prompts, recipe.samples.prompts, seed, t)
@@ -155,15 +159,20 @@ def _measuring(
     seed: int,
     base: BaseReference | None,
 ) -> Callable[[], Measurement]:
-    return lambda: evaluate(
-        current(),
-        held_out,
-        correct,
-        recipe.measure,
-        seed=derived(seed, "measure"),
-        max_tokens=recipe.samples.max_tokens,
-        base=base,
-    )
+    def measure() -> Measurement:
+        made = evaluate(
+            current(),
+            held_out,
+            correct,
+            recipe.measure,
+            seed=derived(seed, "measure"),
+            max_tokens=recipe.samples.max_tokens,
+            base=base,
+        )
+        ahead = forecast.kappa_next(made.samples, made.modes, recipe.update.beta, seed=seed)
+        return replace(made, estimates=made.estimates | {"kappa_next": ahead})
+
+    return measure
 
 
 def _drawing(
@@ -251,8 +260,6 @@ def _paced(estimates: dict[str, Estimate], t: int, beta: float) -> dict[str, Est
 
 
 def _with_scores(base: BaseReference, store: Store) -> BaseReference:
-    from dataclasses import replace
-
     return replace(base, log_prob=lambda *rows: store.base().log_prob(*rows))
 
 
