@@ -16,13 +16,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from srlm import forecast
 from srlm import pairs as pairing
 from srlm import prompts as reading
 from srlm import update
 from srlm.answers import checker
 from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
 from srlm.errors import UserError
+from srlm.forecast.powers import kappa_next
 from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate
 from srlm.policy.base import Exact, Policy
 from srlm.progress import Progress
@@ -160,8 +160,9 @@ def _measuring(
     base: BaseReference | None,
 ) -> Callable[[], Measurement]:
     def measure() -> Measurement:
+        policy = current()
         made = evaluate(
-            current(),
+            policy,
             held_out,
             correct,
             recipe.measure,
@@ -169,7 +170,13 @@ def _measuring(
             max_tokens=recipe.samples.max_tokens,
             base=base,
         )
-        ahead = forecast.kappa_next(made.samples, made.modes, recipe.update.beta, seed=seed)
+        ahead = kappa_next(
+            made.samples,
+            made.modes,
+            recipe.update.beta,
+            seed=seed,
+            exact=isinstance(policy, Exact),
+        )
         return replace(made, estimates=made.estimates | {"kappa_next": ahead})
 
     return measure
@@ -297,7 +304,8 @@ class Memory:
         self, t: int, make: Callable[[], Measurement]
     ) -> tuple[dict[str, Estimate], Callable[[], BaseReference]]:
         """Estimates of pi_t."""
-        from srlm.measure.evaluate import reference
+        from srlm.forecast.powers import kappa_next
+from srlm.measure.evaluate import reference
 
         self.measurement = make()
         return self.measurement.estimates, lambda: reference(self.measurement)

@@ -200,14 +200,13 @@ def exponents(beta: float, rounds: int) -> Floats:
     return np.asarray((1 + 1 / beta) ** np.arange(rounds + 1))
 
 
-def kappa_next(samples: Samples, modes: Modes, beta: float, *, seed: int) -> Estimate:
+def kappa_next(
+    samples: Samples, modes: Modes, beta: float, *, seed: int, exact: bool = False
+) -> Estimate:
     """kappa after one exact round from here: E_x[ Z_p / p*^p ], p = 1 + 1/beta.
 
     The distance of the trained round from it is the update's own error (theory.md section 1).
     """
-    exact = bool(len(samples)) and not np.allclose(
-        samples.weight_R, 1.0 / np.bincount(samples.prompt_R)[samples.prompt_R]
-    )
     listed = known(samples, modes.tokens_P, modes.logp_P, exact=exact)
     kappa_P = np.exp(-sharpen(listed, 1 + 1 / beta).log_top_P)
     return mean(kappa_P, seed, "one exact round, from the draws and the mode", least=1.0)
