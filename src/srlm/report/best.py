@@ -34,6 +34,7 @@ def best_round(run: Run) -> Best:
         known = [r for r in rounds if r["sampling_accuracy"].value is not None]
         best = max(known, key=lambda r: (r["sampling_accuracy"].value or 0.0, -r.round))
         text = f"highest sampling accuracy, {number(best['sampling_accuracy'].value)}"
+        text = "the base: " * (best.round == 0) + text
         return Best(best.round, text + _equals("sampling_accuracy", best, known))
     known = [r for r in rounds if r["kappa"].value is not None]
     faithful = [r for r in known if r.round == 0 or (r["fidelity"].value or 0.0) >= FAITHFUL]

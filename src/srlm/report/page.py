@@ -16,7 +16,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from srlm.report.figures import DARK
+from srlm.report.chart import DARK
 from srlm.report.markup import safe, script_json
 from srlm.report.sections import SECTIONS
 from srlm.report.summary import Summary, summarise

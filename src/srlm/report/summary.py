@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srlm.report.alarms import Alarm, alarms
+from srlm.report.alarm import Alarm
+from srlm.report.alarms import alarms
 from srlm.report.best import Best, best_round
 from srlm.report.changes import Change, change
 from srlm.report.examples import Group, choose

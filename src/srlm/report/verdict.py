@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from srlm.report.alarms import VERY_LOW_FIDELITY, Alarm
+from srlm.report.alarm import Alarm
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
+from srlm.report.failures import VERY_LOW_FIDELITY
 from srlm.report.read import Run
 from srlm.report.words import number, percent
 
@@ -111,7 +112,7 @@ def _without_answers(run: Run, found: Sequence[Alarm]) -> Verdict:
     first, last = run.rounds[0], run.rounds[-1]
     conf, kappa = change("confidence", first, last), change("kappa", first, last)
     codes = {alarm.code for alarm in found}
-    end = f"; {_modes(run)}. Whether its answers are right is unknown: the prompts have none."
+    end = f"; {_modes(run)}. Whether responses are right is unknown: the prompts have no answers."
     if conf.direction == "fell" or kappa.direction == "rose":
         reason = "blow-up" if "blow-up" in codes else "less sure"
         moved = f"{_moved(conf)} and κ went from {_ends(kappa)}"

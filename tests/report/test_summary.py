@@ -1,0 +1,235 @@
+"""The verdict of each kind of run, every warning, the best round, the examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from srlm.errors import UserError
+from srlm.report.summary import Summary, summarise
+
+Make = Callable[..., Path]
+Record = dict[str, Any]
+QUIET = (1.0, 1.6, 2.5)
+
+
+def codes(summary: Summary) -> set[str]:
+    return {alarm.code for alarm in summary.alarms}
+
+
+def test_good_run_improved(fake_run: Make) -> None:
+    s = summarise(fake_run())
+    assert s.verdict.status == "improved"
+    assert s.verdict.sentence == (
+        "confidence rose from .64 to .99 and sampling accuracy from .58 to .87, 95 % of the "
+        "headroom up to mode accuracy .89; the modes of 98 % of prompts are the base's."
+    )
+    assert s.best.round == 5
+    assert s.ideal_exponent(3) == 8.0
+
+
+def test_giveup_run_failed(fake_run: Make) -> None:
+    s = summarise(fake_run("giveup"))
+    assert s.verdict.status == "failed"
+    assert s.verdict.headline == (
+        "FAILED: confidence rose from .38 to .99 while sampling accuracy fell from .18 to .04: "
+        "the policy became sure of its own wrong answers."
+    )
+    assert s.best.round == 0
+    assert codes(s) == {"confident-and-wrong", "length-collapse", "saturated"}
+    assert "sharpening could only lose" in s.alarms[0].evidence
+
+
+def test_blow_up_failed(fake_run: Make) -> None:
+    s = summarise(fake_run("blowup"))
+    assert (s.verdict.status, s.verdict.reason) == ("failed", "blow-up")
+    assert "came apart" in s.verdict.sentence
+    assert codes(s) == {"blow-up", "kappa-rising", "under-trained"}
+
+
+def test_run_without_answers_is_sharpened_and_claims_no_more(fake_run: Make) -> None:
+    s = summarise(fake_run(answers=False))
+    assert s.verdict.status == "sharpened"
+    assert "unknown" in s.verdict.sentence
+    assert "accuracy" not in s.verdict.sentence
+    assert s.best.round == 5
+    assert not any("accuracy" in c.name for c in s.changes)
+
+
+def test_without_answers_blow_up_and_drift_are_still_seen(fake_run: Make) -> None:
+    blown = summarise(fake_run("blowup", "a", answers=False)).verdict
+    assert (blown.status, blown.reason) == ("failed", "blow-up")
+    drifted = summarise(fake_run(name="b", answers=False, drift=0.3)).verdict
+    assert drifted.badge == "failing: mode drift"
+    short = summarise(fake_run("giveup", "c", answers=False)).verdict
+    assert short.badge == "failing: length collapse"
+
+
+def test_only_the_base(fake_run: Make) -> None:
+    s = summarise(fake_run(powers=(1.0,)))
+    assert s.verdict.status == "base only"
+    assert s.alarms == ()
+    assert s.examples == ()
+
+
+def test_peak_and_fall_is_failing(fake_run: Make) -> None:
+    s = summarise(fake_run(powers=(1.0, 2.0, 6.0, 2.0)))
+    assert s.verdict.badge == "failing: accuracy falling since round 2"
+    assert s.best.round == 2
+
+
+def test_fall_below_the_base_names_the_peak(fake_run: Make) -> None:
+    v = summarise(fake_run(powers=(1.0, 2.0, 4.0, 0.8))).verdict
+    assert v.status == "failed"
+    assert v.sentence.endswith("It was best in round 2, at .85.")
+
+
+def test_nothing_happened(fake_run: Make) -> None:
+    s = summarise(fake_run(powers=(1.0, 1.0, 1.0), drift=0.0))
+    assert s.verdict.status == "unchanged"
+    assert s.best.round == 0
+    assert "not told apart from rounds 1, 2" in s.best.reason
+
+
+def test_one_prompt_says_nothing(fake_run: Make) -> None:
+    v = summarise(fake_run(prompts=1, drift=0.0)).verdict
+    assert v.status == "unchanged"
+    assert "too few prompts to tell" in v.sentence
+
+
+def test_mode_drift_without_gain_is_failing(fake_run: Make) -> None:
+    s = summarise(fake_run(powers=(1.0, 1.4), drift=0.17))
+    assert s.verdict.badge == "failing: mode drift"
+    assert {a.code: a.severity for a in s.alarms} == {"mode-drift": "serious"}
+
+
+def edit(**values: Any) -> Callable[[Record], Record]:
+    """Overwrites keys of every round but the base; a number replaces an estimate's value."""
+
+    def change(record: Record) -> Record:
+        if record["round"] == 0:
+            return record
+        out = dict(record)
+        for key, value in values.items():
+            old = out[key]
+            if isinstance(old, dict):
+                value = {**old, "value": value, "low": value * 0.99, "high": value * 1.01}
+            out[key] = value
+        return out
+
+    return change
+
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("kappa-rising", {"powers": (1.0, 2.0, 1.6)}),
+    ("kappa-level", {"powers": (1.0, 1.5, 1.5)}),
+    ("mode-drift", {"powers": QUIET, "drift": 0.12}),
+    ("length-growth", {"powers": QUIET, "change": edit(length=16.0)}),
+    ("length-collapse", {"powers": QUIET, "change": edit(length=6.0)}),
+    ("under-trained", {"powers": QUIET, "change": edit(loss_before=1.0, loss_after=0.95)}),
+    ("under-trained", {"powers": QUIET, "change": edit(efficiency=0.1)}),
+    ("truncation", {"powers": QUIET, "change": edit(truncated=0.05)}),
+    ("uncertified", {"powers": QUIET, "certified": lambda t, p: (t, p) != (2, 5)}),
+    ("saturated", {"powers": QUIET, "change": edit(distinct_responses=1.1)}),
+    ("few-prompts", {"powers": QUIET, "prompts": 20, "drift": 0.0}),
+]
+
+
+@pytest.mark.parametrize(("code", "options"), CASES)
+def test_each_warning_fires_alone(fake_run: Make, code: str, options: dict[str, Any]) -> None:
+    s = summarise(fake_run(**options))
+    assert codes(s) == {code}
+    alarm = s.alarms[0]
+    assert any(c.isdigit() for c in alarm.evidence)
+    assert alarm.advice
+
+
+def test_no_warning_fires_on_a_quiet_run(fake_run: Make) -> None:
+    assert codes(summarise(fake_run(powers=QUIET))) == set()
+
+
+def test_movements_inside_the_interval_set_nothing_off(fake_run: Make) -> None:
+    """Tables gone and intervals wide: the same numbers are no evidence."""
+
+    def widen(record: Record) -> Record:
+        return {
+            k: {**v, "low": v["value"] - 9, "high": v["value"] + 9}
+            if isinstance(v, dict) and v.get("value") is not None
+            else v
+            for k, v in record.items()
+        }
+
+    folder = fake_run("giveup", change=widen)
+    for file in folder.glob("rounds/*/prompts.parquet"):
+        file.unlink()
+    s = summarise(folder)
+    assert s.verdict.status == "unchanged"
+    assert codes(s) <= {"saturated", "kappa-level"}
+
+
+def test_heavy_tail(fake_run: Make) -> None:
+    folder = fake_run(powers=QUIET)
+    file = folder / "rounds" / "001" / "prompts.parquet"
+    data = pq.read_table(file)
+    p = np.array(data["p_star"].to_pylist())
+    p[:4] = 1e-3
+    place = data.column_names.index("p_star")
+    pq.write_table(data.set_column(place, "p_star", pa.array(p)), file)
+    alarm = next(a for a in summarise(folder).alarms if a.code == "heavy-tail")
+    assert "Round 1: 4 of 400 prompts" in alarm.evidence
+
+
+def test_examples_are_what_their_titles_say(fake_run: Make) -> None:
+    improved, broken, unchanged = summarise(fake_run(drift=0.05)).examples
+    for group, sign in ((improved, 1), (broken, -1)):
+        gains = [
+            sign * ((e.after.sampling_accuracy or 0) - (e.before.sampling_accuracy or 0))
+            for e in group.examples
+        ]
+        assert len(gains) == 3
+        assert gains == sorted(gains, reverse=True)
+        assert min(gains) > 0.05
+    assert all(e.before.mode == e.after.mode for e in unchanged.examples)
+
+
+def test_examples_without_answers_show_changed_modes(fake_run: Make) -> None:
+    groups = summarise(fake_run(answers=False)).examples
+    changed = groups[1]
+    assert changed.of == 8  # 2 % of 400
+    assert all(e.before.mode != e.after.mode for e in changed.examples)
+    assert all(e.after.right is None for g in groups for e in g.examples)
+
+
+def test_same_folder_same_summary(fake_run: Make) -> None:
+    assert repr(summarise(fake_run("giveup", "a"))).replace("/a'", "/b'") == repr(
+        summarise(fake_run("giveup", "b"))
+    )
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda f: (f / "metrics.jsonl").unlink(), "no metrics.jsonl"),
+        (lambda f: (f / "metrics.jsonl").write_text(""), "found none"),
+        (lambda f: (f / "metrics.jsonl").write_text('{"round": 0}\n{"round": 2}\n'), "found 0, 2"),
+        (lambda f: (f / "metrics.jsonl").write_text('{"round": 0}\n{"rou'), "line 2: not JSON"),
+        (lambda f: (f / "metrics.jsonl").write_text("[]"), "line 1: not a JSON object"),
+        (lambda f: (f / "metrics.jsonl").write_text('{"kappa": 1}'), "no round number"),
+    ],
+)
+def test_bad_folders_are_named(fake_run: Make, spoil: Callable[[Path], Any], words: str) -> None:
+    folder = fake_run()
+    spoil(folder)
+    with pytest.raises(UserError, match=words):
+        summarise(folder)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        summarise(tmp_path / "nothing")

@@ -1,0 +1,60 @@
+"""The terminal's summary: 80 columns, the numbers, and no text that acts."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from srlm.report.page import write_page
+from srlm.report.summary import summarise
+from srlm.report.terminal import print_summary
+
+Make = Callable[..., Path]
+
+
+def printed(folder: Path) -> str:
+    out = io.StringIO()
+    print_summary(summarise(folder), Console(file=out, width=80))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["good", "giveup", "blowup"])
+@pytest.mark.parametrize("answers", [True, False])
+def test_fits_eighty_columns_uncut(fake_run: Make, kind: str, answers: bool) -> None:
+    text = printed(fake_run(kind, answers=answers))
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+
+
+def test_says_the_numbers(fake_run: Make) -> None:
+    folder = fake_run("giveup")
+    text = printed(folder)
+    assert text.startswith("FAILED: confidence rose from .38 to .99 while")
+    assert text.split("mode  headroom\n")[1].split("\n")[0].split() == [
+        "0", "2.690", "1.000", ".377", "1.000", ".176", ".022", ".022", "–",
+    ]  # fmt: skip
+    assert "!! Accuracy fell while confidence rose." in text
+    assert "Report:" not in text
+    page = write_page(folder)
+    assert printed(folder).endswith(f"Report: {page}\n")
+
+
+def test_very_large_numbers_still_fit(fake_run: Make) -> None:
+    def large(record: dict[str, Any]) -> dict[str, Any]:
+        far = {"value": -1234.5, "low": None, "high": None, "n": 9, "method": "x"}
+        kappa = record["kappa"] | {"value": 1e30, "low": 1e29, "high": 1e31}
+        return record | {"kappa": kappa, "headroom_captured": far}
+
+    assert max(map(len, printed(fake_run(change=large)).splitlines())) <= 80
+
+
+def test_a_path_is_no_markup(fake_run: Make) -> None:
+    folder = fake_run(name="[red]x[/nothing]\x1b[2J")
+    write_page(folder)
+    text = printed(folder)
+    assert "[red]x[/nothing][U+001B][2J" in text
