@@ -16,13 +16,12 @@ from scipy.special import logsumexp
 
 from srlm.errors import UserError
 from srlm.measure.intervals import mean, mean_interval
-from srlm.measure.search import TIE, Modes
+from srlm.measure.modes import TIE, Modes, enumerated
 from srlm.policy.base import Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
 
 HEAVY = 0.5
-"""The mean is said to hang on a few prompts where 1 % of them (at least one, at most 1 of 20
-or fewer) make up this share of it."""
+"""The mean is said to hang on a few prompts where 1 % of them (at least one) are this share."""
 
 
 def log_kappa(logp_P: Floats) -> float:
@@ -54,9 +53,12 @@ class Spread:
 def spread(logp_P: Floats) -> Spread:
     """Quantiles of log10(1/p*) and the share of the mean that the worst prompts carry."""
     log10_P = -logp_P / np.log(10)
-    q25, median, q75, q95 = (float(q) for q in np.quantile(log10_P, [0.25, 0.5, 0.75, 0.95]))
+    # Quantiles that are values of prompts: no arithmetic with infinite ones.
+    levels = np.quantile(log10_P, [0.25, 0.5, 0.75, 0.95], method="inverted_cdf")
+    q25, median, q75, q95 = (float(q) for q in levels)
     top = np.sort(logp_P)[: max(1, len(logp_P) // 100)]
-    share = float(np.exp(logsumexp(-top) - logsumexp(-logp_P)))
+    infinite = bool(np.isneginf(logp_P).any())
+    share = 1.0 if infinite else float(np.exp(logsumexp(-top) - logsumexp(-logp_P)))
     return Spread(median, q25, q75, q95, float(log10_P.max()), share)
 
 
@@ -80,7 +82,7 @@ def kappa(
         if upper_P is not None:
             low, high = float(np.exp(-upper_P).mean()), float(value_P.mean())
             guarantee = _within(low, high, exact=bool((upper_P <= logp_P).all()))
-    return mean(value_P, seed, method, least=1.0, guarantee=guarantee, note=_heavy(logp_P))
+    return mean(value_P, seed, method, least=1.0, guarantee=guarantee, note=_warning(logp_P))
 
 
 def log10_kappa(
@@ -96,47 +98,24 @@ def log10_kappa(
         guarantee = _within(low, high, exact=bool((upper_P <= logp_P).all()))
     value, n = log_kappa(logp_P) / log10, len(logp_P)
     if not np.isfinite(value) or n < 2:
-        return Estimate(value, None, None, n, method, guarantee, _heavy(logp_P))
+        return Estimate(value, None, None, n, method, guarantee, _warning(logp_P))
     unit = float((-logp_P).max())
     ends = mean_interval(np.exp(-logp_P - unit), seed)
     # kappa >= 1 is what is left of the lower end where the bootstrap runs below 0.
     at_low, at_high = (
         max(0.0, float((unit + np.log(end)) / log10)) if end > 0 else 0.0 for end in ends
     )
-    return Estimate(value, at_low, at_high, n, method, guarantee, _heavy(logp_P))
+    return Estimate(value, at_low, at_high, n, method, guarantee, _warning(logp_P))
 
 
 def from_modes(modes: Modes, *, seed: int = 0, method: str = "search") -> Estimate:
-    """kappa with the certificate of a search (or of an enumeration, see ``enumeration``)."""
+    """kappa with the certificate of a search: exact, or within an interval."""
     return kappa(modes.logp_P, method, seed=seed, upper_P=modes.upper_P)
 
 
-def enumeration(samples: Samples, prompts: int) -> Modes:
-    """Exact modes from all responses of every prompt (``Exact.enumerate``). O(R log R).
-
-    The first of equally likely responses is the mode; ``unique_P`` is False there.
-    """
-    rows_P = rows_by_prompt(samples.prompt_R, prompts)
-    best_P = np.array([rows[np.argmax(samples.logp_R[rows])] for rows in rows_P], dtype=np.int64)
-    logp_P = samples.logp_R[best_P]
-    second_P = np.full(prompts, -np.inf)
-    for p, rows in enumerate(rows_P):
-        others = samples.logp_R[rows[rows != best_P[p]]]
-        second_P[p] = others.max(initial=-np.inf)
-    true_P = np.ones(prompts, dtype=bool)
-    return Modes(
-        tokens_P=tuple(samples.tokens_R[r] for r in best_P),
-        logp_P=logp_P,
-        upper_P=logp_P.copy(),
-        certified_P=true_P,
-        finished_P=samples.finished_R[best_P],
-        second_P=second_P,
-        second_upper_P=second_P.copy(),
-        second_certified_P=true_P.copy(),
-        nodes_P=np.zeros(prompts, dtype=np.int64),
-        tokens=0,
-        seconds=0.0,
-    )
+def enumeration(samples: Samples, prompts: int, *, seed: int = 0) -> Estimate:
+    """kappa from all responses of every prompt (``Exact.enumerate``): exact."""
+    return from_modes(enumerated(samples, prompts), seed=seed, method="enumeration")
 
 
 def fixed_n(samples: Samples, prompts: int, *, seed: int = 0) -> Estimate:
@@ -224,9 +203,12 @@ def _within(low: float, high: float, *, exact: bool) -> str:
     return "exact" if exact else f"certified within [{low:.6g}, {high:.6g}]"
 
 
-def _heavy(logp_P: Floats) -> str:
+def _warning(logp_P: Floats) -> str:
     # Fewer than 20 prompts: one of them carrying half says nothing yet.
-    if len(logp_P) < 20 or np.isneginf(logp_P).any() or not (s := spread(logp_P)).heavy:
+    lost = int(np.isneginf(logp_P).sum())
+    if lost:
+        return f"no outcome found for {lost} of {len(logp_P)} prompts: spend more on the search"
+    if len(logp_P) < 20 or not (s := spread(logp_P)).heavy:
         return ""
     few = max(1, len(logp_P) // 100)
     return (

@@ -2,7 +2,7 @@
 
 Three things are kept apart (theory.md section 1): confidence p*, fidelity to the base's modes,
 and correctness where answers exist. Every number is an ``Estimate``; the definitions are in
-``estimates`` of this module and in ``quantities.py``.
+``quantities.py`` and ``condition.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from srlm.config import MeasureSettings
 from srlm.errors import UserError
 from srlm.measure import condition, quantities
 from srlm.measure.intervals import by_prompt
-from srlm.measure.search import Modes, find_modes
+from srlm.measure.modes import Modes, enumerated, improved
+from srlm.measure.search import Second, find_modes
 from srlm.policy.base import Exact, Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, undefined
 
@@ -93,6 +94,7 @@ def evaluate(
     seed: int,
     max_tokens: int,
     base: BaseReference | None,
+    second: Second = "least",
 ) -> Measurement:
     """Measure a policy on the first ``settings.prompts`` of ``prompts``.
 
@@ -105,6 +107,8 @@ def evaluate(
         seed: of the draws and of the bootstrap.
         max_tokens: length limit H; modes are those among responses within it.
         base: None where ``policy`` is the base itself.
+        second: which margins search certifies: the least one, or that of every prompt (see
+            ``search.find_modes``).
 
     The same policy, prompts, settings and seed give the same result bit for bit, unless
     ``settings.seconds`` cut the search short.
@@ -123,7 +127,7 @@ def evaluate(
         )
     if isinstance(policy, Exact):
         samples = policy.enumerate(chosen)
-        modes = condition.enumeration(samples, len(chosen))
+        modes = enumerated(samples, len(chosen))
     else:
         samples = policy.sample(chosen, settings.draws, seed=seed, max_tokens=max_tokens)
         modes = find_modes(
@@ -131,9 +135,10 @@ def evaluate(
             len(chosen),
             nodes=settings.nodes,
             seconds=settings.seconds,
-            second="none",
+            second=second,
         )
     greedy = policy.greedy(chosen, max_tokens=max_tokens)
+    modes = improved(improved(modes, greedy), samples)
     P, exact = len(chosen), isinstance(policy, Exact)
     mode_text_P = [policy.text(t) if t else None for t in modes.tokens_P]
     right_R = _right(samples.text_R, [chosen[p] for p in samples.prompt_R], correct)
@@ -144,14 +149,16 @@ def evaluate(
     method = "enumeration" if exact else f"{settings.draws} draws a prompt"
     out = quantities.confidence(modes, "enumeration" if exact else "search", seed)
     out["greedy_is_mode"] = quantities.known_share(is_greedy_P, "no certificate")
-    out |= quantities.accuracies(sampling_P, greedy_right_P, mode_right_P, modes, method, seed)
+    out |= quantities.accuracies(
+        sampling_P, greedy_right_P, mode_right_P, modes, method, exact, seed
+    )
     out |= quantities.of_draws(samples, settings.draws, P, method, exact, seed)
     if base is None:
         kept_P = np.full(P, np.nan)
         out |= _of_base(P, out["sampling_accuracy"].value is not None)
     else:
         kept_P = quantities.mode_kept(modes, base.mode_P, base.unique_P)
-        out |= _against(policy, base, chosen, samples, method, seed)
+        out |= _against(policy, base, chosen, samples, method, exact, seed)
         out["fidelity"] = quantities.known_share(kept_P, "a tie or no certificate")
         out["headroom_captured"] = quantities.headroom(
             sampling_P, base.sampling_P, base.mode_right_P, seed
@@ -200,6 +207,7 @@ def _against(
     prompts: tuple[Prompt, ...],
     samples: Samples,
     method: str,
+    exact: bool,
     seed: int,
 ) -> dict[str, Estimate]:
     """KL to the base and the pace along its path; one scoring pass each."""
@@ -209,7 +217,7 @@ def _against(
     kl = undefined(method, "the base policy cannot be asked")
     if base.log_prob is not None:
         base_logp_R = base.log_prob(prompts, samples.prompt_R, samples.tokens_R)
-        kl = quantities.kl(samples, base_logp_R, P, method, seed)
+        kl = quantities.kl(samples, base_logp_R, P, method, exact, seed)
     return {"kl_to_base": kl, "p_eff": p_eff, "r2": r2}
 
 

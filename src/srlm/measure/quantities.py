@@ -10,7 +10,7 @@ import numpy as np
 
 from srlm.measure import condition
 from srlm.measure.intervals import by_prompt, mean, ratio_interval, resamples, share
-from srlm.measure.search import TIE, Modes
+from srlm.measure.modes import TIE, Modes
 from srlm.types import Bools, Estimate, Floats, Samples, Tokens, rows_by_prompt, undefined
 
 ROUNDING = 1e-3
@@ -66,24 +66,22 @@ def margin(modes: Modes) -> tuple[Floats, Floats]:
 
 def _margins(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
     low_P, high_P = margin(modes)
-    P, exact = len(low_P), bool(modes.second_certified_P.all())
-    least = Estimate(
-        float(high_P.min()), None, None, P, method, within(low_P.min(), high_P.min(), exact)
-    )
-    fine_P = np.isfinite(high_P)
-    left_out = P - int(fine_P.sum())
-    note = f"{left_out} prompts without a second response known left out" if left_out else ""
-    average = mean(
-        high_P[fine_P],
-        seed,
-        method,
-        least=0.0,
-        guarantee=within(low_P[fine_P].mean(), high_P[fine_P].mean(), exact)
-        if fine_P.any()
-        else "",
-        note=note,
-    )
-    return {"margin": least, "margin_mean": average}
+    P, least_low, least_high = len(low_P), float(low_P.min()), float(high_P.min())
+    bounds = within(least_low, least_high, exact=least_low == least_high)
+    # Infinite margins (a single possible response) have no mean with the others.
+    sole_P = np.isposinf(low_P)
+    n_sole = int(sole_P.sum())
+    low_P, high_P = low_P[~sole_P], high_P[~sole_P]
+    note = f"{n_sole} prompts with a single possible response left out" if n_sole else ""
+    if len(low_P) and (low_P == high_P).all():
+        average = mean(high_P, seed, method, least=0.0, guarantee="exact", note=note)
+    else:
+        between = "none" if not len(low_P) else f"[{low_P.mean():.4g}, {high_P.mean():.4g}]"
+        average = undefined(method, f"second responses not certified: within {between}", P)
+    return {
+        "margin": Estimate(least_high, None, None, P, method, bounds),
+        "margin_mean": average,
+    }
 
 
 def within(low: float, high: float, exact: bool) -> str:
@@ -95,7 +93,9 @@ def known_share(value_P: Floats, why_unknown: str) -> Estimate:
     """Share of ones among the prompts whose value is known, Clopper-Pearson."""
     known_P = ~np.isnan(value_P)
     n, left_out = int(known_P.sum()), int((~known_P).sum())
-    note = f"{left_out} of {len(value_P)} prompts left out: {why_unknown}" if left_out else ""
+    if not left_out:
+        return share(int(value_P.sum()), n, guarantee="exact")
+    note = f"{left_out} of {len(value_P)} prompts left out: {why_unknown}"
     return share(int(value_P[known_P].sum()), n, note=note)
 
 
@@ -124,7 +124,13 @@ def _same(one_P: tuple[Tokens, ...], other_P: tuple[Tokens, ...]) -> Bools:
 
 
 def accuracies(
-    sampling_P: Floats, greedy_P: Floats, mode_P: Floats, modes: Modes, method: str, seed: int
+    sampling_P: Floats,
+    greedy_P: Floats,
+    mode_P: Floats,
+    modes: Modes,
+    method: str,
+    exact: bool,
+    seed: int,
 ) -> dict[str, Estimate]:
     """Shares of right responses among draws, greedy responses and modes, where answers exist."""
     known_P = ~np.isnan(sampling_P)
@@ -134,9 +140,23 @@ def accuracies(
     unsure = int((~modes.certified_P & ~np.isnan(mode_P)).sum())
     note = f"{unsure} modes are the best response found, without certificate" if unsure else ""
     return {
-        "sampling_accuracy": mean(sampling_P[known_P], seed, method, least=0.0, most=1.0),
-        "greedy_accuracy": share(int(np.nansum(greedy_P)), int((~np.isnan(greedy_P)).sum())),
-        "mode_accuracy": share(int(np.nansum(mode_P)), int((~np.isnan(mode_P)).sum()), note=note),
+        "sampling_accuracy": mean(
+            sampling_P[known_P],
+            seed,
+            method,
+            least=0.0,
+            most=1.0,
+            guarantee="exact" if exact else "estimate",
+        ),
+        "greedy_accuracy": share(
+            int(np.nansum(greedy_P)), int((~np.isnan(greedy_P)).sum()), guarantee="exact"
+        ),
+        "mode_accuracy": share(
+            int(np.nansum(mode_P)),
+            int((~np.isnan(mode_P)).sum()),
+            guarantee="estimate" if unsure else "exact",
+            note=note,
+        ),
     }
 
 
@@ -177,10 +197,11 @@ def of_draws(
     draws of a prompt, (1/K) sum_y 1 - (1 - pi(y|x))^K where the responses are enumerated.
     """
     prompt_R, weight_R = samples.prompt_R, samples.weight_R
+    guarantee = "exact" if exact else "estimate"
 
     def average(value_R: Floats, least: float, most: float, note: str = "") -> Estimate:
         value_P = by_prompt(value_R, weight_R, prompt_R, prompts)
-        return mean(value_P, seed, method, least=least, most=most, note=note)
+        return mean(value_P, seed, method, least=least, most=most, guarantee=guarantee, note=note)
 
     cut_R = 1.0 - samples.finished_R.astype(np.float64)
     cut_P = by_prompt(cut_R, weight_R, prompt_R, prompts)
@@ -199,11 +220,15 @@ def of_draws(
         "entropy": average(-samples.logp_R, 0.0, np.inf),
         "length": average(samples.length_R.astype(np.float64), 0.0, np.inf),
         "truncated": average(cut_R, 0.0, 1.0, note),
-        "distinct_responses": mean(distinct_P, seed, method, least=0.0, most=1.0),
+        "distinct_responses": mean(
+            distinct_P, seed, method, least=0.0, most=1.0, guarantee=guarantee
+        ),
     }
 
 
-def kl(samples: Samples, base_logp_R: Floats, prompts: int, method: str, seed: int) -> Estimate:
+def kl(
+    samples: Samples, base_logp_R: Floats, prompts: int, method: str, exact: bool, seed: int
+) -> Estimate:
     """KL(pi || pi_0) = E_{y~pi}[log pi(y|x) - log pi_0(y|x)], nats a response.
 
     ``base_logp_R`` is log pi_0 of the rows. The estimate has no bias, and may be below zero by
@@ -213,7 +238,7 @@ def kl(samples: Samples, base_logp_R: Floats, prompts: int, method: str, seed: i
     np.subtract(samples.logp_R, base_logp_R, out=gap_R, where=samples.weight_R > 0)
     gap_P = by_prompt(gap_R, samples.weight_R, samples.prompt_R, prompts)
     note = "a response has probability 0 under the base" if np.isinf(gap_P).any() else ""
-    return mean(gap_P, seed, method, note=note)
+    return mean(gap_P, seed, method, guarantee="exact" if exact else "estimate", note=note)
 
 
 def pace(now_R: Floats, base: Samples, prompts: int, seed: int) -> tuple[Estimate, Estimate]:

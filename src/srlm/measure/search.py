@@ -23,51 +23,13 @@ import numpy as np
 import torch
 
 from srlm.errors import UserError
+from srlm.measure.modes import Modes
 from srlm.policy.base import PrefixTree
 from srlm.types import Bools, Floats, Ints, Tokens
 
 KEPT = 64
 """Children of a prefix that become entries of their own; the rest stay one entry."""
 Second = Literal["none", "least", "every"]
-TIE = 1e-9
-"""Outcomes whose log-probabilities differ by no more than this are called tied, nats."""
-
-
-@dataclass(frozen=True, slots=True)
-class Modes:
-    """The best outcome of each of P prompts and what is certain about it. Logs are natural.
-
-    log p*(x) lies in [logp_P, upper_P], and the log-probability of the second likeliest outcome
-    in [second_P, second_upper_P] wherever the mode is certified. -inf stands for "none found".
-    """
-
-    tokens_P: tuple[Tokens, ...]
-    """The likeliest outcome found; the empty tuple where none was."""
-    logp_P: Floats
-    upper_P: Floats
-    certified_P: Bools
-    """True: no outcome of the prompt is likelier than this one."""
-    finished_P: Bools
-    """False: the outcome is a response that the length limit cuts off (or none was found)."""
-    second_P: Floats
-    second_upper_P: Floats
-    second_certified_P: Bools
-    nodes_P: Ints
-    """Prefixes opened, the empty one included: next-token distributions asked for."""
-    tokens: int
-    """Tokens that went through the policy, prompts not counted."""
-    seconds: float
-
-    @property
-    def unique_P(self) -> Bools:
-        """True: certified, and no other outcome is as likely (within 1e-9 nats)."""
-        gap_P = self.logp_P - np.where(np.isneginf(self.logp_P), 0.0, self.second_upper_P)
-        return self.certified_P & (gap_P > TIE)
-
-    @property
-    def ties(self) -> int:
-        """Prompts with a certified mode that another outcome may equal."""
-        return int((self.certified_P & ~self.unique_P).sum())
 
 
 @dataclass(frozen=True, slots=True)
