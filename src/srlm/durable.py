@@ -1,4 +1,4 @@
-"""The loop's store on a run folder: each stage is read back where it is done, else made and kept."""
+"""The loop's store on a run folder: a stage is read back where it is done, else made and kept."""
 
 from __future__ import annotations
 
@@ -152,12 +152,12 @@ class Durable:
             runs.write_json(asdict(report), path / "srlm.json")
             held.append(policy)
 
-        def read(path: Path) -> tuple[Policy | None, UpdateReport]:
+        def read(path: Path) -> tuple[None, UpdateReport]:
             facts = runs.read_json(path / "srlm.json")
             return None, UpdateReport(**facts | {"notes": tuple(facts["notes"])})
 
         path = self._run.round(t) / "policy"
-        _, report = self._run.kept(t, "policy", make, write, read)  # type: ignore[arg-type]
+        _, report = self._run.kept(t, "policy", make, write, read)
 
         def lazy() -> Policy:
             if not held:
@@ -178,15 +178,13 @@ class Durable:
                 folder / "held_out.parquet",
                 lambda p: runs.write_samples(held_out, value.samples, p),
             )
-            runs.commit(
-                folder / "prompts.parquet", lambda p: pq.write_table(_table(value), p)
-            )
+            runs.commit(folder / "prompts.parquet", lambda p: pq.write_table(_table(value), p))
             runs.write_json({k: v.to_json() for k, v in value.estimates.items()}, path)
 
         def read(path: Path) -> dict[str, Estimate]:
             return {k: Estimate(**({"note": ""} | v)) for k, v in runs.read_json(path).items()}
 
-        made = self._run.kept(t, "measure.json", make, write, read)  # type: ignore[arg-type]
+        made = self._run.kept(t, "measure.json", make, write, read)
         estimates = made.estimates if isinstance(made, Measurement) else made
         return estimates, lambda: self._reference(t)
 
@@ -219,9 +217,7 @@ def _table(value: Measurement) -> pa.Table:
         "mode_text": pa.string(),
         "greedy_text": pa.string(),
     }
-    return pa.table(
-        {name: pa.array(column, kinds.get(name)) for name, column in columns.items()}
-    )
+    return pa.table({name: pa.array(column, kinds.get(name)) for name, column in columns.items()})
 
 
 def _readable(prompt: Prompt) -> str:

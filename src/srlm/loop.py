@@ -23,7 +23,7 @@ from srlm.answers import checker
 from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
 from srlm.errors import UserError
 from srlm.forecast.powers import kappa_next
-from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate
+from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
 from srlm.policy.base import Exact, Policy
 from srlm.progress import Progress
 from srlm.rewards.base import Reward
@@ -230,9 +230,7 @@ def _updating(
     )
 
 
-def round_prompts(
-    prompts: Sequence[Prompt], count: int | None, seed: int, t: int
-) -> list[Prompt]:
+def round_prompts(prompts: Sequence[Prompt], count: int | None, seed: int, t: int) -> list[Prompt]:
     """The training prompts of a round: all, or ``count`` drawn without replacement."""
     if count is None or count >= len(prompts):
         return list(prompts)
@@ -256,13 +254,9 @@ def _paced(estimates: dict[str, Estimate], t: int, beta: float) -> dict[str, Est
     ideal = t * log(1 + 1 / beta)
     if t == 0 or p_eff.value is None or p_eff.value <= 0:
         return estimates | {"efficiency": undefined("log p_eff / log p_t", "no update yet")}
-    low, high = (
-        None if x is None or x <= 0 else log(x) / ideal for x in (p_eff.low, p_eff.high)
-    )
+    low, high = (None if x is None or x <= 0 else log(x) / ideal for x in (p_eff.low, p_eff.high))
     return estimates | {
-        "efficiency": Estimate(
-            log(p_eff.value) / ideal, low, high, p_eff.n, "log p_eff / log p_t"
-        )
+        "efficiency": Estimate(log(p_eff.value) / ideal, low, high, p_eff.n, "log p_eff / log p_t")
     }
 
 
@@ -304,9 +298,6 @@ class Memory:
         self, t: int, make: Callable[[], Measurement]
     ) -> tuple[dict[str, Estimate], Callable[[], BaseReference]]:
         """Estimates of pi_t."""
-        from srlm.forecast.powers import kappa_next
-from srlm.measure.evaluate import reference
-
         self.measurement = make()
         return self.measurement.estimates, lambda: reference(self.measurement)
 

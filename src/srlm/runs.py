@@ -5,8 +5,8 @@
     runs/mine/
       config.yaml            settings as resolved; another config on the same folder is refused
       manifest.json          versions, machine, seeds, hashes of model and prompts
-      rounds/000/            policy pi_0, the base ... rounds/t/ is about pi_t
-        policy/              a Hugging Face folder (safetensors); srlm.json in it: the update's losses
+      rounds/000/            the base pi_0 ... rounds/t/ is about pi_t
+        policy/              a Hugging Face folder (safetensors), and the update's losses in srlm.json
         measure.json         the round's estimates, held-out prompts
         prompts.parquet      the same a prompt
         held_out.parquet     the held-out draws behind them
@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -44,6 +45,7 @@ from srlm.errors import UserError
 from srlm.types import Pairs, Prompt, Samples
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 LIBRARIES = ("srlm", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 
@@ -66,7 +68,9 @@ class RunFolder:
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: not a folder", "give another --out")
         if folder.is_dir() and any(folder.iterdir()) and not _ours(folder):
-            raise UserError(f"{folder}: holds files that are no run's", "give an empty --out folder")
+            raise UserError(
+                f"{folder}: holds files that are no run's", "give an empty --out folder"
+            )
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = _lock(folder)
         for leftover in folder.rglob("*.partial"):
@@ -98,8 +102,8 @@ class RunFolder:
         name: str,
         make: Callable[[], T],
         write: Callable[[T, Path], None],
-        read: Callable[[Path], T],
-    ) -> T:
+        read: Callable[[Path], U],
+    ) -> T | U:
         """The stage ``name`` of round t: read if it is there, else made, written and timed."""
         path = self.round(t) / name
         if path.exists():
@@ -155,7 +159,11 @@ def commit(path: Path, write: Callable[[Path], None]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """A text file, whole or not at all."""
-    commit(path, lambda partial: partial.write_text(text, encoding="utf-8") and None)
+
+    def write(partial: Path) -> None:
+        partial.write_text(text, encoding="utf-8")
+
+    commit(path, write)
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -238,9 +246,7 @@ def _tuples(column: pa.ChunkedArray) -> tuple[tuple[Any, ...], ...]:
     values = whole.flatten().to_numpy(zero_copy_only=False)
     flat = values.tolist()
     start = int(offsets[0]) if len(offsets) else 0
-    return tuple(
-        tuple(flat[a - start : b - start]) for a, b in zip(offsets[:-1], offsets[1:], strict=True)
-    )
+    return tuple(tuple(flat[a - start : b - start]) for a, b in itertools.pairwise(offsets))
 
 
 # ---- what a run was made of

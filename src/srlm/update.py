@@ -111,7 +111,7 @@ def _descend(
             optimizer.zero_grad(set_to_none=True)
             for batch in _micro_batches(rows_G, chosen, settings.micro_rows):
                 loss = _loss(policy, prompts, pairs, objective, settings.beta, batch)
-                (loss / len(chosen)).backward()  # type: ignore[no-untyped-call]
+                (loss / len(chosen)).backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
             if not bool(torch.isfinite(norm)):
                 raise UserError(
@@ -129,7 +129,8 @@ def _descend(
         ) / len(checked)
     if not np.isfinite(after):
         raise UserError(
-            "the update's loss is not finite", "lower --lr or raise --beta; the last good policy is kept"
+            "the update's loss is not finite",
+            "lower --lr or raise --beta; the last good policy is kept",
         )
     assert isinstance(policy, Policy)
     return policy, UpdateReport(before, after, floor, steps)
@@ -189,7 +190,7 @@ def _loss(
 def _loss_before(
     pairs: Pairs, objective: Objective, beta: float, rows_G: list[Ints], chosen: Ints
 ) -> tuple[float, float]:
-    """Mean loss at pi = pi_t, where log pi is the reference itself: no forward pass; and its floor."""
+    """Mean loss at pi = pi_t (log pi is the reference: no forward pass), and its floor."""
     batch = _as_batch([rows_G[g] for g in chosen])
     reference_R, reward_R, weight_R = _tensors(pairs, batch.rows)
     v_R = losses.target_weights(reward_R, weight_R, batch.group_R, batch.groups, beta)
@@ -275,7 +276,7 @@ def solve_weighted(
     ).reshape(len(used), M, -1)
     column = {tokens: m for m, tokens in enumerate(policy.responses_M)}
     v_SM = np.zeros((len(used), M))
-    np.add.at(v_SM, (place_R, [column[t] for t in pairs.tokens_R]), v_R)
+    np.add.at(v_SM, (place_R, np.array([column[t] for t in pairs.tokens_R])), v_R)
     v_SM /= pairs.groups
     mass_S = v_SM.sum(1)
     constant_SM = policy.log_table([prompts[p] for p in used]) - phi_SMD @ policy.theta

@@ -168,17 +168,17 @@ def sharpen(known: Known, exponent: float | Floats) -> Sharpened:
     top_P = np.minimum(np.broadcast_to(exponent, (P,)) * best_P - log_z_P, 0.0)
     draw_R = (p_R - 1) * known.logp_R  # weight of one draw, up to a constant a prompt
     draw_R = np.exp(draw_R - _most(draw_R, at, P)[at])
-    total_P = np.bincount(at, known.draws_R * draw_R, minlength=P)
-    squares_P = np.bincount(at, known.draws_R * draw_R**2, minlength=P)
+    total_P = _sum(known.draws_R * draw_R, at, P)
+    squares_P = _sum(known.draws_R * draw_R**2, at, P)
     sure_R = known.mode_R | (known.reach_R > LEAST_KNOWN)
-    mean_logp_P = np.bincount(at, weight_R * known.logp_R, minlength=P)
+    mean_logp_P = _sum(weight_R * known.logp_R, at, P)
     entropy_P = log_z_P - np.broadcast_to(exponent, (P,)) * mean_logp_P
     return Sharpened(
         log_z_P=log_z_P,
         log_top_P=top_P,
         weight_R=weight_R,
         sample_size_P=np.full(P, np.inf) if known.exact else total_P**2 / squares_P,
-        known_P=np.bincount(at, weight_R * sure_R, minlength=P),
+        known_P=_sum(weight_R * sure_R, at, P),
         entropy_P=np.maximum(entropy_P, 0.0),
     )
 
@@ -186,7 +186,7 @@ def sharpen(known: Known, exponent: float | Floats) -> Sharpened:
 def expect(known: Known, sharpened: Sharpened, metric_R: Floats) -> Floats:
     """E_{y ~ pi_p(.|x)} m(x, y) of each prompt, [P], m given on the known responses."""
     value_R = np.where(sharpened.weight_R > 0, sharpened.weight_R * metric_R, 0.0)
-    return np.bincount(known.prompt_R, value_R, minlength=known.prompts)
+    return _sum(value_R, known.prompt_R, known.prompts)
 
 
 def exponents(beta: float, rounds: int) -> Floats:
@@ -214,7 +214,11 @@ def kappa_next(
 
 def _logsumexp(score_R: Floats, at: Ints, P: int) -> Floats:
     most_P = _most(score_R, at, P)
-    return most_P + np.log(np.bincount(at, np.exp(score_R - most_P[at]), minlength=P))
+    return np.asarray(most_P + np.log(_sum(np.exp(score_R - most_P[at]), at, P)))
+
+
+def _sum(value_R: Floats, at: Ints, P: int) -> Floats:
+    return np.asarray(np.bincount(at, value_R, minlength=P), dtype=np.float64)
 
 
 def _most(score_R: Floats, at: Ints, P: int) -> Floats:

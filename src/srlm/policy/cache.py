@@ -39,8 +39,7 @@ class GrowingLayer(DynamicLayer):
         for room, new in zip(self.room, (key_states, value_states), strict=True):
             room[:, :, self.used : end] = new
         self.used = end
-        self._views()
-        return self.keys, self.values
+        return self._views()
 
     def get_seq_length(self) -> int:
         """Positions held."""
@@ -63,9 +62,11 @@ class GrowingLayer(DynamicLayer):
         self.room = (kept[0], kept[1])
         self._views()
 
-    def _views(self) -> None:
+    def _views(self) -> tuple[torch.Tensor, torch.Tensor]:
         assert self.room is not None
-        self.keys, self.values = (r[:, :, : self.used] for r in self.room)
+        keys, values = (r[:, :, : self.used] for r in self.room)
+        self.keys, self.values = keys, values
+        return keys, values
 
 
 def growing_cache(layers: int, capacity: int) -> Cache:
@@ -87,7 +88,8 @@ class Arena:
         """
         first, self.used = self.used, self.used + len(rows)
         for held, layer in zip(self._layers, cache.layers, strict=True):
-            for which, states in enumerate((layer.keys, layer.values)):
+            assert isinstance(layer, GrowingLayer)
+            for which, states in enumerate(layer._views()):
                 new = states[rows, :, columns]
                 if first == 0:
                     held.append(new.clone())

@@ -108,9 +108,7 @@ class CausalLM:
 
         def begin(batch: Ints) -> None:
             nonlocal u_RT
-            u_RT = np.concatenate(
-                [uniforms(seed, prompts[p].id, draws, max_tokens) for p in batch]
-            )
+            u_RT = np.concatenate([uniforms(seed, prompts[p].id, draws, max_tokens) for p in batch])
 
         def choose(logp_BV: torch.Tensor, row_B: Ints, t: int) -> torch.Tensor:
             u_B = torch.from_numpy(u_RT[row_B, t]).to(logp_BV.device)
@@ -373,7 +371,9 @@ class CausalTree:
     def extend(self, node_B: Ints, token_B: Ints) -> tuple[Ints, torch.Tensor]:
         """Children of nodes by tokens, [B], and their next log-probabilities, [B, V]."""
         parts = [
-            self._extend(node_B[i : i + self._policy.batch_rows], token_B[i : i + self._policy.batch_rows])
+            self._extend(
+                node_B[i : i + self._policy.batch_rows], token_B[i : i + self._policy.batch_rows]
+            )
             for i in range(0, len(node_B), self._policy.batch_rows)
         ]
         return np.concatenate([n for n, _ in parts]), torch.cat([logp for _, logp in parts])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ from srlm.errors import UserError
 from srlm.policy import linear_softmax, tabular
 from srlm.policy.base import Policy
 
-EXACT = {"srlm-linear-softmax": linear_softmax.load, "srlm-tabular": tabular.load}
+EXACT: dict[str, Callable[[Path], Policy]] = {
+    "srlm-linear-softmax": linear_softmax.load,
+    "srlm-tabular": tabular.load,
+}
 
 
 def load(
@@ -69,7 +73,7 @@ def _causal_lm(
         else "give an existing folder, or allow the network with --download"
     )
     try:
-        network = transformers.AutoModelForCausalLM.from_pretrained(
+        network: Any = transformers.AutoModelForCausalLM.from_pretrained(
             model, dtype=getattr(torch, dtype), use_safetensors=True, **options
         )
     except (OSError, ValueError, KeyError) as error:
