@@ -50,13 +50,29 @@ def test_every_colour_has_its_stand_in_on_a_dark_page(fake_run: Make) -> None:
 
 def test_large_kappa_has_a_logarithmic_axis(fake_run: Make) -> None:
     def large(record: dict[str, Any]) -> dict[str, Any]:
-        return record | {"kappa": record["kappa"] | {"value": 1e9, "low": 1e8, "high": 1e10}}
+        return record | {"kappa": record["kappa"] | {"value": 1e3, "low": 1e2, "high": 9e3}}
 
     kappa = charts(summarise(fake_run(change=large)))[1]
     assert kappa.figure.layout.yaxis.type == "log"
     low, high = kappa.figure.layout.yaxis.range
     assert low < 0.1
-    assert high > 10
+    assert high > 3.9
+
+
+def test_astronomical_kappa_is_read_as_its_logarithm(fake_run: Make) -> None:
+    """Long responses: 1/p* overflows, and every place shows log10 kappa instead."""
+
+    def long(record: dict[str, Any]) -> dict[str, Any]:
+        value = 400.0 - 60 * record["round"]
+        log = {"value": value, "low": value - 9, "high": value + 9, "n": 400, "method": "search"}
+        return record | {"kappa": record["kappa"] | {"value": None}, "log10_kappa": log}
+
+    s = summarise(fake_run(change=long, answers=False))
+    assert s.best.reason.startswith("lowest log₁₀ κ, 100.0")
+    assert [c.name for c in s.changes if "kappa" in c.name] == ["log10_kappa"]
+    kappa = charts(s)[1].figure
+    assert kappa.layout.yaxis.type == "linear"
+    assert kappa.data[-1].y[0] == 400.0
 
 
 def test_spread_moves_only_what_collides() -> None:

@@ -136,7 +136,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("under-trained", {"powers": QUIET, "change": edit(efficiency=0.1)}),
     ("truncation", {"powers": QUIET, "change": edit(truncated=0.05)}),
     ("uncertified", {"powers": QUIET, "certified": lambda t, p: (t, p) != (2, 5)}),
-    ("saturated", {"powers": QUIET, "change": edit(distinct_responses=1.1)}),
+    ("saturated", {"powers": QUIET, "change": edit(distinct_responses=1.1 / 16)}),
     ("few-prompts", {"powers": QUIET, "prompts": 20, "drift": 0.0}),
 ]
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from srlm.report.changes import change
 from srlm.report.read import Round, Run
-from srlm.report.words import number, percent
+from srlm.report.words import SYMBOL, number, percent
 
 FAITHFUL = 0.95
 """Without answers, a round whose fidelity is below this is not offered as the best."""
@@ -36,16 +36,17 @@ def best_round(run: Run) -> Best:
         text = f"highest sampling accuracy, {number(best['sampling_accuracy'].value)}"
         text = "the base: " * (best.round == 0) + text
         return Best(best.round, text + _equals("sampling_accuracy", best, known))
-    known = [r for r in rounds if r["kappa"].value is not None]
+    name = run.kappa_name
+    known = [r for r in rounds if r[name].value is not None]
     faithful = [r for r in known if r.round == 0 or (r["fidelity"].value or 0.0) >= FAITHFUL]
     if not faithful:
-        return Best(0, "kappa was not measured")
-    best = min(faithful, key=lambda r: (r["kappa"].value or 0.0, r.round))
+        return Best(0, "κ was not measured")
+    best = min(faithful, key=lambda r: (r[name].value or 0.0, r.round))
     text = (
-        f"lowest κ, {number(best['kappa'].value)}, "
+        f"lowest {SYMBOL[name]}, {number(best[name].value)}, "
         f"among rounds of fidelity {percent(FAITHFUL)} or more"
     )
-    return Best(best.round, text + _equals("kappa", best, faithful))
+    return Best(best.round, text + _equals(name, best, faithful))
 
 
 def _equals(name: str, best: Round, others: list[Round]) -> str:

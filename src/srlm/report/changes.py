@@ -77,7 +77,7 @@ def change(name: str, start: Round, end: Round) -> Change:
 def per_prompt(name: str, table: PromptTable) -> Floats | None:
     """The number of each prompt whose mean over prompts is the estimate ``name``."""
     columns = {
-        "kappa": lambda: 1 / table.p_star,
+        "kappa": lambda: 1 / np.where(table.p_star > 0, table.p_star, np.nan),
         "confidence": lambda: table.p_star,
         "failure_fraction": lambda: np.where(np.isnan(table.p_star), np.nan, table.p_star <= 0.5),
         "fidelity": lambda: table.mode_is_base_mode,

@@ -13,6 +13,7 @@ TRUNCATED = 0.01
 HEAVY_SHARE = 0.2
 """Share of the mean of 1/p* above which the top hundredth of prompts carries it."""
 FEW_DISTINCT = 1.2
+"""Different responses among the draws of a prompt."""
 FEW_PROMPTS = 30
 
 
@@ -54,7 +55,7 @@ def heavy_tail(run: Run, best: Best) -> Alarm | None:
     for r in run.rounds:
         if r.table is None or len(r.table) < FEW_PROMPTS:
             continue
-        z = np.sort(1 / r.table.p_star[np.isfinite(r.table.p_star)])[::-1]
+        z = np.sort(1 / r.table.p_star[r.table.p_star > 0])[::-1]
         top = int(np.ceil(len(z) / 100))
         if len(z) and z[:top].sum() > HEAVY_SHARE * z.sum():
             found.append((float(z[:top].sum() / z.sum()), r.round, top, z))
@@ -76,13 +77,15 @@ def saturated(run: Run, best: Best) -> Alarm | None:
     """Nearly all draws of a prompt are the same response: another round learns nothing."""
     last = run.rounds[-1]
     distinct = last["distinct_responses"].value
-    if distinct is None or distinct >= FEW_DISTINCT:
+    draws = run.config.get("measure.draws")
+    if distinct is None or not isinstance(draws, int) or distinct * draws >= FEW_DISTINCT:
         return None
     return Alarm(
         "saturated",
         "note",
         "The draws of a prompt are nearly all the same response",
-        f"{number(distinct, 2)} different responses a prompt in round {last.round}.",
+        f"{number(distinct * draws, 2)} different responses among {draws} draws of a prompt "
+        f"in round {last.round}.",
         "The loop has nothing left to compare: more rounds will change little.",
     )
 

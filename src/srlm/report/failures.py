@@ -12,8 +12,8 @@ from itertools import pairwise
 from srlm.report.alarm import Alarm, steps, told
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
-from srlm.report.read import Run
-from srlm.report.words import interval, number, percent
+from srlm.report.read import Round, Run
+from srlm.report.words import SYMBOL, interval, number, percent
 
 LEFT_TO_LEARN = 1.1
 """kappa above which a round still has something to sharpen."""
@@ -58,7 +58,7 @@ def confident_and_wrong(run: Run, best: Best) -> Alarm | None:
 def blow_up(run: Run, best: Best) -> Alarm | None:
     """Entropy and kappa rise and the loss does not fall: the step was too large."""
     for a, b in steps(run):
-        kappa, entropy = change("kappa", a, b), change("entropy", a, b)
+        kappa, entropy = change(run.kappa_name, a, b), change("entropy", a, b)
         loss = [r.loss_progress for r in run.rounds[a.round + 1 : b.round + 1]]
         known = [p for p in loss if p is not None]
         if (
@@ -71,7 +71,7 @@ def blow_up(run: Run, best: Best) -> Alarm | None:
                 "blow-up",
                 "serious",
                 "The update blew up: probability spread out instead of gathering",
-                f"κ {told(kappa)}; entropy {told(entropy)}; loss {text}.",
+                f"{SYMBOL[run.kappa_name]} {told(kappa)}; entropy {told(entropy)}; loss {text}.",
                 "Lower update.lr or raise update.beta; resume from the round before.",
             )
     return None
@@ -79,7 +79,7 @@ def blow_up(run: Run, best: Best) -> Alarm | None:
 
 def kappa_rising(run: Run, best: Best) -> Alarm | None:
     """kappa rose in a round or over the run: exact rounds never do that."""
-    rises = [c for a, b in steps(run) if (c := change("kappa", a, b)).direction == "rose"]
+    rises = [c for a, b in steps(run) if (c := change(run.kappa_name, a, b)).direction == "rose"]
     worst = _largest(rises)
     if worst is None:
         return None
@@ -87,7 +87,7 @@ def kappa_rising(run: Run, best: Best) -> Alarm | None:
         "kappa-rising",
         "serious",
         "The policy became less sure: κ rose",
-        f"κ {told(worst)}. Exact rounds never raise it.",
+        f"{SYMBOL[run.kappa_name]} {told(worst)}. Exact rounds never raise it.",
         "Lower update.lr, raise update.beta, or give a round more prompts or draws.",
     )
 
@@ -97,8 +97,8 @@ def kappa_level(run: Run, best: Best) -> Alarm | None:
     if len(run.rounds) < 2:
         return None
     before, last = run.rounds[-2:]
-    c = change("kappa", before, last)
-    if c.direction != "level" or (last["kappa"].value or 0.0) <= LEFT_TO_LEARN:
+    c = change(run.kappa_name, before, last)
+    if c.direction != "level" or _sharp(last):
         return None
     ideal = last["kappa_ideal"].value
     exact = f" An exact round would have given {number(ideal)}." if ideal is not None else ""
@@ -106,7 +106,7 @@ def kappa_level(run: Run, best: Best) -> Alarm | None:
         "kappa-level",
         "note",
         "The last round did not make the policy surer: κ is level",
-        f"κ {told(c)}.{exact}",
+        f"{SYMBOL[run.kappa_name]} {told(c)}.{exact}",
         "Train the round longer (update.epochs, update.lr) or give it more prompts or draws.",
     )
 
@@ -125,10 +125,13 @@ def mode_drift(run: Run, best: Best) -> Alarm | None:
     if ceiling.direction == "fell":
         evidence.append(f"Mode accuracy {told(ceiling)}")
     top_round = run.rounds[best.round]
-    acc, kappa = (change(name, top_round, last) for name in ("sampling_accuracy", "kappa"))
+    acc = change("sampling_accuracy", top_round, last)
+    kappa = change(run.kappa_name, top_round, last)
     falling = acc.direction == "fell" and kappa.direction == "fell"
     if falling and (evidence or top is None):
-        evidence.append(f"κ {told(kappa)}, while sampling accuracy {told(acc)}")
+        evidence.append(
+            f"{SYMBOL[run.kappa_name]} {told(kappa)}, while sampling accuracy {told(acc)}"
+        )
     if not evidence:
         return None
     far = falling or (top is not None and top < VERY_LOW_FIDELITY)
@@ -165,7 +168,7 @@ def under_trained(run: Run, best: Best) -> Alarm | None:
     """A round with something left to sharpen went little of the way of an exact one."""
     found = []
     for before, r in pairwise(run.rounds):
-        if (before["kappa"].value or 0.0) <= LEFT_TO_LEARN:
+        if _sharp(before):
             continue
         progress, e = r.loss_progress, r["efficiency"]
         top = e.high if e.high is not None else e.value
@@ -185,6 +188,12 @@ def under_trained(run: Run, best: Best) -> Alarm | None:
         "; ".join(found[:3]) + (f"; and {len(found) - 3} more rounds" if found[3:] else "") + ".",
         "More update.epochs or a higher update.lr go further in a round; or run more rounds.",
     )
+
+
+def _sharp(r: Round) -> bool:
+    """Whether there is nothing left to sharpen; an undefined kappa is a huge one."""
+    kappa = r["kappa"].value
+    return kappa is not None and kappa <= LEFT_TO_LEARN
 
 
 def _largest(changes: Sequence[Change]) -> Change | None:

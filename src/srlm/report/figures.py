@@ -42,6 +42,10 @@ def accuracy(summary: Summary) -> Chart | None:
 
 def kappa(summary: Summary) -> Chart | None:
     """kappa by round, and what one exact round from the policy before would have given."""
+    if summary.kappa_name == "log10_kappa":
+        caption = "Mean of 1/p*, as a power of ten; at best 0."
+        lines = [_line(summary, "log10_kappa", BLUE, label="log κ")]
+        return line_chart("kappa", "Condition number, log₁₀ κ", caption, lines, bottom=0.0)
     lines = [
         _line(summary, "kappa", BLUE, label="κ"),
         _line(summary, "kappa_ideal", FAINT, label="exact round", dash="dot", band=False),

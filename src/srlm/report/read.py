@@ -21,8 +21,10 @@ from srlm.types import Bools, Estimate, Floats, Ints, undefined
 
 ESTIMATES = (
     "kappa",
+    "log10_kappa",
     "failure_fraction",
     "confidence",
+    "least_confidence",
     "fidelity",
     "sampling_accuracy",
     "greedy_accuracy",
@@ -40,6 +42,8 @@ ESTIMATES = (
     "efficiency",
     "kappa_ideal",
 )
+LARGE = 1e4
+"""kappa above which its logarithm is the number to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,14 @@ class Run:
     manifest: Mapping[str, Any]
     """Dotted keys."""
     rounds: tuple[Round, ...]
+
+    @property
+    def kappa_name(self) -> str:
+        """``kappa``, or ``log10_kappa`` where kappa is undefined or astronomically large."""
+        values = [r["kappa"].value for r in (self.rounds[0], self.rounds[-1])]
+        large = any(v is None or v > LARGE for v in values)
+        known = all(r["log10_kappa"].value is not None for r in self.rounds)
+        return "log10_kappa" if large and known else "kappa"
 
     @property
     def has_answers(self) -> bool:

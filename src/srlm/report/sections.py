@@ -14,7 +14,7 @@ from srlm.report.figures import charts
 from srlm.report.markup import safe, script_json, table
 from srlm.report.read import Round
 from srlm.report.summary import NEED_ANSWERS, Summary
-from srlm.report.words import MEANINGS, NAMES, interval, number, percent, with_interval
+from srlm.report.words import MEANINGS, NAMES, SYMBOL, interval, number, percent, with_interval
 from srlm.types import Estimate
 
 TONES = {
@@ -107,7 +107,7 @@ def _figure_row(c: Change) -> list[str]:
 
 def _named(name: str) -> str:
     title = NAMES[name]
-    title = title if name == "kappa" else title[0].upper() + title[1:]
+    title = title if name.endswith("kappa") else title[0].upper() + title[1:]
     return f"{title}<small>{MEANINGS[name]}</small>"
 
 
@@ -150,7 +150,7 @@ def plots(s: Summary) -> str:
 def by_round(s: Summary) -> str:
     """The numbers of every round: what the policy became, and how it was trained."""
     columns = {
-        "kappa": "κ",
+        s.kappa_name: SYMBOL[s.kappa_name],
         "failure_fraction": "F",
         "confidence": "confidence",
         "fidelity": "fidelity",

@@ -25,6 +25,7 @@ KEY_FIGURES = (
     "confidence",
     "fidelity",
     "kappa",
+    "log10_kappa",
     "failure_fraction",
     "entropy",
     "length",
@@ -32,6 +33,7 @@ KEY_FIGURES = (
     "distinct_responses",
     "greedy_is_mode",
     "margin",
+    "least_confidence",
     "truncated",
 )
 NEED_ANSWERS = ("sampling_accuracy", "greedy_accuracy", "mode_accuracy", "headroom_captured")
@@ -47,6 +49,8 @@ class Summary:
     manifest: Mapping[str, Any]
     verdict: Verdict
     has_answers: bool
+    kappa_name: str
+    """``kappa``, or ``log10_kappa`` where that is the number to read."""
     planned: int
     """Rounds that the settings ask for; ``rounds`` holds those that are done, and the base."""
     best: Best
@@ -84,7 +88,8 @@ def summary_of(run: Run) -> Summary:
     best = best_round(run)
     found = alarms(run, best)
     first, last = run.rounds[0], run.rounds[-1]
-    changes = (change(name, first, last) for name in KEY_FIGURES)
+    other = "kappa" if run.kappa_name == "log10_kappa" else "log10_kappa"
+    changes = (change(name, first, last) for name in KEY_FIGURES if name != other)
     planned = run.config.get("rounds")
     return Summary(
         folder=run.folder,
@@ -92,6 +97,7 @@ def summary_of(run: Run) -> Summary:
         manifest=run.manifest,
         verdict=judge(run, best, found),
         has_answers=run.has_answers,
+        kappa_name=run.kappa_name,
         planned=planned if isinstance(planned, int) else last.round,
         best=best,
         changes=tuple(c for c in changes if c.start.value is not None or c.end.value is not None),

@@ -8,7 +8,7 @@ from rich.text import Text
 
 from srlm.report.page import NAME
 from srlm.report.summary import Summary
-from srlm.report.words import number, percent, visible
+from srlm.report.words import SYMBOL, number, percent, visible
 
 COLORS = {
     "improved": "bold green",
@@ -19,7 +19,6 @@ COLORS = {
     "failed": "bold red",
 }
 COLUMNS = (
-    ("κ", "kappa"),
     ("F", "failure_fraction"),
     ("confid.", "confidence"),
     ("fidelity", "fidelity"),
@@ -54,7 +53,8 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def _table(summary: Summary) -> Table:
-    columns = COLUMNS if summary.has_answers else COLUMNS[:-OF_ANSWERS]
+    columns = [(SYMBOL[summary.kappa_name], summary.kappa_name), *COLUMNS]
+    columns = columns if summary.has_answers else columns[:-OF_ANSWERS]
     table = Table(box=None, pad_edge=False, padding=(0, 1))
     table.add_column("round", justify="right", no_wrap=True)
     for title, _ in columns:

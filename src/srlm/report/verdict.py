@@ -11,7 +11,7 @@ from srlm.report.best import Best
 from srlm.report.changes import Change, change
 from srlm.report.failures import VERY_LOW_FIDELITY
 from srlm.report.read import Run
-from srlm.report.words import number, percent
+from srlm.report.words import SYMBOL, number, percent
 
 Status = Literal["improved", "sharpened", "unchanged", "failing", "failed", "base only"]
 
@@ -110,12 +110,12 @@ def _with_answers(run: Run, best: Best, found: Sequence[Alarm]) -> Verdict:
 
 def _without_answers(run: Run, found: Sequence[Alarm]) -> Verdict:
     first, last = run.rounds[0], run.rounds[-1]
-    conf, kappa = change("confidence", first, last), change("kappa", first, last)
+    conf, kappa = change("confidence", first, last), change(run.kappa_name, first, last)
     codes = {alarm.code for alarm in found}
     end = f"; {_modes(run)}. Whether responses are right is unknown: the prompts have no answers."
     if conf.direction == "fell" or kappa.direction == "rose":
         reason = "blow-up" if "blow-up" in codes else "less sure"
-        moved = f"{_moved(conf)} and κ went from {_ends(kappa)}"
+        moved = f"{_moved(conf)} and {SYMBOL[run.kappa_name]} went from {_ends(kappa)}"
         return Verdict("failed", reason, f"{moved}: the policy became less sure than the base{end}")
     if "length-collapse" in codes:
         length = change("length", first, last)

@@ -6,8 +6,10 @@ import unicodedata
 
 from srlm.types import Estimate
 
+SYMBOL = {"kappa": "κ", "log10_kappa": "log₁₀ κ"}
 NAMES = {
     "kappa": "κ, condition number",
+    "log10_kappa": "log₁₀ κ",
     "failure_fraction": "F, failure fraction",
     "confidence": "confidence",
     "fidelity": "fidelity",
@@ -21,7 +23,8 @@ NAMES = {
     "distinct_responses": "distinct responses",
     "truncated": "truncated",
     "greedy_is_mode": "greedy response is the mode",
-    "margin": "margin",
+    "margin": "least margin",
+    "least_confidence": "least confidence",
     "exponent": "effective exponent",
     "exponent_r2": "r² of the exponent",
     "efficiency": "update efficiency",
@@ -29,6 +32,7 @@ NAMES = {
 }
 
 MEANINGS = {
+    "log10_kappa": "logarithm of the mean of 1/p* over prompts",
     "kappa": "mean of 1/p* over prompts; 1 when the policy is sure of one response everywhere",
     "failure_fraction": "share of prompts whose likeliest response has probability 1/2 or less",
     "confidence": "mean probability p* of a prompt's likeliest response (its mode)",
@@ -40,17 +44,16 @@ MEANINGS = {
     "entropy": "of the responses to a prompt, nats",
     "length": "tokens a response",
     "kl_to_base": "nats a response",
-    "distinct_responses": "different responses among a prompt's draws",
+    "distinct_responses": "share of a prompt's draws that are different responses",
     "truncated": "share of responses cut off by the length limit",
     "greedy_is_mode": "share of prompts where greedy decoding finds the mode",
-    "margin": "log-probability of the mode above the runner-up, nats",
+    "margin": "log-probability of the mode above the runner-up, nats; the least over prompts",
+    "least_confidence": "the least p* over prompts",
     "exponent": "the policy is near base^exponent; (1 + 1/beta)^round under exact updates",
     "exponent_r2": "1: pure sharpening of the base; less: drift",
     "efficiency": "log(effective exponent) / log(exponent of exact updates)",
     "kappa_ideal": "what one exact round from the previous policy would give",
 }
-
-UNBOUNDED = ("kappa", "entropy", "length", "kl_to_base", "distinct_responses", "margin")
 
 
 def number(x: float | None, digits: int = 3) -> str:
