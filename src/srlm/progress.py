@@ -13,6 +13,7 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
+    TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.progress import Progress as Bars
@@ -55,7 +56,7 @@ class Progress:
 
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Bar]:
-        """A bar while the block runs; ``total`` units, unknown if None. Stages do not nest.
+        """A bar while the block runs; ``total`` units; elapsed time if None. Stages do not nest.
 
         >>> with Progress.silent().stage("samples", total=2) as bar:
         ...     bar.advance(2)
@@ -63,13 +64,14 @@ class Progress:
         if not self._bars:
             yield Bar(_nothing)
             return
-        columns = (
+        columns: list[ProgressColumn] = [
             TextColumn("{task.description:<16}"),
             BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            Rate(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
+        ]
+        if total is None:
+            columns += [TimeElapsedColumn()]
+        else:
+            columns += [MofNCompleteColumn(), Rate(), TimeRemainingColumn()]
         with Bars(*columns, console=self._console, transient=True, expand=True) as bars:
             task = bars.add_task(name, total=total)
             yield Bar(lambda units: bars.advance(task, units))
