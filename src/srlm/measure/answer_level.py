@@ -1,0 +1,240 @@
+"""The answer level: pi(a|x) = sum of pi(y|x) over the responses y whose answer is a.
+
+kappa_answer = E_x[1 / max_a pi(a|x)] <= kappa at sequence level, always. Three views of it from
+draws, and the two curves that any method must be held against: majority vote over k draws
+(cons@k) and at least one right in k (pass@k). Answers come as one text a row (None: unreadable).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from math import comb
+
+import numpy as np
+from scipy.special import gammaln
+
+from srlm.errors import UserError
+from srlm.measure.condition import kappa
+from srlm.measure.intervals import clopper_pearson, mean
+from srlm.types import Bools, Estimate, Floats, Ints, Samples, rows_by_prompt
+
+Answers = Sequence[str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerModes:
+    """The likeliest answer of each prompt, as far as draws can tell."""
+
+    answer_P: tuple[str | None, ...]
+    """None where no draw could be read."""
+    low_P: Floats
+    """Lower end for pi(answer|x)."""
+    high_P: Floats
+    """Upper end for pi(answer|x); 1 where the method gives none."""
+    method: str
+    guarantee: str
+
+    def kappa(self, *, seed: int = 0) -> Estimate:
+        """kappa_answer at the lower ends: an upper bound, as sure as they are.
+
+        max_a pi(a|x) >= pi(answer|x) >= low. Infinite where some prompt has no readable draw.
+        """
+        with np.errstate(divide="ignore"):
+            logp_P = np.log(self.low_P)
+        return kappa(logp_P, self.method, seed=seed, guarantee=self.guarantee)
+
+
+def distinct_mass(samples: Samples, answer_R: Answers, prompts: int) -> AnswerModes:
+    """The answer with the most probability among the distinct responses seen, [P].
+
+    sum of pi(y|x) over the distinct drawn y with answer a never exceeds pi(a|x): a bound without
+    chance in it, and pi(a|x) itself when ``samples`` are all responses.
+    """
+    answers: list[str | None] = []
+    low_P = np.zeros(prompts)
+    for p, rows in enumerate(rows_by_prompt(samples.prompt_R, prompts)):
+        once = {samples.tokens_R[r]: r for r in rows}
+        mass: dict[str, float] = {}
+        for r in once.values():
+            answer = answer_R[r]
+            if answer is not None:
+                mass[answer] = mass.get(answer, 0.0) + float(np.exp(samples.logp_R[r]))
+        best = max(mass, key=lambda a: mass[a], default=None)
+        answers.append(best)
+        low_P[p] = min(1.0, mass[best]) if best is not None else 0.0
+    method = "answer level, distinct responses"
+    return AnswerModes(tuple(answers), low_P, np.ones(prompts), method, "upper bound")
+
+
+def split_sample(
+    samples: Samples, answer_R: Answers, prompts: int, *, level: float = 0.95
+) -> AnswerModes:
+    """The commonest answer among the even draws, its share tested on the odd ones.
+
+    The choice does not touch the draws that test it, so the Clopper-Pearson interval covers
+    pi(answer|x) at ``level`` for each prompt. For draws only, not for enumerated responses.
+
+    Raises:
+        UserError: a prompt has fewer than two draws.
+    """
+    answers: list[str | None] = []
+    low_P, high_P = np.zeros(prompts), np.ones(prompts)
+    for p, rows in enumerate(rows_by_prompt(samples.prompt_R, prompts)):
+        _need_two(len(rows), p)
+        chosen = _commonest([answer_R[r] for r in rows[0::2]])
+        answers.append(chosen)
+        if chosen is not None:
+            test = rows[1::2]
+            hits = sum(answer_R[r] == chosen for r in test)
+            low_P[p], high_P[p] = clopper_pearson(hits, len(test), level)
+    guarantee = f"upper bound; each prompt's share at {level:.0%}"
+    return AnswerModes(
+        tuple(answers), low_P, high_P, "answer level, split sample (Clopper-Pearson)", guarantee
+    )
+
+
+def _commonest(answers: list[str | None]) -> str | None:
+    count: dict[str, int] = {}
+    for answer in answers:
+        if answer is not None:
+            count[answer] = count.get(answer, 0) + 1
+    return max(count, key=lambda a: count[a], default=None)
+
+
+def pass_at(
+    samples: Samples, right_R: Bools, prompts: int, ks: Sequence[int], *, seed: int = 0
+) -> dict[int, Estimate]:
+    """pass@k: probability that at least one of k draws is right.
+
+    From K draws of which c are right, 1 - C(K-c, k) / C(K, k): the average over all subsets of
+    k draws, without bias. Interval over prompts by bootstrap. ``ks`` above the draws of a prompt
+    are refused.
+    """
+    rows_P = _rows(samples, prompts, max(ks))
+    out = {}
+    for k in ks:
+        none_P = np.array(
+            [comb(len(r) - int(right_R[r].sum()), k) / comb(len(r), k) for r in rows_P]
+        )
+        method = f"pass@{k}, all subsets of {len(rows_P[0])} draws"
+        out[k] = mean(1.0 - none_P, seed, method, least=0.0, most=1.0)
+    return out
+
+
+def vote_at(
+    samples: Samples,
+    answer_R: Answers,
+    right_R: Bools,
+    prompts: int,
+    ks: Sequence[int],
+    *,
+    seed: int = 0,
+) -> dict[int, Estimate]:
+    """cons@k: probability that the commonest answer of k draws is right, ties broken by lot.
+
+    The average over all subsets of k of a prompt's K draws, in closed form, so without bias
+    for the vote over k fresh draws. Unreadable draws do not vote; without votes it is wrong.
+
+    Args:
+        right_R: whether the row's answer is right; equal answers of a prompt are equally right.
+        ks: subset sizes, none above K.
+
+    Cost: O(m K^2) a prompt and k for m distinct answers; equal sets of counts are done once.
+    """
+    rows_P = _rows(samples, prompts, max(ks))
+    right_counts, wrong_counts = [], []
+    for rows in rows_P:
+        count: dict[str, int] = {}
+        right: dict[str, bool] = {}
+        for r in rows:
+            answer = answer_R[r]
+            if answer is not None:
+                count[answer] = count.get(answer, 0) + 1
+                right[answer] = bool(right_R[r])
+        right_counts.append(tuple(sorted(n for a, n in count.items() if right[a])))
+        wrong_counts.append(tuple(sorted(n for a, n in count.items() if not right[a])))
+    out = {}
+    for k in ks:
+        win_P = np.zeros(prompts)
+        for p, (good, bad) in enumerate(zip(right_counts, wrong_counts, strict=True)):
+            silent = len(rows_P[p]) - sum(good) - sum(bad)
+            for i, count_i in enumerate(good):
+                others = tuple(sorted((*good[:i], *good[i + 1 :], *bad)))
+                win_P[p] += win_probability(count_i, others, silent, k)
+        method = f"majority of {k}, all subsets of {len(rows_P[0])} draws"
+        out[k] = mean(np.minimum(win_P, 1.0), seed, method, least=0.0, most=1.0)
+    return out
+
+
+@lru_cache(maxsize=100_000)
+def win_probability(mine: int, others: tuple[int, ...], silent: int, k: int) -> float:
+    """Probability that an answer wins the vote among k draws without replacement.
+
+    It was given ``mine`` times, other answers as often as ``others`` says, and ``silent`` draws
+    had none. With j votes for it and t answers level with it, it wins with probability
+    1/(1+t) = integral of u^t over u in [0, 1]. A subset of k is k independent binomial counts
+    given their sum (any q), so for each j the others' votes have the generating polynomial
+    prod_i sum_{l<=j} Bin(l; c_i, q) u^[l=j] z^l * sum_l Bin(l; silent, q) z^l, whose coefficient
+    of z^(k-j) is a polynomial in u of degree at most (k-j)/j, integrated exactly by Gauss.
+
+    >>> round(win_probability(2, (1,), 0, 1), 12)  # one draw of three
+    0.666666666667
+    >>> round(win_probability(1, (1,), 0, 2), 12)  # a tie
+    0.5
+    """
+    total = mine + sum(others) + silent
+    q = (k + 0.5) / (total + 1)
+    mine_Z, silent_Z = _binomial(mine, q), _binomial(silent, q)
+    rest_Z = _binomial(total - mine, q)
+    # With more than half of the votes it has won.
+    sure = [j for j in range(k // 2 + 1, min(mine, k) + 1) if k - j <= total - mine]
+    wins = sum(float(mine_Z[j] * rest_Z[k - j]) for j in sure)
+    for j in range(1, min(mine, k // 2) + 1):
+        room = k - j
+        u_U, share_U = np.polynomial.legendre.leggauss(room // j // 2 + 1)
+        ways_UZ = np.zeros((len(u_U), room + 1))
+        ways_UZ[:, : silent + 1] = silent_Z[: room + 1]
+        for count in others:
+            factor_UZ = np.tile(_binomial(count, q)[: j + 1], (len(u_U), 1))
+            if count >= j:
+                factor_UZ[:, j] *= (u_U + 1) / 2
+            ways_UZ = _product(ways_UZ, factor_UZ)
+        wins += float(mine_Z[j]) * float(share_U / 2 @ ways_UZ[:, room])
+    return wins / float(_binomial(total, q)[k])
+
+
+@lru_cache(maxsize=10_000)
+def _binomial(n: int, q: float) -> Floats:
+    """Bin(l; n, q) for l = 0..n."""
+    votes = np.arange(n + 1)
+    log_ways = gammaln(n + 1) - gammaln(votes + 1) - gammaln(n - votes + 1)
+    return np.asarray(np.exp(log_ways + votes * np.log(q) + (n - votes) * np.log1p(-q)))
+
+
+def _product(a_UZ: Floats, b_UZ: Floats) -> Floats:
+    """Product of polynomials in z, cut to the degree of the first."""
+    out_UZ = np.zeros_like(a_UZ)
+    Z = a_UZ.shape[1]
+    for v in range(min(b_UZ.shape[1], Z)):
+        out_UZ[:, v:] += b_UZ[:, v : v + 1] * a_UZ[:, : Z - v]
+    return out_UZ
+
+
+def _need_two(draws: int, prompt: int) -> None:
+    if draws < 2:
+        raise UserError(
+            f"prompt {prompt} (counted from 0) has {draws} draws", "draw at least 2 a prompt"
+        )
+
+
+def _rows(samples: Samples, prompts: int, most: int) -> list[Ints]:
+    rows_P = rows_by_prompt(samples.prompt_R, prompts)
+    for p, rows in enumerate(rows_P):
+        if len(rows) < most:
+            raise UserError(
+                f"prompt {p} (counted from 0) has {len(rows)} draws, {most} are asked about",
+                "draw more, or ask about fewer",
+            )
+    return rows_P
