@@ -1,0 +1,207 @@
+"""Rounds foretold: every number of a round of exact updates, with its interval and its support."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sharpen
+from srlm.measure.evaluate import Measurement
+from srlm.measure.intervals import mean
+from srlm.types import Estimate, Floats, undefined
+
+LEAST_SUPPORTED = 0.9
+"""Share of prompts that must be supported for a round to be."""
+DESTINATION = 1e6
+"""The power that stands for infinitely many rounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a forecast rests on: the responses known of each prompt, and what is known of them."""
+
+    known: Known
+    length_R: Floats
+    """Tokens of each known response."""
+    answer_R: tuple[str | None, ...]
+    """Its extracted answer."""
+    right_R: Floats
+    """1 right, 0 wrong, not-a-number where the prompt has no answer."""
+    answered_P: np.ndarray
+    """Prompts with an answer to compare with."""
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A round foretold."""
+
+    round: float
+    beta: float
+    exponent: float
+    """p_t; pi_t is the base to this power."""
+    kappa: Estimate
+    failure_fraction: Estimate
+    confidence: Estimate
+    sampling_accuracy: Estimate
+    answer_accuracy: Estimate
+    """Share of prompts whose likeliest *answer* is right: a majority vote over endless draws."""
+    length: Estimate
+    entropy: Estimate
+    effective_sample_size: float
+    """Median over prompts of the draws that carry the forecast."""
+    supported_share: float
+    """Share of prompts whose forecast is carried by draws or by what is known for certain."""
+
+    @property
+    def supported(self) -> bool:
+        """False: an extrapolation, to be marked as one."""
+        return self.supported_share >= LEAST_SUPPORTED
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers for programs."""
+        out: dict[str, Any] = {
+            "round": self.round,
+            "beta": self.beta,
+            "exponent": self.exponent,
+            "effective_sample_size": (
+                self.effective_sample_size if np.isfinite(self.effective_sample_size) else None
+            ),
+            "supported_share": self.supported_share,
+            "supported": self.supported,
+        }
+        for name in (
+            "kappa",
+            "failure_fraction",
+            "confidence",
+            "sampling_accuracy",
+            "answer_accuracy",
+            "length",
+            "entropy",
+        ):
+            out[name] = getattr(self, name).to_json()
+        return out
+
+
+def evidence(
+    measurement: Measurement,
+    answer_R: Sequence[str | None],
+    mode_answer_P: Sequence[str | None],
+    right_R: Floats,
+    mode_right_P: Floats,
+    *,
+    exact: bool,
+    seed: int,
+) -> Evidence:
+    """From a measurement of the base, with the answers of its draws and of its modes read.
+
+    Args:
+        measurement: of the base policy.
+        answer_R, right_R: of each draw: its answer; 1, 0 or not-a-number.
+        mode_answer_P, mode_right_P: of each prompt's mode.
+        exact: the draws are an enumeration.
+        seed: of the bootstrap.
+    """
+    modes, samples = measurement.modes, measurement.samples
+    listed = known(samples, modes.tokens_P, modes.logp_P, exact=exact)
+    drawn = listed.row_R >= 0
+    length_R = np.where(
+        drawn,
+        samples.length_R[listed.row_R],
+        np.array([len(t) for t in modes.tokens_P])[listed.prompt_R],
+    )
+    answers = tuple(
+        answer_R[r] if r >= 0 else mode_answer_P[p]
+        for r, p in zip(listed.row_R.tolist(), listed.prompt_R.tolist(), strict=True)
+    )
+    return Evidence(
+        known=listed,
+        length_R=length_R.astype(np.float64),
+        answer_R=answers,
+        right_R=np.where(drawn, right_R[listed.row_R], mode_right_P[listed.prompt_R]),
+        answered_P=np.array([x.answer is not None for x in measurement.prompts]),
+        seed=seed,
+    )
+
+
+def trajectory(
+    evidence: Evidence, *, beta: float, rounds: int, efficiency: float = 1.0
+) -> list[Point]:
+    """Rounds 0..T of exact updates; slower ones at ``efficiency`` < 1 (p_t^efficiency).
+
+    Cost O(T R) plus the bootstrap.
+    """
+    return [
+        at_exponent(evidence, float(p) ** efficiency, beta=beta, number=t)
+        for t, p in enumerate(exponents(beta, rounds))
+    ]
+
+
+def destination(evidence: Evidence) -> Point:
+    """Where exact updates lead: all mass on the likeliest response (shared among tied ones)."""
+    return at_exponent(evidence, DESTINATION, beta=float("nan"), number=float("inf"))
+
+
+def at_exponent(
+    evidence: Evidence, exponent: float | Floats, *, beta: float, number: float
+) -> Point:
+    """pi_0^p for one p, or for one p a prompt (its mean is then the point's exponent)."""
+    listed = evidence.known
+    sharp = sharpen(listed, exponent)
+    seed = evidence.seed
+    ess = sharp.sample_size_P
+    supported = float(sharp.supported_P.mean())
+    guarantee = "estimate" if supported >= LEAST_SUPPORTED else "extrapolation"
+    method = "powers of the base" + ("" if listed.exact else ", from its draws and the mode")
+
+    def over_prompts(value_P: Floats, least: float, most: float = np.inf) -> Estimate:
+        return mean(value_P, seed, method, least=least, most=most, guarantee=guarantee)
+
+    confidence_P = np.exp(sharp.log_top_P)
+    answered = np.flatnonzero(evidence.answered_P)
+    accuracy = answer_accuracy = undefined(method, "no answers")
+    if len(answered):
+        right_P = expect(listed, sharp, np.nan_to_num(evidence.right_R))
+        accuracy = over_prompts(right_P[answered], 0.0, 1.0)
+        answer_accuracy = over_prompts(_best_answer_right(evidence, sharp)[answered], 0.0, 1.0)
+    return Point(
+        round=number,
+        beta=beta,
+        exponent=float(np.mean(exponent)),
+        kappa=over_prompts(1.0 / np.maximum(confidence_P, 1e-300), 1.0),
+        failure_fraction=over_prompts((confidence_P <= 0.5).astype(float), 0.0, 1.0),
+        confidence=over_prompts(confidence_P, 0.0, 1.0),
+        sampling_accuracy=accuracy,
+        answer_accuracy=answer_accuracy,
+        length=over_prompts(expect(listed, sharp, evidence.length_R), 0.0),
+        entropy=over_prompts(sharp.entropy_P, 0.0),
+        effective_sample_size=float(np.median(ess)),
+        supported_share=supported,
+    )
+
+
+def _best_answer_right(evidence: Evidence, sharp: Sharpened) -> Floats:
+    """1 where the answer with most mass under pi_p is right, [P]."""
+    mass: dict[tuple[int, str], float] = {}
+    right: dict[tuple[int, str], float] = {}
+    rows = zip(
+        evidence.known.prompt_R.tolist(),
+        evidence.answer_R,
+        sharp.weight_R.tolist(),
+        np.nan_to_num(evidence.right_R).tolist(),
+        strict=True,
+    )
+    for p, answer, weight, is_right in rows:
+        if answer is None:
+            continue
+        mass[p, answer] = mass.get((p, answer), 0.0) + weight
+        right[p, answer] = is_right
+    best_P = np.zeros(evidence.known.prompts)
+    out_P = np.zeros(evidence.known.prompts)
+    for (p, answer), weight in mass.items():
+        if weight > best_P[p]:
+            best_P[p], out_P[p] = weight, right[p, answer]
+    return out_P
