@@ -105,23 +105,25 @@ def unique_mode(p_star: Range, runner_up: Range, tie: float = 1e-9) -> Assumptio
     )
 
 
-def margin(p_star: Range, runner_up: Range, required: float) -> Assumption:
-    """Is log p*(x) - log runner-up(x) >= gamma on every prompt? Value: least certified margin, nats.
+def least_margin(p_star: Range, runner_up: Range, required: float) -> Assumption:
+    """Is log p*(x) - log runner-up(x) >= gamma on every prompt?
+
+    Value: the least certified margin, nats.
 
     required: gamma > 0, nats; take it from the bound that is to be used.
     A runner-up of probability 0 has an infinite margin.
     Source: [SR] Theorem 5.3.  Raises UserError by name.
 
-    >>> found = margin(probability_range([0.6, 0.4]), probability_range([0.2, 0.3]), 0.25)
+    >>> found = least_margin(probability_range([0.6, 0.4]), probability_range([0.2, 0.3]), 0.25)
     >>> found.state, round(found.value, 4)
     ('holds', 0.2877)
     """
     required = check_positive("margin", required)
     _same_prompts(p_star, runner_up)
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore"):
         low = np.log(p_star.low_P) - np.log(runner_up.high_P)
         high = np.log(p_star.high_P) - np.log(runner_up.low_P)
-    low, high = np.nan_to_num(low, nan=-np.inf), np.nan_to_num(high, nan=np.inf)
+    low, high = np.where(np.isnan(low), -np.inf, low), np.where(np.isnan(high), np.inf, high)
     holds, fails = low >= required * (1.0 - 1e-12), high < required * (1.0 - 1e-12)
     return Assumption(
         "margin",
@@ -187,7 +189,7 @@ def realizability(
         raise UserError("residuals and targets differ in shape", "give (R,) of each, R >= 2")
     total = float(np.mean(target**2))
     if not (np.all(np.isfinite(residual)) and np.isfinite(total) and total > 0.0):
-        raise UserError("the rewards of all pairs are equal, or not finite", "give pairs that differ")
+        raise UserError("all rewards are equal, or one is not finite", "give pairs that differ")
     share = float(np.mean(residual**2)) / total
     error = float(np.std((residual**2 - share * target**2) / total, ddof=1) / residual.size**0.5)
     low, high = share - 1.96 * error, share + 1.96 * error

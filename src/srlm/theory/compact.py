@@ -1,7 +1,7 @@
 """The compact recursion kappa_{t+1} <= a + b sqrt(kappa_t) + c log kappa_t and its contraction.
 
 [SR] Appendix C and Corollary 5.7. Its constants (a, b, c) follow from the exact step of
-`srlm.theory.recursion`; fixed point, rate and rounds to forget follow from (a, b, c) in closed form.
+`srlm.theory.recursion`; fixed point, rate and rounds to forget follow from those in closed form.
 """
 
 from __future__ import annotations
@@ -127,22 +127,26 @@ def compact_recursion(
     if mu == 1.0:
         return Compact(1.0, 0.0, 0.0)
 
+    top = math.log(1.0 / mu - 1.0)
+
     def at(log_excess: float) -> Compact:  # z = 1 + e^log_excess
         excess = math.exp(log_excess)
-        s = max(0.0, 1.0 / mu - 1.0 - excess + math.log(1.0 / mu - 1.0) - log_excess)
+        s = 1.0 / mu - 1.0 - excess + top - log_excess
+        s = s if s > 1e-9 else 0.0  # at the top of the range only rounding is left
         return Compact(a=1.0 + excess, b=s * eps / margin, c=s * beta / margin)
 
     if split is not None:
         if not 1.0 < split <= 1.0 / mu:
             raise UserError(f"split is {split}", f"give split in (1, 1/confidence = {1 / mu:g}]")
         return at(math.log(split - 1.0))
-    top = math.log(1.0 / mu - 1.0)
     grid = np.linspace(top - 60.0, top, 241)
     heights = [at(float(x)).fixed_point for x in grid]
     best = int(np.argmin(heights))
     low, high = float(grid[max(best - 1, 0)]), float(grid[min(best + 1, len(grid) - 1)])
     found = minimize_scalar(
-        lambda x: at(float(x)).fixed_point, bounds=(low, high), method="bounded",
+        lambda x: at(float(x)).fixed_point,
+        bounds=(low, high),
+        method="bounded",
         options={"xatol": 1e-10},
     )
     refined = at(float(found.x))

@@ -6,8 +6,9 @@ expected mass of about delta of the prompts, where
 
     n = c * kappa_0 * log|Pi| / (delta^2 * (1 + log(kappa_0/delta))).
 
-Which c makes it true. On the family of `srlm.theory.hard_instance`, to leading order the adversary picks Delta = sqrt(d (kappa_0-1)/(2n)) and
-the best learner loses Delta/sqrt(e), so the c that fits is (kappa_0-1)/(2 e kappa_0), approached
+Which c makes it true. On the family of `srlm.theory.hard_family`, to leading order, the
+adversary picks Delta = sqrt(d (kappa_0-1)/(2n)) and the best learner loses Delta/sqrt(e), so the
+c that fits is (kappa_0-1)/(2 e kappa_0), approached
 from above as n grows. It goes to 0 with kappa_0 -> 1, where nothing is hidden: no c > 0 serves all
 kappa_0 >= 1, and the statement needs kappa_0 bounded away from 1. For kappa_0 >= 2 it is at least
 1/(4e) = .09197; `STATED_CONSTANT` = .09 is that, rounded down. With it the formula holds wherever
@@ -57,7 +58,7 @@ def lower_bound_delta(
     With Q = c * kappa_0 * log|Pi| / n and v = -W_{-1}( -2Q/(e kappa_0)^2 ),
     delta = e * kappa_0 * exp(-v/2), capped at 1 (reached when Q >= 1 + log kappa_0).
     Solved in logs: v - log v = y with y = 2 (1 + log kappa_0) - log(2Q); nothing under- or
-    overflows. Below the cap v >= 2, so the branch -1 is the right one and far from its branch point.
+    overflows. Below the cap v >= 2: branch -1, and far from its branch point.
 
     n: triples, > 0.  Others as in `lower_bound_samples`.
     Source: [SR] Theorem 4.1.  Raises UserError by name.  Cost O(1).

@@ -52,7 +52,7 @@ def statistical_error(
 
 
 def round_error(kappa: float, eps: float, beta: float, margin: float) -> float:
-    """A_t = ( sqrt(kappa_t) eps + beta log kappa_t ) / gamma: expected 1 - pi_{t+1}(y*) is below it.
+    """A_t = ( sqrt(kappa_t) eps + beta log kappa_t ) / gamma: a bound on E[1 - pi_{t+1}(y*)].
 
     kappa: kappa_t >= 1.  eps, beta >= 0 (nats).  margin: gamma > 0, nats.
     The second term alone is exact sharpening's: gamma (1 - pi') <= beta log(1/p*), then Jensen.
@@ -124,7 +124,7 @@ def iterate_kappa(
 
 
 def check_start(kappa0: float, mu: float) -> float:
-    """Returns kappa0 if it can go with least confidence mu (kappa0 <= 1/mu), or raises UserError."""
+    """Returns kappa0 if it can go with least confidence mu (kappa0 <= 1/mu), or a UserError."""
     kappa0 = check_kappa("kappa0", kappa0)
     if kappa0 * mu > 1.0 + 1e-9:
         raise UserError(

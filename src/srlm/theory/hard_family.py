@@ -1,4 +1,4 @@
-"""The instances on which the single-step lower bound is attained, and the adversary's choice of one.
+"""The instances on which the single-step lower bound is attained, and the adversary's choice.
 
 The family of [SR] Theorem 4.1 ([SM] Theorem 3.1'), with kappa_0 *exactly* and with the failure of
 the best learner as an exact sum, not only a simulation: see `failure_probability`. The adversary
@@ -76,7 +76,7 @@ def hard_instance(kappa0: float, prompts: int, responses: int) -> HardInstance:
     return HardInstance(kappa0, prompts, responses, (kappa0 - 1.0) / (responses / 2.0 - 1.0))
 
 
-def _log_all_seen(n: int, coupons: int, q: float) -> float:
+def log_all_seen(n: int, coupons: int, q: float) -> float:
     """log of n! [z^n] (e^{qz} - 1)^M e^{rz}, r = 1 - Mq: all M coupons of chance q seen in n draws.
 
     Cauchy's integral on the circle through the saddle point, by the trapezoid rule; every Taylor
@@ -149,7 +149,7 @@ def failure_probability(instance: HardInstance, n: int) -> float:
         chance = miss / total
         # all-seen <= (1-(1-q)^n)^M (negative association): below 1e-18 it cannot be noticed
         ceiling = m * math.log(max(-math.expm1(n * math.log1p(-chance)), 1e-300))
-        seen = math.exp(min(0.0, _log_all_seen(n, m, chance))) if ceiling > -41.0 else 0.0
+        seen = math.exp(min(0.0, log_all_seen(n, m, chance))) if ceiling > -41.0 else 0.0
         guesses = equal * (1.0 - seen) / m
     return instance.hard_mass * max(0.0, unseen - guesses)
 
