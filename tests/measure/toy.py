@@ -13,14 +13,22 @@ from srlm.types import Floats, Ints, Tokens
 class ToyTree:
     """P prompts, V tokens of which 0 ends, at most H tokens; logits are hashed from the prefix.
 
-    ``scale`` sets how sure the policy is; ``zeros`` is the share of impossible tokens.
+    ``scale`` sets how sure the policy is; ``zeros`` is the share of impossible tokens; ``end``
+    is added to the logit of the end token.
     """
 
     def __init__(
-        self, seed: int, P: int, V: int, H: int, scale: float = 2.0, zeros: float = 0.0
+        self,
+        seed: int,
+        P: int,
+        V: int,
+        H: int,
+        scale: float = 2.0,
+        zeros: float = 0.0,
+        end: float = 0.0,
     ) -> None:
         self.seed, self.P, self.V, self.max_tokens = seed, P, V, H
-        self.scale, self.zeros = scale, zeros
+        self.scale, self.zeros, self.end = scale, zeros, end
         self.ends = frozenset({0})
         self.prefixes: list[tuple[int, Tokens]] = []
         self.rows: dict[tuple[int, Tokens], Floats] = {}
@@ -32,6 +40,7 @@ class ToyTree:
         if key not in self.rows:
             rng = np.random.default_rng([self.seed, prompt, *prefix])
             logit = self.scale * rng.standard_normal(self.V)
+            logit[0] += self.end
             gone = rng.random(self.V) < self.zeros
             gone[rng.integers(self.V)] = False
             logit[gone] = -np.inf
