@@ -4,14 +4,14 @@ x = argmin |x| over argmin |A x - b|, A [n, D], float64. Normal equations are th
 narrow one: the Gram matrix squares the condition number. So every answer is checked in float64
 against A itself, and what fails the check is solved by singular values, one problem at a time:
 
-1. n >= D: Cholesky of A^T A, accepted where the pivots stay above ``PIVOT`` of the largest and
+1. n > D: Cholesky of A^T A, accepted where the pivots stay above ``PIVOT`` of the largest and
    the residual passes.
 2. Otherwise, ridge steps: x += (A^T A + l)^-1 A^T (b - A x), or x += A^T (A A^T + l)^-1 (b - A x)
-   where n < D. They converge to the minimum-norm solution for any rank: every step lies in the
+   where n <= D. They converge to the minimum-norm solution for any rank: every step lies in the
    row space of A. Accepted where the residual passes.
 3. Otherwise ``numpy.linalg.lstsq``.
 
-The residual passes where |b - A x| <= TOLERANCE |b| (the equations hold) or, n >= D,
+The residual passes where |b - A x| <= TOLERANCE |b| (the equations hold) or, n > D,
 |A^T (b - A x)| <= TOLERANCE |A^T b| (they cannot, and x is the least-squares solution).
 """
 
@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from scipy.linalg import blas, lapack
 
-from srlm.types import Bools, Floats
+from srlm.types import Bools, Floats, Ints
 
 PIVOT = 1e-4
 """Least diagonal entry of the Cholesky factor, relative to the largest."""
@@ -37,22 +37,41 @@ SMALL = 40
 def min_norm(A_RnD: Floats, b_Rn: Floats) -> tuple[Floats, int]:
     """x [R, D] and how many problems needed singular values.
 
-    Cost: n D^2 + D^3/3 multiply-adds a problem (n < D: n^2 D + n^3/3).
+    Cost: n D^2 + D^3/3 multiply-adds a problem (n <= D: n^2 D + n^3/3).
 
     >>> x, hard = min_norm(np.array([[[1.0, 0.0], [1.0, 0.0], [2.0, 0.0]]]), np.ones((1, 3)))
     >>> x.round(12), hard
     (array([[0.66666667, 0.        ]]), 0)
     """
     R, n, D = A_RnD.shape
-    if D <= min(SMALL, n):
-        x_RD, done_R = _batched(torch.from_numpy(A_RnD), torch.from_numpy(b_Rn))
+    rows = np.arange(R * n).reshape(R, n)
+    table = np.concatenate([A_RnD.reshape(R * n, D), np.zeros((1, D))])
+    return min_norm_rows(table, np.hstack([rows, np.full((R, n), R * n)]), b_Rn)
+
+
+def min_norm_rows(flat_ND: Floats, row_R2n: Ints, b_Rn: Floats) -> tuple[Floats, int]:
+    """``min_norm`` for A = flat[row[:n]] - flat[row[n:]], which is made where it is used."""
+    R, n = b_Rn.shape
+    D = flat_ND.shape[1]
+
+    def make(r: int) -> Floats:
+        A_nD = flat_ND.take(row_R2n[r, :n], axis=0)
+        A_nD -= flat_ND.take(row_R2n[r, n:], axis=0)
+        return A_nD
+
+    if min(SMALL, n) >= D:
+        flat, row = torch.from_numpy(flat_ND), torch.from_numpy(row_R2n)
+        A = flat.index_select(0, row[:, :n].reshape(-1))
+        A.sub_(flat.index_select(0, row[:, n:].reshape(-1)))
+        x_RD, done_R = _batched(A.view(R, n, D), torch.from_numpy(b_Rn))
     else:
         x_RD, done_R = np.empty((R, D)), np.empty(R, dtype=bool)
+        one = _wide if n <= D else _tall
         for r in range(R):
-            x_RD[r], done_R[r] = (_wide if n < D else _tall)(A_RnD[r], b_Rn[r])
+            x_RD[r], done_R[r] = one(make(r), b_Rn[r])
     hard = np.flatnonzero(~done_R)
     for r in hard:
-        x_RD[r] = np.linalg.lstsq(A_RnD[r], b_Rn[r], rcond=RCOND)[0]
+        x_RD[r] = np.linalg.lstsq(make(int(r)), b_Rn[r], rcond=RCOND)[0]
     return x_RD, len(hard)
 
 
