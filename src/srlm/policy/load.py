@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from srlm.errors import UserError
 from srlm.policy import linear_softmax, tabular
@@ -38,7 +39,8 @@ def load(
             trusted as rewards without a second pass.
 
     Raises:
-        UserError: nothing there, no tokenizer, no safetensors, not a causal model, no end token.
+        UserError: nothing there, no tokenizer, no safetensors, weights that are missing, broken or
+            of another shape, not a causal model, no end token, no such device.
     """
     folder = Path(model)
     if folder.is_dir():
@@ -46,9 +48,16 @@ def load(
             raise UserError(
                 f"{model}: a folder without config.json", "give the folder of a saved model"
             )
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
-        if kind in EXACT:
-            return EXACT[kind](folder)
+        try:
+            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            kind = config.get("model_type")
+            if kind in EXACT:
+                return EXACT[kind](folder)
+        except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
+            raise UserError(
+                f"{model}: config.json or model.safetensors cannot be read: {_first_line(error)}",
+                "save the model again",
+            ) from None
     elif folder.exists() or str(model).startswith((".", "/", "~")) or str(model).count("/") > 1:
         raise UserError(f"{model}: no such folder", "give the folder of a saved model, or a hub id")
     return _causal_lm(str(model), folder.is_dir(), device, dtype, chat, batch_rows, download)
@@ -62,6 +71,7 @@ def _causal_lm(
     from srlm.policy.causal_lm import CausalLM
 
     transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()  # what is missing is an error here
     options: dict[str, Any] = {
         "local_files_only": local or not download,
         "trust_remote_code": False,
@@ -72,12 +82,30 @@ def _causal_lm(
         if local
         else "give an existing folder, or allow the network with --download"
     )
+    place = _device(device)
+    network: Any
     try:
-        network: Any = transformers.AutoModelForCausalLM.from_pretrained(
-            model, dtype=getattr(torch, dtype), use_safetensors=True, **options
+        network, found = transformers.AutoModelForCausalLM.from_pretrained(
+            model,
+            dtype=getattr(torch, dtype),
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **options,
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{where}not loaded as a causal model: {_first_line(error)}", ask) from None
+    except SafetensorError as error:
+        raise UserError(
+            f"{where}its safetensors are broken: {_first_line(error)}", "save or copy them again"
+        ) from None
+    lacking = sorted(found["missing_keys"]) + sorted(str(m[0]) for m in found["mismatched_keys"])
+    if lacking:
+        raise UserError(
+            f"{where}{len(lacking)} weights are not in its safetensors, or in another shape: "
+            + ", ".join(lacking[:5]),
+            "give a folder whose config.json and safetensors belong together",
+        )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(model, **options)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -85,12 +113,21 @@ def _causal_lm(
             f"{where}no tokenizer: {_first_line(error)}",
             "save the tokenizer into the model's folder (tokenizer.save_pretrained)",
         ) from None
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    network = network.to(device)
+    network = network.to(place)
     for parameter in network.parameters():  # own, aligned memory: the same sums on every load
         parameter.data = parameter.data.clone()
     return CausalLM(network, tokenizer, chat=chat, batch_rows=batch_rows)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(
+            f"--device {name}: {_first_line(error)}", "use --device auto or --device cpu"
+        ) from None
 
 
 def _first_line(error: Exception) -> str:
