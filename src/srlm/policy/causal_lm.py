@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
+from jinja2 import TemplateError
 from transformers.cache_utils import Cache
 
 from srlm.errors import UserError
@@ -77,9 +78,15 @@ class CausalLM:
             messages = (
                 content if isinstance(content, list) else [{"role": "user", "content": content}]
             )
-            text = self.tokenizer.apply_chat_template(
-                messages, add_generation_prompt=True, tokenize=False
-            )
+            try:
+                text = self.tokenizer.apply_chat_template(
+                    messages, add_generation_prompt=True, tokenize=False
+                )
+            except TemplateError as error:
+                raise UserError(
+                    f"{where}: the tokenizer's chat template refuses it: {error}",
+                    "give messages that the template takes, or text prompts with --chat never",
+                ) from None
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
             tokens = self.tokenizer(content)["input_ids"]
@@ -419,6 +426,7 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
         ends = getattr(source, "eos_token_id", None)
         if ends is not None:
             found |= {ends} if isinstance(ends, int) else set(ends)
+    found &= set(range(model.config.get_text_config().vocab_size))  # else it cannot be drawn
     if not found:
         raise UserError(
             "the model and its tokenizer name no end-of-sequence token",
