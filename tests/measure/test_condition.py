@@ -1,0 +1,162 @@
+"""kappa: closed forms, certificates, the stop rule of adaptive sampling, sizes beyond floats."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from srlm.errors import UserError
+from srlm.measure import condition
+from srlm.measure.modes import enumerated, improved
+from srlm.measure.search import find_modes
+from srlm.policy.tabular import Tabular, rows
+from srlm.types import Samples
+from tests.measure.toy import ToyTree
+
+
+def table(seed: int = 0, P: int = 60, M: int = 6) -> Tabular:
+    return Tabular(1.5 * np.random.default_rng(seed).standard_normal((P, M)))
+
+
+def test_enumeration_and_search_agree_with_the_definition() -> None:
+    policy, prompts = table(), rows(60)
+    p_PM = np.exp(policy.log_table(prompts))
+    kappa = (1 / p_PM.max(1)).mean()
+    exact = condition.enumeration(policy.enumerate(prompts), 60)
+    searched = condition.from_modes(find_modes(policy.tree(prompts, max_tokens=1), 60, nodes=9))
+    for estimate in (exact, searched):
+        assert estimate.value == pytest.approx(kappa)
+        assert estimate.guarantee == "exact"
+        assert estimate.low is not None
+        assert estimate.high is not None
+        assert 1 <= estimate.low < kappa < estimate.high
+    assert (exact.method, searched.method) == ("enumeration", "search")
+
+
+def test_fixed_n_is_never_below() -> None:
+    policy, prompts = table(), rows(60)
+    truth = condition.enumeration(policy.enumerate(prompts), 60).value
+    for draws in (2, 4, 64):
+        samples = policy.sample(prompts, draws, seed=1, max_tokens=1)
+        estimate = condition.fixed_n(samples, 60)
+        assert estimate.guarantee == "upper bound"
+        assert estimate.method == f"fixed N = {draws}"
+        assert estimate.value is not None
+        assert truth is not None
+        assert estimate.value >= truth - 1e-12
+
+
+def test_certificate_of_a_search_cut_short_holds_the_truth() -> None:
+    toy = ToyTree(4, 50, 4, 5, scale=1.0)
+    truth = condition.from_modes(find_modes(toy, 50, nodes=10**6)).value
+    assert truth is not None
+    for nodes in (1, 4, 6, 10):
+        modes = find_modes(toy, 50, nodes=nodes)
+        guarantee = condition.from_modes(modes).guarantee
+        if guarantee != "exact":
+            low, high = (float(x) for x in guarantee.split("[")[1].rstrip("]").split(","))
+            assert low <= truth * (1 + 1e-5)
+            assert high >= truth * (1 - 1e-5)
+
+
+def test_adaptive_sampling_misses_at_most_as_often_as_it_says() -> None:
+    """2,000 prompts, one policy of six responses; the miss rate against exp(-mu), binomial."""
+    P = 2000
+    policy, prompts = table(3, P), rows(P)
+    modes = enumerated(policy.enumerate(prompts), P)
+    for mu in (0.5, 1.0, 3.0):
+        found = condition.adaptive_sampling(policy, prompts, mu=mu, seed=2, max_tokens=1)
+        assert found.stopped_P.all()
+        misses = int((found.logp_P < modes.logp_P - 1e-12).sum())
+        assert stats.binomtest(misses, P, found.failure, alternative="greater").pvalue > 1e-3
+        # Lemma I.1: the expected draws; a mean over P prompts, so some slack.
+        limit_P = (1 + mu) * np.exp(-modes.logp_P)
+        assert found.draws_P.mean() <= limit_P.mean()
+        assert (found.draws_P >= mu).all()
+
+
+def test_adaptive_sampling_stops_where_the_rule_says_whatever_the_blocks() -> None:
+    policy, prompts = table(5, 20), rows(20)
+    found = condition.adaptive_sampling(policy, prompts, mu=2.0, seed=0, max_tokens=1, block=512)
+    key = int(np.random.SeedSequence([0, 0]).generate_state(1, np.uint32)[0])
+    draws = policy.sample(prompts, 512, seed=key, max_tokens=1)
+    for p in range(20):
+        logp = draws.logp_R[draws.prompt_R == p]
+        k = next(k for k in range(1, 513) if k * np.exp(logp[:k].max()) >= 2.0 - 1e-9)
+        assert found.draws_P[p] == k
+        assert found.logp_P[p] == logp[:k].max()
+        assert policy.log_prob(prompts, np.array([p]), [found.tokens_P[p]])[0] == logp[:k].max()
+
+
+def test_adaptive_sampling_says_when_the_limit_came_first() -> None:
+    policy, prompts = table(5, 20), rows(20)
+    found = condition.adaptive_sampling(policy, prompts, mu=50.0, seed=0, max_tokens=1, limit=10)
+    assert not found.stopped_P.any()
+    assert (found.draws_P == 10).all()
+    assert "20 of 20 prompts stopped at the limit" in found.kappa().guarantee
+    with pytest.raises(UserError, match="mu is 0"):
+        condition.adaptive_sampling(policy, prompts, mu=0.0, seed=0, max_tokens=1)
+
+
+def test_log10_kappa_where_kappa_overflows() -> None:
+    logp_P = np.array([-2000.0, -2000.0, -2300.0, -1900.0])
+    estimate = condition.log10_kappa(logp_P, "search", seed=0, upper_P=logp_P)
+    assert estimate.value == pytest.approx((2300 - np.log(4)) / np.log(10))
+    assert condition.kappa(logp_P, "search", seed=0, upper_P=logp_P).value == np.inf
+    assert condition.kappa(logp_P, "search", seed=0, upper_P=logp_P).to_json()["value"] is None
+
+
+def test_log10_kappa_is_the_log_of_kappa() -> None:
+    logp_P = np.log(np.random.default_rng(0).beta(3, 3, 80))
+    kappa = condition.kappa(logp_P, "m", seed=4)
+    log10 = condition.log10_kappa(logp_P, "m", seed=4)
+    for a, b in ((kappa.value, log10.value), (kappa.low, log10.low), (kappa.high, log10.high)):
+        assert a is not None
+        assert b is not None
+        assert np.log10(a) == pytest.approx(b)
+
+
+def test_a_few_prompts_that_carry_the_mean_are_told() -> None:
+    logp_P = np.log(np.full(100, 0.5))
+    assert condition.kappa(logp_P, "m", seed=0).note == ""
+    logp_P[7] = np.log(1e-4)
+    assert "1 of 100 prompts carry 98% of the mean" in condition.kappa(logp_P, "m", seed=0).note
+    s = condition.spread(logp_P)
+    assert s.heavy
+    assert s.median == pytest.approx(np.log10(2))
+    assert s.most == pytest.approx(4)
+
+
+def test_no_outcome_is_told_not_hidden() -> None:
+    logp_P = np.array([-np.inf, -1.0, -2.0])
+    estimate = condition.kappa(logp_P, "search", seed=0, upper_P=np.array([-0.5, -1.0, -2.0]))
+    assert estimate.value == np.inf
+    assert "no outcome found for 1 of 3" in estimate.note
+    assert "inf]" in estimate.guarantee
+    assert condition.spread(logp_P).most == np.inf
+
+
+def test_draws_tighten_a_search_cut_short() -> None:
+    toy = ToyTree(6, 10, 4, 5, scale=1.5)
+    short, full = find_modes(toy, 10, nodes=1), find_modes(toy, 10, nodes=10**6)
+    outcomes = [(p, t, v) for p in range(10) for t, v in toy.outcomes(p).items()]
+    draws = Samples(
+        prompt_R=np.array([p for p, _, _ in outcomes]),
+        tokens_R=tuple(t for _, t, _ in outcomes),
+        logp_R=np.array([v for _, _, v in outcomes]),
+        weight_R=np.exp([v for _, _, v in outcomes]),
+        finished_R=np.array([t[-1] == 0 for _, t, _ in outcomes]),
+        text_R=("",) * len(outcomes),
+    )
+    better = improved(short, draws)
+    assert not short.certified_P.all()
+    assert better.tokens_P == full.tokens_P
+    assert (better.logp_P == full.logp_P).all()
+    assert (better.upper_P >= full.logp_P).all()
+    same = improved(full, draws)
+    assert (same.second_P == full.second_P).all()
+    listed = enumerated(draws, 10)
+    assert listed.tokens_P == full.tokens_P
+    assert (listed.second_P == full.second_P).all()
+    assert (listed.finished_P == full.finished_P).all()
