@@ -13,6 +13,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from rich.console import Console
@@ -212,6 +213,15 @@ def test_a_missing_key_breaks_nothing(fake_run: Make, key: str) -> None:
     summary = summarise(folder)
     assert page(summary)
     print_summary(summary, Console(quiet=True))
+
+
+def test_a_mode_that_was_not_found_is_not_shown_as_empty(fake_run: Make) -> None:
+    folder = fake_run()
+    for file in folder.glob("rounds/*/prompts.parquet"):
+        pq.write_table(pq.read_table(file).drop_columns(["mode_text", "certified"]), file)
+    text = Seen(page(summarise(folder))).text
+    assert "not known" in text
+    assert "(empty)" not in text
 
 
 def test_metrics_alone_make_a_page(fake_run: Make) -> None:

@@ -6,7 +6,7 @@ from srlm.config import flatten
 from srlm.report.examples import Example, Response
 from srlm.report.markup import safe, table
 from srlm.report.summary import KEY_FIGURES, NEED_ANSWERS, Summary
-from srlm.report.words import NAMES, number, percent
+from srlm.report.words import NAMES, number, percent, probability
 
 TEXT_LIMIT = 600
 """Characters of a prompt or response that are shown."""
@@ -44,14 +44,16 @@ def _response(title: str, r: Response) -> str:
     drawn = (
         "" if r.sampling_accuracy is None else f"; {percent(r.sampling_accuracy)} of draws right"
     )
-    greedy = "" if r.greedy == r.mode else f'<span class="faint">greedy</span>{_pre(r.greedy)}'
+    greedy = f'<span class="faint">greedy</span>{_pre(r.greedy)}' if r.greedy != r.mode else ""
     return (
-        f'<span class="faint">{title}: likeliest response, p* {bound}{number(r.p_star)}{drawn}'
+        f'<span class="faint">{title}: likeliest response, p* {bound}{probability(r.p_star)}{drawn}'
         f"</span>{tag}{_pre(r.mode)}{greedy}"
     )
 
 
-def _pre(text: str) -> str:
+def _pre(text: str | None) -> str:
+    if text is None:
+        return '<p class="faint">not known</p>'
     return f'<pre dir="auto">{safe(text, TEXT_LIMIT) or "(empty)"}</pre>'
 
 

@@ -19,8 +19,9 @@ EACH = 3
 class Response:
     """What a policy answers to a prompt."""
 
-    mode: str
-    greedy: str
+    mode: str | None
+    """None where it is not known."""
+    greedy: str | None
     p_star: float
     certified: bool
     right: bool | None

@@ -56,8 +56,9 @@ class PromptTable:
     p_star: Floats
     """max_y pi(y|x); where ``certified`` is False, the best found, so a lower bound."""
     certified: Bools
-    mode_text: tuple[str, ...]
-    greedy_text: tuple[str, ...]
+    mode_text: tuple[str | None, ...]
+    """None where no finished response was found."""
+    greedy_text: tuple[str | None, ...]
     mode_is_base_mode: Floats
     """1, 0 or NaN."""
     mode_correct: Floats
@@ -230,13 +231,13 @@ def read_table(file: Path) -> PromptTable | None:
     def floats(name: str) -> Floats:
         return np.array([np.nan if v is None else float(v) for v in column(name)], dtype=np.float64)
 
-    def texts(name: str) -> tuple[str, ...]:
-        return tuple("" if v is None else str(v) for v in column(name))
+    def texts(name: str) -> tuple[str | None, ...]:
+        return tuple(None if v is None else str(v) for v in column(name))
 
     return PromptTable(
-        prompt_id=texts("prompt_id"),
-        prompt=texts("prompt"),
-        answer=tuple(None if v is None else str(v) for v in column("answer")),
+        prompt_id=tuple(v or "" for v in texts("prompt_id")),
+        prompt=tuple(v or "" for v in texts("prompt")),
+        answer=texts("answer"),
         p_star=floats("p_star"),
         certified=np.array([v is not False for v in column("certified")], dtype=np.bool_),
         mode_text=texts("mode_text"),

@@ -64,7 +64,7 @@ def number(x: float | None, digits: int = 3) -> str:
     >>> number(123.456), number(1.2e9)
     ('123.5', '1.2e+09')
     """
-    if x is None:
+    if x is None or x != x:
         return "–"
     if abs(x) >= 1e5:
         return f"{x:.1e}"
@@ -73,6 +73,15 @@ def number(x: float | None, digits: int = 3) -> str:
     text = f"{x:.{digits}f}"
     text = text.removeprefix("-") if float(text) == 0 else text
     return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+
+
+def probability(p: float) -> str:
+    """A probability that may be tiny, as those of long responses are.
+
+    >>> probability(0.5), probability(3e-9)
+    ('.500', '3.0e-09')
+    """
+    return f"{p:.1e}" if 0 < p < 5e-4 else number(p)
 
 
 def percent(x: float | None) -> str:
