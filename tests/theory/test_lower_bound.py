@@ -10,13 +10,12 @@ import pytest
 from scipy.optimize import brentq
 
 from srlm.errors import UserError
+from srlm.theory.adversary import envelope, log_slope
 from srlm.theory.hard_family import (
     HardInstance,
-    envelope,
     failure_probability,
     hard_instance,
     log_all_seen,
-    log_slope,
     simulate_failure,
 )
 from srlm.theory.lower_bound import (

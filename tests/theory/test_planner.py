@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from srlm.errors import UserError
-from srlm.theory.calibrate import backtest, fit_rounds, predict_rounds
+from srlm.theory.backtesting import backtest
+from srlm.theory.calibrate import fit_rounds, predict_rounds
 from srlm.theory.planner import plan
 from srlm.theory.recursion import final_failure, statistical_error
 

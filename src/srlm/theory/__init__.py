@@ -1,14 +1,17 @@
 """The theory: one function a statement, each with its source, and the plans that follow.
 
-lower_bound    single-step lower bound in closed form       hard_family    where it is attained
-recursion      one round, the step of kappa, T rounds       compact        its contraction
-greedy         when greedy decoding finds the mode          assumptions    what holds here
-dimension      covering number, effective dimension         spectrum       which decay it follows
-planner        rounds and pairs by the bounds               calibrate      fitted to rounds seen
+lower_bound    single-step lower bound in closed form
+hard_family    the instances that attain it             adversary    the worst for each n
+recursion      one round, the step of kappa, T rounds   compact      its contraction
+greedy         when greedy decoding finds the mode      assumptions  what holds here
+dimension      covering number, effective dimension     spectrum     which decay it follows
+planner        rounds and pairs by the bounds           problem      what is given to it
+calibrate      the recursion fitted to rounds seen      backtesting  how well that predicts
 """
 
 from __future__ import annotations
 
+from srlm.theory.adversary import Envelope, envelope, log_slope
 from srlm.theory.assumptions import (
     Assumption,
     Range,
@@ -19,15 +22,9 @@ from srlm.theory.assumptions import (
     realizability_linear,
     unique_mode,
 )
+from srlm.theory.backtesting import Backtest, backtest
 from srlm.theory.bounds import Bound, kappa_bound, probability_bound
-from srlm.theory.calibrate import (
-    Backtest,
-    Calibration,
-    RoundForecast,
-    backtest,
-    fit_rounds,
-    predict_rounds,
-)
+from srlm.theory.calibrate import Calibration, RoundForecast, fit_rounds, predict_rounds
 from srlm.theory.compact import (
     Compact,
     compact_recursion,
@@ -46,12 +43,9 @@ from srlm.theory.dimension import (
 )
 from srlm.theory.greedy import TablePolicy, greedy_is_certain, greedy_trap
 from srlm.theory.hard_family import (
-    Envelope,
     HardInstance,
-    envelope,
     failure_probability,
     hard_instance,
-    log_slope,
     simulate_failure,
 )
 from srlm.theory.lower_bound import (
@@ -60,7 +54,8 @@ from srlm.theory.lower_bound import (
     lower_bound_delta,
     lower_bound_samples,
 )
-from srlm.theory.planner import Plan, Problem, plan
+from srlm.theory.planner import Plan, plan
+from srlm.theory.problem import Problem
 from srlm.theory.recursion import (
     final_failure,
     final_failure_closed,
