@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from srlm.errors import UserError
 from srlm.policy import linear_softmax, tabular
 from srlm.policy.base import Policy
+from srlm.types import Prompt
 
 EXACT: dict[str, Callable[[Path], Policy]] = {
     "srlm-linear-softmax": linear_softmax.load,
@@ -83,15 +84,17 @@ def _causal_lm(
         else "give an existing folder, or allow the network with --download"
     )
     place = _device(device)
+    weights: dict[str, Any] = {
+        "dtype": getattr(torch, dtype),
+        "use_safetensors": True,
+        "ignore_mismatched_sizes": True,  # refused below, by name
+        "output_loading_info": True,
+    }
     network: Any
+    found: dict[str, Any]
     try:
-        network, found = transformers.AutoModelForCausalLM.from_pretrained(
-            model,
-            dtype=getattr(torch, dtype),
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **options,
+        network, found = transformers.AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+            model, **weights, **options
         )
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"{where}not loaded as a causal model: {_first_line(error)}", ask) from None
@@ -132,3 +135,21 @@ def _device(name: str) -> torch.device:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def check_fit(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> None:
+    """Every prompt must fit the model's context with its response; all that do not are named."""
+    encode = getattr(policy, "encode", None)
+    context = getattr(policy, "context", None)
+    if encode is None or context is None:
+        return
+    sizes = [len(encode(x)) for x in prompts]
+    long = [(x.line, n) for x, n in zip(prompts, sizes, strict=True) if n + max_tokens > context]
+    if long:
+        named = "; ".join(f"line {line}: {n} tokens" for line, n in long[:20])
+        more = f"; and {len(long) - 20} more" if len(long) > 20 else ""
+        raise UserError(
+            f"{len(long)} prompts leave no room for {max_tokens} response tokens in a context of "
+            f"{context}: {named}{more}",
+            "shorten them, or lower --max-tokens",
+        )
