@@ -32,7 +32,16 @@ def pairs(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
 
     k draws give floor(k/2) independent pairs. A pair of equal responses is a group of one row:
     its square loss is 0 whatever the policy, and it counts in the mean.
+
+    Raises:
+        UserError: the responses are no independent draws (enumerated ones have unequal weights);
+            or no prompt has a response with a reward.
     """
+    if not np.allclose(samples.weight_R * np.bincount(samples.prompt_R)[samples.prompt_R], 1.0):
+        raise UserError(
+            "pairs two by two are made of independent draws, and these responses were enumerated",
+            "use --pairs groups with --source enumerate",
+        )
     place_R = np.concatenate(
         [np.arange(len(r)) for r in rows_by_prompt(samples.prompt_R, _prompts(samples))]
     )
