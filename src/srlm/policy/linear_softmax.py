@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax
 
 from srlm.errors import UserError
-from srlm.policy.listed import Listed
+from srlm.policy.listed import Listed, table_rows
 from srlm.types import Floats, Ints, Prompt, Tokens
 
 
@@ -56,7 +56,7 @@ class LinearSoftmax(Listed):
     def log_table(self, prompts: Sequence[Prompt]) -> Floats:
         """log pi(y_m|x_p), [P, M]. O(P M D) for a table, O(P M d) for classes."""
         if self.phi_XMD is not None:
-            logits_PM = self.phi_XMD[[int(x.content) for x in prompts]] @ self.theta
+            logits_PM = self.phi_XMD[table_rows(prompts, len(self.phi_XMD))] @ self.theta
         else:
             logits_PM = self._vectors(prompts) @ self.theta.reshape(len(self.text_M), -1).T
         return np.asarray(log_softmax(logits_PM, axis=1))
@@ -67,7 +67,7 @@ class LinearSoftmax(Listed):
         """phi(x, y), [R, D]."""
         m_R = np.array([t[0] for t in tokens_R])
         if self.phi_XMD is not None:
-            return np.asarray(self.phi_XMD[[int(prompts[p].content) for p in prompt_R], m_R])
+            return np.asarray(self.phi_XMD[np.array(table_rows(prompts, len(self.phi_XMD)))[prompt_R], m_R])
         vector_RD = self._vectors(prompts)[prompt_R]
         R, d = vector_RD.shape
         phi_RMD = np.zeros((R, len(self.text_M), d))
@@ -104,9 +104,7 @@ class LinearSoftmax(Listed):
 
     def _vectors(self, prompts: Sequence[Prompt]) -> Floats:
         d = len(self.theta) // len(self.text_M)
-        bad = [
-            x for x in prompts if not isinstance(x.content, (list, tuple)) or len(x.content) != d
-        ]
+        bad = [x for x in prompts if not _is_vector(x.content, d)]
         if bad:
             lines = ", ".join(str(x.line or x.id) for x in bad[:5])
             raise UserError(
@@ -114,6 +112,14 @@ class LinearSoftmax(Listed):
                 "give a linear-softmax policy prompts that are lists of its number of features",
             )
         return np.array([x.content for x in prompts], dtype=np.float64) / self.scale
+
+
+def _is_vector(content: Any, d: int) -> bool:
+    return (
+        isinstance(content, (list, tuple))
+        and len(content) == d
+        and all(isinstance(number, (int, float)) for number in content)
+    )
 
 
 def load(folder: Path) -> LinearSoftmax:

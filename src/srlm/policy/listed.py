@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from scipy.special import log_softmax, logsumexp
 
+from srlm.errors import UserError
 from srlm.policy.base import uniforms
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
@@ -129,6 +130,22 @@ class ListedTree:
         for token, logps in below.items():
             logp_V[token] = logsumexp(logps)
         return np.asarray(log_softmax(logp_V))
+
+
+def table_rows(prompts: Sequence[Prompt], X: int) -> list[int]:
+    """Row of each prompt in a table of X rows: its content, a whole number (or text of one).
+
+    Raises:
+        UserError: the content is none, or lies outside the table.
+    """
+    bad = [x for x in prompts if not str(x.content).isdecimal() or int(x.content) >= X]
+    if bad:
+        lines = ", ".join(str(x.line or x.id) for x in bad[:5])
+        raise UserError(
+            f"{len(bad)} prompts are no rows of the policy's table (lines {lines})",
+            f'write each as a whole number from 0 to {X - 1}, as in {{"prompt": "0"}}',
+        )
+    return [int(x.content) for x in prompts]
 
 
 def _greedy_path(responses_M: tuple[Tokens, ...], logp_M: Floats) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax
 
-from srlm.policy.listed import Listed
+from srlm.policy.listed import Listed, table_rows
 from srlm.types import Floats, Ints, Prompt, Tokens
 
 
@@ -44,7 +44,7 @@ class Tabular(Listed):
     def log_table(self, prompts: Sequence[Prompt]) -> Floats:
         """log pi(y_m|x_p), [P, M]."""
         table_XM = self.theta.reshape(-1, len(self.responses_M))
-        return np.asarray(log_softmax(table_XM[[int(x.content) for x in prompts]], axis=1))
+        return np.asarray(log_softmax(table_XM[table_rows(prompts, len(table_XM))], axis=1))
 
     def features(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
@@ -53,8 +53,9 @@ class Tabular(Listed):
         M = len(self.responses_M)
         column = self._column()
         phi_RD = np.zeros((len(tokens_R), len(self.theta)))
+        row_P = table_rows(prompts, len(self.theta) // M)
         for r, (p, tokens) in enumerate(zip(prompt_R, tokens_R, strict=True)):
-            phi_RD[r, int(prompts[p].content) * M + column[tokens]] = 1.0
+            phi_RD[r, row_P[p] * M + column[tokens]] = 1.0
         return phi_RD
 
     def with_theta(self, theta: Floats) -> Tabular:
