@@ -148,7 +148,9 @@ def vectors(count: int, features: int = 3, seed: int = 1) -> list[Prompt]:
     return prompts(rng.standard_normal((count, features)).round(6).tolist())
 
 
-def write_prompts(file: Path, items: Sequence[Prompt], answers: Sequence[str] | None = None) -> Path:
+def write_prompts(
+    file: Path, items: Sequence[Prompt], answers: Sequence[str] | None = None
+) -> Path:
     """A JSONL file of the prompts."""
     rows: list[dict[str, Any]] = [{"prompt": x.content} for x in items]
     for row, answer in zip(rows, answers or (), strict=False):

@@ -397,7 +397,7 @@ def test_broken_folders_are_named(tmp_path: Path, change: Change, named: str) ->
 
 
 def test_places_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="without config.json"):
+    with pytest.raises(UserError, match="without config"):
         load(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         load(tmp_path / "none")

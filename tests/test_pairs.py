@@ -1,0 +1,123 @@
+"""Which draws are compared: groups, pairs, duplicates, missing rewards, the floor."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from srlm import losses, pairs
+from srlm.errors import UserError
+from srlm.policy.tabular import Tabular, rows
+from srlm.types import Pairs, Samples
+from tests import tiny
+
+
+def drawn(labels: list[list[int]]) -> Samples:
+    """Draws (labels) of each prompt; a label's log-probability is -(label + 1)."""
+    rows = [(p, y) for p, ys in enumerate(labels) for y in ys]
+    return Samples(
+        prompt_R=np.array([p for p, _ in rows], dtype=np.int64),
+        tokens_R=tuple((y,) for _, y in rows),
+        logp_R=np.array([-(y + 1.0) for _, y in rows]),
+        weight_R=np.array([1 / len(labels[p]) for p, _ in rows]),
+        finished_R=np.ones(len(rows), dtype=bool),
+        text_R=tuple(str(y) for _, y in rows),
+    )
+
+
+def seen(made: Pairs) -> list[tuple[int, int, int, float]]:
+    return [
+        (int(g), int(p), t[0], round(float(w), 9))
+        for g, p, t, w in zip(
+            made.group_R, made.prompt_R, made.tokens_R, made.weight_R, strict=True
+        )
+    ]
+
+
+def test_groups_merge_equal_draws() -> None:
+    samples = drawn([[2, 0, 2, 2], [1, 1, 1, 1]])
+    made = pairs.groups(samples, samples.logp_R)
+    assert seen(made) == [(0, 0, 2, 0.75), (0, 0, 0, 0.25), (1, 1, 1, 1.0)]
+    assert made.reference_R.tolist() == made.reward_R.tolist() == [-3.0, -1.0, -2.0]
+    assert (made.groups, made.draws, len(made)) == (2, 8, 3)
+
+
+def test_pairs_are_two_by_two_in_the_order_drawn() -> None:
+    samples = drawn([[2, 0, 1, 1, 5], [4, 3]])
+    made = pairs.pairs(samples, samples.logp_R)
+    half = 0.5
+    assert seen(made) == [
+        (0, 0, 2, half),
+        (0, 0, 0, half),
+        (1, 0, 1, 1.0),
+        (2, 1, 4, half),
+        (2, 1, 3, half),
+    ]
+    assert made.draws == 6  # the fifth draw of the first prompt has no partner
+
+
+def test_a_pair_of_equal_responses_counts_as_a_zero_in_the_mean() -> None:
+    samples = drawn([[0, 1, 1, 1]])
+    made = pairs.pairs(samples, samples.logp_R)
+    tensors = [torch.from_numpy(x) for x in (made.reference_R, made.reward_R, made.weight_R)]
+    loss = losses.square(tensors[0], *tensors, torch.from_numpy(made.group_R), made.groups, 1.0)
+    assert loss.tolist() == [0.5, 0.0]
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=2, max_size=7), min_size=1, max_size=4))
+def test_pairs_and_groups_hold_the_draws(labels: list[list[int]]) -> None:
+    samples = drawn(labels)
+    for kind in (pairs.groups, pairs.pairs):
+        made = kind(samples, samples.logp_R)
+        assert (np.diff(made.group_R) >= 0).all()
+        assert set(made.group_R) == set(range(made.groups))
+        np.testing.assert_allclose(np.bincount(made.group_R, made.weight_R), 1)
+        for g in range(made.groups):
+            tokens = [made.tokens_R[r] for r in np.flatnonzero(made.group_R == g)]
+            assert len(set(tokens)) == len(tokens)
+            assert len(set(made.prompt_R[made.group_R == g])) == 1
+    assert made.groups == sum(len(ys) // 2 for ys in labels)
+    grouped = pairs.groups(samples, samples.logp_R)
+    for p, ys in enumerate(labels):
+        of_p = np.flatnonzero(grouped.prompt_R == p)
+        share = {grouped.tokens_R[r][0]: grouped.weight_R[r] for r in of_p}
+        assert share == pytest.approx({y: ys.count(y) / len(ys) for y in ys})
+
+
+def test_rows_without_a_reward_are_left_out() -> None:
+    samples = drawn([[0, 1, 2, 2], [3, 3], [4, 5]])
+    reward = np.array([1.0, np.nan, 3.0, np.nan, np.nan, np.nan, 6.0, 7.0])
+    made = pairs.groups(samples, reward)
+    assert seen(made) == [(0, 0, 0, 0.5), (0, 0, 2, 0.5), (1, 2, 4, 0.5), (1, 2, 5, 0.5)]
+    assert made.reward_R.tolist() == [1, 3, 6, 7]
+    two = pairs.pairs(samples, reward)
+    assert [x[:3] for x in seen(two)] == [(0, 0, 0), (1, 0, 2), (2, 2, 4), (2, 2, 5)]
+    with pytest.raises(UserError, match="no response of this round has a reward"):
+        pairs.groups(samples, np.full(8, np.nan))
+
+
+def test_the_reward_floor_is_under_the_best_of_the_prompt() -> None:
+    samples = drawn([[0, 3, 9], [8, 9]])
+    made = pairs.groups(samples, samples.logp_R, reward_floor=4.0)
+    assert made.reward_R.tolist() == [-1.0, -4.0, -5.0, -9.0, -10.0]
+    assert made.reference_R.tolist() == [-1.0, -4.0, -10.0, -9.0, -10.0]
+    two = pairs.pairs(samples, samples.logp_R, reward_floor=0.5)
+    assert two.reward_R.tolist() == [-1.0, -1.5, -9.0, -9.5]
+
+
+def test_enumerated_responses_have_their_probabilities_as_weights() -> None:
+    samples = tiny.tabular(3, 4).enumerate(rows(3))
+    made = pairs.groups(samples, samples.logp_R)
+    np.testing.assert_allclose(made.weight_R, np.exp(samples.logp_R))
+    with pytest.raises(UserError, match="enumerat"):
+        pairs.pairs(samples, samples.logp_R)
+
+
+def test_responses_of_zero_probability_are_left_out() -> None:
+    policy = Tabular(np.array([[0.0, -np.inf, 0.0]]))
+    samples = policy.enumerate(rows(1))
+    made = pairs.groups(samples, samples.logp_R)
+    assert [x[2:] for x in seen(made)] == [(0, 0.5), (2, 0.5)]
