@@ -16,7 +16,7 @@ import yaml
 from srlm import cli
 from srlm.config import RunConfig, flatten, resolve
 from srlm.errors import UserError
-from srlm.flags import FLAGS
+from srlm.flags import RUN
 
 NEEDED = ["--model", "m", "--prompts", "p.jsonl"]
 
@@ -50,7 +50,7 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 def test_every_setting_has_one_flag() -> None:
-    keys = [key for flags in FLAGS.values() for key in flags.values()]
+    keys = [key for flags in RUN.values() for key in flags.values()]
     every = flatten(resolve(None, {"model": "m", "prompts.file": "p"}).model_dump())
     assert sorted(keys) == sorted(every)
     assert set(RunConfig.model_fields) == {key.split(".")[0] for key in keys}

@@ -12,15 +12,22 @@ from typing import Annotated, Literal
 
 import typer
 
-from srlm.config import RunConfig, resolve
+from srlm.config import ForecastConfig, ProbeConfig, RunConfig, resolve, resolve_as
 from srlm.errors import UserError
-from srlm.flags import by_key, with_settings
+from srlm.flags import FORECAST, PROBE, RUN, by_key, with_settings
 
 Json = Annotated[
     bool, typer.Option("--json", metavar=" ", help="Print JSON, for programs; no progress.")
 ]
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", metavar=" ", help="No progress on standard error.")
+]
+
+SettingsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="Settings as YAML; flags override them.")
+]
+JsonFile = Annotated[
+    Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there as JSON.")
 ]
 
 app = typer.Typer(
@@ -33,12 +40,58 @@ app = typer.Typer(
 
 
 @app.command()
-@with_settings
+@with_settings(ProbeConfig, PROBE)
+def measure(
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page and a table a prompt there.")
+    ] = None,
+    json_file: JsonFile = None,
+    fisher: Annotated[
+        bool,
+        typer.Option(
+            "--fisher", metavar=" ", help="The Fisher information's spectrum too. Takes a while."
+        ),
+    ] = False,
+    config: SettingsFile = None,
+    quiet: Quiet = False,
+    **flags: str | bool | None,
+) -> None:
+    """Measure a model: condition number, confidence, accuracy, certified."""
+    settings = resolve_as(ProbeConfig, config, by_key(PROBE, flags))
+    with _interruptible():
+        from srlm.forecast.command import measure as command
+        from srlm.progress import Progress
+
+        command(
+            settings, out=out, json_file=json_file, fisher=fisher, progress=Progress(quiet=quiet)
+        )
+
+
+@app.command()
+@with_settings(ForecastConfig, FORECAST)
+def forecast(
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page and a table a prompt there.")
+    ] = None,
+    json_file: JsonFile = None,
+    config: SettingsFile = None,
+    quiet: Quiet = False,
+    **flags: str | bool | None,
+) -> None:
+    """Say what self-rewarding will do to a model, before any training."""
+    settings = resolve_as(ForecastConfig, config, by_key(FORECAST, flags))
+    with _interruptible():
+        from srlm.forecast.command import forecast as command
+        from srlm.progress import Progress
+
+        command(settings, out=out, json_file=json_file, progress=Progress(quiet=quiet))
+
+
+@app.command()
+@with_settings(RunConfig, RUN)
 def run(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Settings as YAML; flags override them.")
-    ] = None,
+    config: SettingsFile = None,
     dry_run: Annotated[
         bool,
         typer.Option("--dry-run", metavar=" ", help="Print the settings as resolved, and stop."),
@@ -51,7 +104,7 @@ def run(
 
     The same command on the same folder goes on where it stopped.
     """
-    settings = resolve(config, by_key(flags))
+    settings = resolve(config, by_key(RUN, flags))
     if dry_run:
         _print_settings(settings, as_json)
         return

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -15,6 +15,9 @@ from srlm.errors import UserError
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
+
+
+C = TypeVar("C", bound=BaseModel)
 
 
 class Settings(BaseModel):
@@ -117,6 +120,32 @@ class RunConfig(Settings):
     )
 
 
+class ProbeConfig(Settings):
+    """What ``srlm measure`` and ``srlm forecast`` look at: a policy and some prompts."""
+
+    model: str = Field(description="folder of the policy, or a hub id")
+    download: bool = Field(False, description="allow the network for a hub id")
+    prompts: PromptSettings
+    most_prompts: Count = Field(256, description="prompts looked at, chosen by hash")
+    samples: int = Field(64, ge=2, description="draws a prompt")
+    max_tokens: Count = Field(256, description="length limit of a response, tokens")
+    nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
+    seconds: Positive | None = Field(None, description="time that search may take, seconds")
+    seed: int = Field(0, ge=0, description="decides every draw")
+    batch_rows: Count = Field(1024, description="responses decoded at once; changes no result")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
+        "float32", description="number format of the weights"
+    )
+
+
+class ForecastConfig(ProbeConfig):
+    """``srlm forecast``: a probe, and the training that it is asked about."""
+
+    beta: Positive = Field(2.0, description="one exact round is pi^(1 + 1/beta)")
+    rounds: Count = Field(8, description="rounds foretold")
+
+
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings with dotted keys.
 
@@ -149,6 +178,11 @@ def nest(flat: dict[str, Any]) -> dict[str, Any]:
 
 
 def resolve(file: Path | None, flags: dict[str, Any]) -> RunConfig:
+    """Settings of a run: ``resolve_as`` for ``RunConfig``."""
+    return resolve_as(RunConfig, file, flags)
+
+
+def resolve_as(kind: type[C], file: Path | None, flags: dict[str, Any]) -> C:
     """Settings from a YAML file, overridden by flags (dotted keys; None means not given).
 
     Raises:
@@ -166,7 +200,7 @@ def resolve(file: Path | None, flags: dict[str, Any]) -> RunConfig:
                 f"write its settings indented below `{key}:`, as `srlm run --dry-run` prints them",
             )
     try:
-        return RunConfig.model_validate(nest(data))
+        return kind.model_validate(nest(data))
     except ValidationError as error:
         lines = [
             f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})"
@@ -175,7 +209,7 @@ def resolve(file: Path | None, flags: dict[str, Any]) -> RunConfig:
             for e in error.errors()
         ]
         raise UserError(
-            "settings: " + "; ".join(lines), "correct them; `srlm run --help` lists the settings"
+            "settings: " + "; ".join(lines), "correct them; the command's --help lists the settings"
         ) from None
 
 

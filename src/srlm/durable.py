@@ -17,19 +17,11 @@ from srlm.config import RunConfig
 from srlm.loop import Lazy, Round
 from srlm.measure.evaluate import BaseReference, Measurement
 from srlm.policy.base import Policy
+from srlm.tables import write_prompt_table
 from srlm.types import Estimate, Pairs, Prompt, Samples, UpdateReport
 
 RENAMED = {"p_eff": "exponent", "r2": "exponent_r2"}
 """Estimates whose name in metrics.jsonl is another."""
-COLUMNS = {
-    "prompt": "prompt_id",
-    "mode": "mode_text",
-    "greedy": "greedy_text",
-    "mode_right": "mode_correct",
-    "greedy_right": "greedy_correct",
-    "margin_low": "margin",
-}
-"""Columns of a measurement's table whose name in prompts.parquet is another."""
 
 
 class Durable:
@@ -178,7 +170,7 @@ class Durable:
                 folder / "held_out.parquet",
                 lambda p: runs.write_samples(held_out, value.samples, p),
             )
-            runs.commit(folder / "prompts.parquet", lambda p: pq.write_table(_table(value), p))
+            runs.commit(folder / "prompts.parquet", lambda p: write_prompt_table(value, p))
             runs.write_json({k: v.to_json() for k, v in value.estimates.items()}, path)
 
         def read(path: Path) -> dict[str, Estimate]:
@@ -200,29 +192,6 @@ class Durable:
             sampling_P=_floats(table["sampling_accuracy"]),
             mode_right_P=_floats(table["mode_correct"]),
         )
-
-
-def _table(value: Measurement) -> pa.Table:
-    """The per-prompt table of a measurement, as prompts.parquet has it."""
-    columns: dict[str, Any] = {COLUMNS.get(k, k): v for k, v in value.table.items()}
-    columns["prompt"] = [_readable(x) for x in value.prompts]
-    columns["answer"] = pa.array([x.answer for x in value.prompts], pa.string())
-    columns["mode_tokens"] = pa.array(value.modes.tokens_P, pa.list_(pa.int32()))
-    kinds = {
-        "mode_is_base_mode": pa.bool_(),
-        "mode_correct": pa.bool_(),
-        "greedy_correct": pa.bool_(),
-        "greedy_is_mode": pa.bool_(),
-        "sampling_accuracy": pa.float64(),
-        "mode_text": pa.string(),
-        "greedy_text": pa.string(),
-    }
-    return pa.table({name: pa.array(column, kinds.get(name)) for name, column in columns.items()})
-
-
-def _readable(prompt: Prompt) -> str:
-    content = prompt.content
-    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
 def _floats(column: pa.ChunkedArray) -> np.ndarray:

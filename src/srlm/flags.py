@@ -1,4 +1,4 @@
-"""Flags made of settings: ``srlm run`` has one for each setting of ``RunConfig``."""
+"""Flags made of settings: a command has one for each setting of its model."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from types import UnionType
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-
-from srlm.config import RunConfig
 
 F = TypeVar("F", bound=Callable[..., None])
 
-# Every setting of RunConfig and its flag; help, type and default are the setting's own.
-FLAGS = {
+Flags = dict[str, dict[str, str]]
+"""By panel: flag and dotted key of a setting. Help, type and default are the setting's own."""
+
+RUN: Flags = {
     "Input": {
         "--model": "model",
         "--download": "download",
@@ -62,27 +63,56 @@ FLAGS = {
 }
 
 
-def with_settings(command: F) -> F:
-    """Give a command an option for each setting in the place of its ``**flags``.
+PROBE: Flags = {
+    "Input": {
+        "--model": "model",
+        "--download": "download",
+        "--prompts": "prompts.file",
+        "--prompt-column": "prompts.prompt_column",
+        "--answer-column": "prompts.answer_column",
+        "--answer": "prompts.answer",
+        "--chat": "prompts.chat",
+        "--most-prompts": "most_prompts",
+    },
+    "Draws and search": {
+        "--samples": "samples",
+        "--max-tokens": "max_tokens",
+        "--nodes": "nodes",
+        "--seconds": "seconds",
+        "--seed": "seed",
+        "--batch-rows": "batch_rows",
+        "--device": "device",
+        "--dtype": "dtype",
+    },
+}
+FORECAST: Flags = {"Forecast": {"--beta": "beta", "--rounds": "rounds"}} | PROBE
 
-    typer reads a function's signature, and this one is written from ``FLAGS``.
+
+def with_settings(model: type[BaseModel], flags: Flags) -> Callable[[F], F]:
+    """Give a command an option for each setting of ``model`` in the place of its ``**flags``.
+
+    typer reads a function's signature, and this one is written from ``flags``.
     """
-    own = inspect.signature(command, eval_str=True).parameters.values()
-    kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.kind is not p.VAR_KEYWORD]
-    made = [_parameter(*row) for row in _flags()]
-    vars(command)["__signature__"] = inspect.Signature([*made, *kept])
-    return command
+
+    def give(command: F) -> F:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.kind is not p.VAR_KEYWORD]
+        made = [_parameter(flag, _setting(model, key), panel) for flag, key, panel in _flags(flags)]
+        vars(command)["__signature__"] = inspect.Signature([*made, *kept])
+        return command
+
+    return give
 
 
-def by_key(flags: dict[str, str | bool | None]) -> dict[str, str | bool | None]:
+def by_key(flags: Flags, values: dict[str, str | bool | None]) -> dict[str, str | bool | None]:
     """The options' values by dotted key, as ``config.resolve`` takes them."""
-    return {key: flags[_name(flag)] for flag, key, _ in _flags()}
+    return {key: values[_name(flag)] for flag, key, _ in _flags(flags)}
 
 
-def _flags() -> Iterator[tuple[str, str, str]]:
+def _flags(flags: Flags) -> Iterator[tuple[str, str, str]]:
     """Flag, dotted key and panel."""
-    for panel, flags in FLAGS.items():
-        for flag, key in flags.items():
+    for panel, rows in flags.items():
+        for flag, key in rows.items():
             yield flag, key, panel
 
 
@@ -90,21 +120,20 @@ def _name(flag: str) -> str:
     return flag.removeprefix("--").replace("-", "_")
 
 
-def _setting(key: str) -> FieldInfo:
-    model: Any = RunConfig
+def _setting(model: type[BaseModel], key: str) -> FieldInfo:
+    place: Any = model
     *path, last = key.split(".")
     for part in path:
-        model = model.model_fields[part].annotation
-    field: FieldInfo = model.model_fields[last]
+        place = place.model_fields[part].annotation
+    field: FieldInfo = place.model_fields[last]
     return field
 
 
-def _parameter(flag: str, key: str, panel: str) -> inspect.Parameter:
+def _parameter(flag: str, setting: FieldInfo, panel: str) -> inspect.Parameter:
     """The option of a setting; None where it is not given.
 
     Values stay text until ``resolve`` sees them, so that all wrong ones are named at once.
     """
-    setting = _setting(key)
     switch = setting.annotation is bool
     option = typer.Option(
         flag,

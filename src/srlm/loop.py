@@ -347,7 +347,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             can put right; found before the first draw where it can be.
     """
     from srlm.durable import Durable
-    from srlm.policy.load import load
+    from srlm.policy.load import check_fit, load
     from srlm.report.page import write_page
 
     progress = progress or Progress(quiet=True)
@@ -372,7 +372,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
 
     with Durable(out, config, open_policy) as store:
         policy = store.first_policy()
-        check_prompts(policy, everything, config.samples.max_tokens)
+        check_fit(policy, everything, config.samples.max_tokens)
         store.describe(train, held_out)
         for _ in align(
             policy,
@@ -400,21 +400,3 @@ def check_split(config: RunConfig, train: list[Prompt], held_out: list[Prompt]) 
                 f"{config.prompts.held_out} of {len(train) + len(held_out)} prompts",
                 "give more prompts or another share",
             )
-
-
-def check_prompts(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> None:
-    """Every prompt must fit the model's context with its response; all that do not are named."""
-    encode = getattr(policy, "encode", None)
-    context = getattr(policy, "context", None)
-    if encode is None or context is None:
-        return
-    sizes = [len(encode(x)) for x in prompts]
-    long = [(x.line, n) for x, n in zip(prompts, sizes, strict=True) if n + max_tokens > context]
-    if long:
-        named = "; ".join(f"line {line}: {n} tokens" for line, n in long[:20])
-        more = f"; and {len(long) - 20} more" if len(long) > 20 else ""
-        raise UserError(
-            f"{len(long)} prompts leave no room for {max_tokens} response tokens in a context of "
-            f"{context}: {named}{more}",
-            "shorten them, or lower --max-tokens",
-        )

@@ -6,7 +6,7 @@
       config.yaml            settings as resolved; another config on the same folder is refused
       manifest.json          versions, machine, seeds, hashes of model and prompts
       rounds/000/            the base pi_0 ... rounds/t/ is about pi_t
-        policy/              a Hugging Face folder (safetensors), and the update's losses in srlm.json
+        policy/              a Hugging Face folder (safetensors); srlm.json: the update's losses
         measure.json         the round's estimates, held-out prompts
         prompts.parquet      the same a prompt
         held_out.parquet     the held-out draws behind them

@@ -86,7 +86,7 @@ def decide(
         return Verdict(
             "unclear",
             f"confidence is predicted to rise from {_n(first.confidence)} to "
-            f"{_n(last.confidence)} in {last.round:g} rounds; without answers nobody can tell "
+            f"{_n(last.confidence)} in {_rounds(last.round)}; without answers nobody can tell "
             "whether the likeliest responses are good: read them below",
             None,
         )
@@ -98,7 +98,7 @@ def decide(
         reached = _reached(points, ceiling)
         text = (
             f"self-rewarding is predicted to raise sampling accuracy from {before} to "
-            f"{_n(reached.sampling_accuracy)} in {reached.round:g} rounds; its ceiling is mode "
+            f"{_n(reached.sampling_accuracy)} in {_rounds(reached.round)}; it ends at mode "
             f"accuracy {ceiling:.2f}"
         )
         if majority is not None:
@@ -143,6 +143,10 @@ def _length(first: Point, end: Point) -> str:
         f"the mean length is predicted to fall from {_value(first.length):.1f} to "
         f"{_value(end.length):.1f} tokens"
     )
+
+
+def _rounds(count: float) -> str:
+    return "1 round" if count == 1 else f"{count:g} rounds"
 
 
 def _quoted(text: str) -> str:

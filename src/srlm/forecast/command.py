@@ -1,0 +1,150 @@
+"""``srlm measure`` and ``srlm forecast``: from settings to a table, JSON and a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from srlm import answers
+from srlm import prompts as reading
+from srlm.config import ForecastConfig, ProbeConfig
+from srlm.errors import UserError
+from srlm.forecast.foretell import Forecast, Read, foretell, to_json
+from srlm.forecast.terminal import print_forecast, print_measurement
+from srlm.measure.evaluate import Correct
+from srlm.policy.base import Policy
+from srlm.policy.load import check_fit, load
+from srlm.progress import Progress
+from srlm.types import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A policy and its prompts, checked."""
+
+    policy: Policy
+    prompts: list[Prompt]
+    read: Read
+    correct: Correct | None
+
+
+def measure(
+    config: ProbeConfig,
+    *,
+    out: Path | None = None,
+    json_file: Path | None = None,
+    fisher: bool = False,
+    progress: Progress,
+) -> Forecast:
+    """``srlm measure``: the base as it is. The forecast's first round, without the rest."""
+    opened = open_probe(config)
+    found = _look(opened, config, beta=1.0, rounds=1, progress=progress)
+    print_measurement(found, Console(highlight=False))
+    data = to_json(found)
+    for name in ("verdict", "reason", "gain", "trajectory", "trajectories", "destination"):
+        del data[name]
+    if fisher:
+        from srlm.measure.curvature import fisher as measure_fisher
+
+        with progress.stage("Fisher spectrum"):
+            spectrum = measure_fisher(opened.policy, opened.prompts, found.measurement.samples)
+        spectrum.print(Console(highlight=False))
+        data["fisher"] = spectrum.to_json()
+    _write(found, data, out, json_file)
+    return found
+
+
+def forecast(
+    config: ForecastConfig,
+    *,
+    out: Path | None = None,
+    json_file: Path | None = None,
+    progress: Progress,
+) -> Forecast:
+    """``srlm forecast``: the trajectory, the verdict and the evidence."""
+    opened = open_probe(config)
+    found = _look(opened, config, beta=config.beta, rounds=config.rounds, progress=progress)
+    print_forecast(found, Console(highlight=False))
+    _write(found, to_json(found), out, json_file)
+    return found
+
+
+def open_probe(config: ProbeConfig) -> Opened:
+    """Policy and prompts of a probe, with everything that can be wrong found first.
+
+    Raises:
+        UserError: prompts, answers, model: whatever is wrong with them.
+    """
+    everything = reading.read_prompts(
+        Path(config.prompts.file),
+        prompt_column=config.prompts.prompt_column,
+        answer_column=config.prompts.answer_column,
+    )
+    answers.require_answers(config.prompts.answer, everything)
+    chosen = by_hash(everything, config.most_prompts)
+    policy = load(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        chat=config.prompts.chat == "auto",
+        batch_rows=config.batch_rows,
+        download=config.download,
+    )
+    check_fit(policy, chosen, config.max_tokens)
+    has_answers = any(x.answer is not None for x in chosen)
+    return Opened(
+        policy=policy,
+        prompts=chosen,
+        read=answers.extractor(config.prompts.answer),
+        correct=answers.checker(config.prompts.answer) if has_answers else None,
+    )
+
+
+def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
+    """``most`` prompts, chosen by hash and given in file order: adding prompts changes few."""
+    chosen = sorted(prompts, key=lambda x: x.id)[:most]
+    return sorted(chosen, key=lambda x: x.line)
+
+
+def _look(
+    opened: Opened, config: ProbeConfig, *, beta: float, rounds: int, progress: Progress
+) -> Forecast:
+    with progress.stage("draws and search"):
+        return foretell(
+            opened.policy,
+            opened.prompts,
+            read=opened.read,
+            correct=opened.correct,
+            beta=beta,
+            rounds=rounds,
+            samples=config.samples,
+            max_tokens=config.max_tokens,
+            nodes=config.nodes,
+            seconds=config.seconds,
+            seed=config.seed,
+        )
+
+
+def _write(
+    found: Forecast, data: dict[str, object], out: Path | None, json_file: Path | None
+) -> None:
+    from srlm import runs
+
+    if json_file is not None:
+        if json_file.is_dir():
+            raise UserError(f"{json_file}: a folder", "give --json the path of a file")
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        runs.write_text(json_file, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    if out is not None:
+        from srlm.forecast.page import write_page
+        from srlm.tables import write_prompt_table
+
+        out.mkdir(parents=True, exist_ok=True)
+        runs.write_text(out / "forecast.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
+        runs.commit(out / "prompts.parquet", lambda p: write_prompt_table(found.measurement, p))
+        page = write_page(found, out)
+        Console(highlight=False).print(f"\nPage: {page}", soft_wrap=True, markup=False)

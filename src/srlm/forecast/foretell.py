@@ -1,0 +1,267 @@
+"""From a policy and prompts to a forecast: draws, search, powers, verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from srlm.config import MeasureSettings
+from srlm.errors import UserError
+from srlm.forecast.trajectory import Evidence, Point, destination, evidence, trajectory
+from srlm.forecast.verdict import Verdict, decide
+from srlm.measure.answer_level import AnswerModes, distinct_mass, pass_at, split_sample, vote_at
+from srlm.measure.evaluate import Correct, Measurement, evaluate
+from srlm.policy.base import Exact, Policy
+from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
+
+Read = Callable[[str], str | None]
+"""A response's text to its answer, None where there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerLevel:
+    """The base at the level of answers, from its draws."""
+
+    certain: AnswerModes
+    """Deterministic lower bounds on the likeliest answer's mass: kappa at most this."""
+    tested: AnswerModes | None
+    """Chosen on one half of the draws and tested on the other."""
+    majority: dict[int, Estimate]
+    """cons@k: accuracy of a majority vote over k draws."""
+    passed: dict[int, Estimate]
+    """pass@k: at least one of k draws right."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What self-rewarding is predicted to do to a policy, and why."""
+
+    verdict: Verdict
+    measurement: Measurement
+    evidence: Evidence
+    answers: AnswerLevel | None
+    beta: float
+    trajectories: dict[float, list[Point]]
+    """Rounds 0..T by beta; ``beta`` is among them."""
+    end: Point
+    """The destination: infinitely many rounds."""
+    cut_off: tuple[int, ...]
+    """Prompts whose every draw was cut off by the length limit."""
+
+    @property
+    def points(self) -> list[Point]:
+        """The trajectory at the beta asked for."""
+        return self.trajectories[self.beta]
+
+
+def foretell(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    *,
+    read: Read,
+    correct: Correct | None,
+    beta: float = 2.0,
+    betas: Sequence[float] = (1.0, 2.0, 4.0),
+    rounds: int = 8,
+    samples: int = 64,
+    max_tokens: int = 256,
+    nodes: int = 2000,
+    seconds: float | None = None,
+    seed: int = 0,
+) -> Forecast:
+    """Forecast self-rewarding from ``samples`` draws a prompt, without training.
+
+    Args:
+        policy: the base.
+        prompts: all of them are used.
+        read: reads a response's answer.
+        correct: whether a text answers a prompt rightly; None without answers.
+        beta, rounds: of the forecast; ``betas`` are shown beside it.
+        samples: draws a prompt.
+        max_tokens: length limit of a response.
+        nodes, seconds: what the search for the modes may spend.
+        seed: of draws and bootstrap.
+
+    Raises:
+        UserError: fewer than two draws or no prompts; a policy that gives not-a-number.
+    """
+    if samples < 2:
+        raise UserError(f"--samples {samples}: too few", "draw at least two responses a prompt")
+    settings = MeasureSettings(prompts=len(prompts), draws=samples, nodes=nodes, seconds=seconds)
+    measurement = evaluate(
+        policy, prompts, correct, settings, seed=seed, max_tokens=max_tokens, base=None
+    )
+    return from_measurement(
+        measurement,
+        read=read,
+        correct=correct,
+        beta=beta,
+        betas=betas,
+        rounds=rounds,
+        exact=isinstance(policy, Exact),
+        seed=seed,
+    )
+
+
+def from_measurement(
+    measurement: Measurement,
+    *,
+    read: Read,
+    correct: Correct | None,
+    beta: float,
+    betas: Sequence[float],
+    rounds: int,
+    exact: bool,
+    seed: int,
+) -> Forecast:
+    """The forecast that a measurement of the base carries; no further draw is made."""
+    prompts, drawn = measurement.prompts, measurement.samples
+    mode_text_P = measurement.table["mode"]
+    answer_R = _read_all(read, drawn.text_R)
+    right_R = _right(correct, drawn.text_R, [prompts[p] for p in drawn.prompt_R])
+    mode_right_P = _right(correct, mode_text_P, prompts)
+    found = evidence(
+        measurement,
+        answer_R,
+        _read_all(read, mode_text_P),
+        right_R,
+        mode_right_P,
+        exact=exact,
+        seed=seed,
+    )
+    by_beta = {
+        float(b): trajectory(found, beta=float(b), rounds=rounds) for b in sorted({beta, *betas})
+    }
+    answered = np.flatnonzero(found.answered_P) if correct is not None else np.array([], dtype=int)
+    level = None if exact else _answer_level(drawn, answer_R, right_R, len(prompts), answered, seed)
+    end = destination(found)
+    sampling_P = np.array(
+        [np.nan if v is None else v for v in measurement.table["sampling_accuracy"]], dtype=float
+    )
+    majority = None
+    if level is not None and level.majority:
+        k = min(16, max(level.majority))
+        majority = (k, level.majority[k].value or 0.0)
+    verdict = decide(
+        by_beta[float(beta)],
+        end,
+        mode_text_P,
+        sampling_P[answered],
+        mode_right_P[answered],
+        majority,
+        seed,
+    )
+    return Forecast(
+        verdict=verdict,
+        measurement=measurement,
+        evidence=found,
+        answers=level,
+        beta=float(beta),
+        trajectories=by_beta,
+        end=end,
+        cut_off=_cut_off(drawn, len(prompts)),
+    )
+
+
+def to_json(forecast: Forecast) -> dict[str, Any]:
+    """The forecast for programs; the names are stable."""
+    e = forecast.measurement.estimates
+    level = forecast.answers
+    out: dict[str, Any] = {
+        "verdict": forecast.verdict.verdict,
+        "reason": forecast.verdict.reason,
+        "gain": forecast.verdict.gain.to_json() if forecast.verdict.gain else None,
+        "prompts": len(forecast.measurement.prompts),
+    }
+    for name in (
+        "kappa",
+        "log10_kappa",
+        "failure_fraction",
+        "confidence",
+        "margin",
+        "least_confidence",
+        "greedy_is_mode",
+        "mode_accuracy",
+        "sampling_accuracy",
+        "greedy_accuracy",
+        "length",
+        "entropy",
+        "truncated",
+        "distinct_responses",
+    ):
+        out[name] = e[name].to_json()
+    out["kappa_answer"] = level.certain.kappa().to_json() if level else None
+    out["kappa_answer_tested"] = level.tested.kappa().to_json() if level and level.tested else None
+    out["majority_vote"] = {str(k): v.to_json() for k, v in level.majority.items()} if level else {}
+    out["pass_at"] = {str(k): v.to_json() for k, v in level.passed.items()} if level else {}
+    out["trajectory"] = [p.to_json() for p in forecast.points]
+    out["trajectories"] = {
+        f"{beta:g}": [p.to_json() for p in points] for beta, points in forecast.trajectories.items()
+    }
+    end = forecast.end.to_json()
+    out["destination"] = {k: v for k, v in end.items() if k not in ("round", "beta", "exponent")}
+    out["cut_off"] = [forecast.measurement.prompts[p].line for p in forecast.cut_off]
+    return out
+
+
+def _read_all(read: Read, texts: Sequence[str | None]) -> list[str | None]:
+    table = {text: read(text) for text in set(texts) if text is not None}
+    return [None if text is None else table[text] for text in texts]
+
+
+def _right(
+    correct: Correct | None, texts: Sequence[str | None], prompts: Sequence[Prompt]
+) -> Floats:
+    out_R = np.full(len(texts), np.nan)
+    table: dict[tuple[str, str], float] = {}
+    for r, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
+        if correct is None or prompt.answer is None or text is None:
+            continue
+        key = (prompt.id, text)
+        if key not in table:
+            table[key] = float(correct(text, prompt))
+        out_R[r] = table[key]
+    return out_R
+
+
+def _answer_level(
+    drawn: Samples,
+    answer_R: list[str | None],
+    right_R: Floats,
+    P: int,
+    answered: np.ndarray,
+    seed: int,
+) -> AnswerLevel:
+    most = int(np.bincount(drawn.prompt_R, minlength=P).min())
+    ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= most]
+    majority: dict[int, Estimate] = {}
+    passed: dict[int, Estimate] = {}
+    if len(answered):
+        keep_R: Bools = np.isin(drawn.prompt_R, answered)
+        part = drawn.take(keep_R)
+        number = np.searchsorted(answered, part.prompt_R)
+        part = _renumbered(part, number)
+        answers = [a for a, k in zip(answer_R, keep_R, strict=True) if k]
+        right: Bools = np.nan_to_num(right_R[keep_R]) > 0.5
+        majority = vote_at(part, answers, right, len(answered), ks, seed=seed)
+        passed = pass_at(part, right, len(answered), ks, seed=seed)
+    return AnswerLevel(
+        certain=distinct_mass(drawn, answer_R, P),
+        tested=split_sample(drawn, answer_R, P) if most >= 4 else None,
+        majority=majority,
+        passed=passed,
+    )
+
+
+def _renumbered(samples: Samples, prompt_R: np.ndarray) -> Samples:
+    from dataclasses import replace
+
+    return replace(samples, prompt_R=prompt_R.astype(np.int64))
+
+
+def _cut_off(drawn: Samples, P: int) -> tuple[int, ...]:
+    rows_P = rows_by_prompt(drawn.prompt_R, P)
+    return tuple(p for p, rows in enumerate(rows_P) if not drawn.finished_R[rows].any())
