@@ -279,36 +279,38 @@ def solve_weighted(
     np.add.at(v_SM, (place_R, np.array([column[t] for t in pairs.tokens_R])), v_R)
     v_SM /= pairs.groups
     mass_S = v_SM.sum(1)
-    constant_SM = policy.log_table([prompts[p] for p in used]) - phi_SMD @ policy.theta
+    log_SM = policy.log_table([prompts[p] for p in used])
+    drawn_SM = v_SM > 0  # elsewhere the probability may be zero, its logarithm minus infinity
 
-    def value(theta: Floats) -> tuple[float, Floats]:
-        logit_SM = phi_SMD @ theta + constant_SM
+    def value(delta_D: Floats) -> tuple[float, Floats]:
+        logit_SM = log_SM + phi_SMD @ delta_D
         top_S = logit_SM.max(1)
         log_z_S = top_S + np.log(np.exp(logit_SM - top_S[:, None]).sum(1))
-        return float(mass_S @ log_z_S - (v_SM * logit_SM).sum()), np.exp(
+        return float(mass_S @ log_z_S - v_SM[drawn_SM] @ logit_SM[drawn_SM]), np.exp(
             logit_SM - log_z_S[:, None]
         )
 
-    theta = policy.theta.copy()
-    now, p_SM = value(theta)
+    delta_D = np.zeros(len(policy.theta))
+    now, p_SM = value(delta_D)
     for _ in range(60):
         mean_SD = np.einsum("sm,smd->sd", p_SM, phi_SMD)
         gradient_D = np.einsum("sm,smd->d", mass_S[:, None] * p_SM - v_SM, phi_SMD)
         if np.abs(gradient_D).max() < 1e-13:
-            return theta, ()
+            return policy.theta + delta_D, ()
         centred = (phi_SMD - mean_SD[:, None]) * np.sqrt(mass_S[:, None] * p_SM)[:, :, None]
-        flat = centred.reshape(-1, len(theta))
+        flat = centred.reshape(-1, len(delta_D))
         step_D = np.linalg.pinv(flat.T @ flat, rcond=1e-13, hermitian=True) @ gradient_D
         size = 1.0
         while True:
-            new, p_new = value(theta - size * step_D)
+            new, p_new = value(delta_D - size * step_D)
             if new <= now + 1e-15 * abs(now) or size < 1e-6:
                 break
             size /= 2
         if size < 1e-6:
-            return theta, ()
-        theta, now, p_SM = theta - size * step_D, new, p_new
-    return theta, ("the weighted likelihood has no finite maximum on these draws: stopped early",)
+            return policy.theta + delta_D, ()
+        delta_D, now, p_SM = delta_D - size * step_D, new, p_new
+    note = "the weighted likelihood has no finite maximum on these draws: stopped early"
+    return policy.theta + delta_D, (note,)
 
 
 square_objective = Objective(losses.square, losses.square_floor, solve_square)
