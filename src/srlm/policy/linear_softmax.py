@@ -67,7 +67,8 @@ class LinearSoftmax(Listed):
         """phi(x, y), [R, D]."""
         m_R = np.array([t[0] for t in tokens_R])
         if self.phi_XMD is not None:
-            return np.asarray(self.phi_XMD[np.array(table_rows(prompts, len(self.phi_XMD)))[prompt_R], m_R])
+            row_P = np.array(table_rows(prompts, len(self.phi_XMD)))
+            return np.asarray(self.phi_XMD[row_P[prompt_R], m_R])
         vector_RD = self._vectors(prompts)[prompt_R]
         R, d = vector_RD.shape
         phi_RMD = np.zeros((R, len(self.text_M), d))
