@@ -210,15 +210,24 @@ def _against(
     exact: bool,
     seed: int,
 ) -> dict[str, Estimate]:
-    """KL to the base and the pace along its path; one scoring pass each."""
+    """KL to the base and the pace along its path; one pass over the distinct draws each."""
     P = len(prompts)
-    now_R = policy.log_prob(prompts, base.samples.prompt_R, base.samples.tokens_R)
+    now_R = _score(policy.log_prob, prompts, base.samples)
     p_eff, r2 = quantities.pace(now_R, base.samples, P, seed)
     kl = undefined(method, "the base policy cannot be asked")
     if base.log_prob is not None:
-        base_logp_R = base.log_prob(prompts, samples.prompt_R, samples.tokens_R)
+        base_logp_R = _score(base.log_prob, prompts, samples)
         kl = quantities.kl(samples, base_logp_R, P, method, exact, seed)
     return {"kl_to_base": kl, "p_eff": p_eff, "r2": r2}
+
+
+def _score(log_prob: LogProb, prompts: tuple[Prompt, ...], samples: Samples) -> Floats:
+    """log-probabilities of the rows, [R]; equal draws are scored once."""
+    place: dict[tuple[int, Tokens], int] = {}
+    keys = list(zip(samples.prompt_R.tolist(), samples.tokens_R, strict=True))
+    of_R = np.array([place.setdefault(key, len(place)) for key in keys])
+    prompt_D = np.array([p for p, _ in place], dtype=np.int64)
+    return log_prob(prompts, prompt_D, [tokens for _, tokens in place])[of_R]
 
 
 def _right(
