@@ -79,7 +79,15 @@ def _margins(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
         between = "none" if not len(low_P) else f"[{low_P.mean():.4g}, {high_P.mean():.4g}]"
         average = undefined(method, f"second responses not certified: within {between}", P)
     return {
-        "margin": Estimate(least_high, None, None, P, method, bounds),
+        "margin": Estimate(
+            least_high,
+            None,
+            None,
+            P,
+            method,
+            bounds,
+            "" if np.isfinite(least_high) else "no second response known to be possible",
+        ),
         "margin_mean": average,
     }
 
