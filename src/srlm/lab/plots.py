@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from srlm.report.figures import BLUE, FAINT, GREEN, GRID, INK, ORANGE, PAPER, PURPLE, VERMILION
+from srlm.report.chart import BLUE, FAINT, GREEN, GRID, INK, ORANGE, PAPER, PURPLE, VERMILION
 
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE)
 __all__ = ["BLUE", "COLORS", "FAINT", "GREEN", "ORANGE", "PURPLE", "VERMILION", "figure", "line"]

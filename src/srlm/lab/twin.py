@@ -8,6 +8,7 @@ squares, projection and measurement.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from scipy.special import ndtri
@@ -21,7 +22,7 @@ from srlm.loop import Memory, Recipe, align
 from srlm.policy.linear_softmax import LinearSoftmax
 from srlm.policy.listed import Listed
 from srlm.policy.tabular import rows
-from srlm.types import Floats, Ints, Prompt, Samples, Tokens
+from srlm.types import Floats, Ints, Pairs, Prompt, Samples, Tokens
 
 
 class Counted(Listed):
@@ -83,7 +84,9 @@ class Counted(Listed):
             for x, pair in zip(x_n, u_3n[1:].T, strict=True)
             for u in pair
         ]
-        return self._samples(np.repeat(x_n, 2), np.array(choice), logp_PM, 0.5)
+        prompt_R = np.repeat(x_n, 2)
+        drawn = self._samples(prompt_R, np.array(choice), logp_PM, 1.0)
+        return replace(drawn, weight_R=1.0 / np.bincount(prompt_R)[prompt_R])
 
     def save(self, folder: object) -> None:
         """Never asked for: the twin runs in memory."""
@@ -138,10 +141,8 @@ def twin(
     return {name: np.array(values) for name, values in out.items()}, last.theta
 
 
-def unmerged(samples: Samples, reward_R: Floats) -> pairing.Pairs:
+def unmerged(samples: Samples, reward_R: Floats) -> Pairs:
     """``pairs.pairs`` without its merging of equal draws, whose noises differ."""
-    from srlm.types import Pairs
-
     group_R = np.arange(len(samples)) // 2
     return Pairs(
         group_R=group_R,
