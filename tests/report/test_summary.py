@@ -97,6 +97,19 @@ def test_nothing_happened(fake_run: Make) -> None:
     assert "not told apart from rounds 1, 2" in s.best.reason
 
 
+def test_surer_of_mostly_wrong_answers_is_failed_even_if_accuracy_is_level(fake_run: Make) -> None:
+    def poor(record: Record) -> Record:
+        values = {"value": 0.1, "low": 0.08, "high": 0.12, "n": 400, "method": "draws"}
+        return record | {"sampling_accuracy": values, "mode_accuracy": values}
+
+    v = summarise(fake_run(change=poor)).verdict
+    assert (v.status, v.reason) == ("failed", "surer and wrong")
+    assert v.sentence.startswith(
+        "confidence rose from .64 to .99, but sampling accuracy stayed at .10: the policy became "
+        "sure of answers that are mostly wrong"
+    )
+
+
 def test_one_prompt_says_nothing(fake_run: Make) -> None:
     v = summarise(fake_run(prompts=1, drift=0.0)).verdict
     assert v.status == "unchanged"

@@ -20,8 +20,9 @@ Status = Literal["improved", "sharpened", "unchanged", "failing", "failed", "bas
 class Verdict:
     """What became of the run.
 
-    ``improved``: sampling accuracy rose and stayed; ``failed``: it fell below the base's (or,
-    without answers, the policy became less sure); ``failing``: a failure has begun, named in
+    ``improved``: sampling accuracy rose and stayed; ``failed``: it fell below the base's, or
+    stayed below one half while confidence rose (or, without answers, the policy became less
+    sure); ``failing``: a failure has begun, named in
     ``reason``; ``unchanged``: neither; ``sharpened``: surer of the base's own modes, and no
     answers to say whether that is good; ``base only``: no round is done.
     """
@@ -75,13 +76,10 @@ def _with_answers(run: Run, best: Best, found: Sequence[Alarm]) -> Verdict:
 
     if acc.direction == "fell":
         if conf.direction == "rose":
-            mostly_wrong = (last["sampling_accuracy"].value or 0.0) < 0.5
-            reason = "surer and wrong" if mostly_wrong else "surer and less often right"
-            what = (
-                "became sure of its own wrong answers"
-                if mostly_wrong
-                else "became surer while it was less often right"
-            )
+            reason = "surer and less often right"
+            what = "became surer while it was less often right"
+            if _mostly_wrong(run):
+                reason, what = "surer and wrong", "became sure of its own wrong answers"
         elif "blow-up" in codes:
             reason, what = "blow-up", "came apart, its probability spread out"
         else:
@@ -98,6 +96,9 @@ def _with_answers(run: Run, best: Best, found: Sequence[Alarm]) -> Verdict:
         return Verdict("failing", f"accuracy falling since round {best.round}", text)
     if acc.direction == "rose":
         return Verdict("improved", "", f"{both}{_headroom(run)}; {_modes(run)}.")
+    if acc.direction == "level" and conf.direction == "rose" and _mostly_wrong(run):
+        sure = "the policy became sure of answers that are mostly wrong"
+        return Verdict("failed", "surer and wrong", f"{both}: {sure}; {_modes(run)}.")
     for code, reason in (("blow-up", "blow-up"), ("length-collapse", "length collapse")):
         if code in codes:
             return Verdict("failing", reason, f"{both}; {_modes(run)}.")
@@ -129,6 +130,10 @@ def _without_answers(run: Run, found: Sequence[Alarm]) -> Verdict:
     return Verdict(status, "", f"{_moved(conf)}{few}{end}")
 
 
+def _mostly_wrong(run: Run) -> bool:
+    return (run.rounds[-1]["sampling_accuracy"].value or 0.0) < 0.5
+
+
 def _ends(c: Change, digits: int = 2) -> str:
     return f"{number(c.start.value, digits)} to {number(c.end.value, digits)}"
 
@@ -141,6 +146,8 @@ def _moved(c: Change) -> str:
         return f"{who}was not measured"
     if c.direction == "unknown":
         return f"{who}went from {_ends(c)}"
+    if number(c.start.value, 2) == number(c.end.value, 2):
+        return f"{who}stayed at {number(c.end.value, 2)}"
     return f"{who}did not change beyond its interval ({_ends(c)})"
 
 
