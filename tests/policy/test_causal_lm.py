@@ -15,7 +15,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from srlm.errors import UserError
 from srlm.policy.base import uniforms
 from srlm.policy.causal_lm import CausalLM
-from srlm.policy.load import load
+from srlm.policy.load import check_fit, load
+from srlm.policy.tabular import rows
+from srlm.types import Prompt
 from tests import tiny
 from tests.naive import decoding
 
@@ -57,8 +59,8 @@ def test_draws_and_log_probabilities_are_those_of_the_slow_twin(policy: CausalLM
 
 def test_draws_do_not_depend_on_batch_order_or_number(policy: CausalLM) -> None:
     samples = policy.sample(PROMPTS, 6, seed=1, max_tokens=H)
-    for rows in (1, 6, 13, 1000):
-        policy.batch_rows = rows
+    for size in (1, 6, 13, 1000):
+        policy.batch_rows = size
         other = policy.sample(PROMPTS, 6, seed=1, max_tokens=H)
         assert other.tokens_R == samples.tokens_R
         np.testing.assert_allclose(other.logp_R, samples.logp_R, atol=1e-4)
@@ -271,6 +273,26 @@ def test_what_a_template_refuses_is_named() -> None:
 def test_vectors_are_refused() -> None:
     with pytest.raises(UserError, match="line 1: a vector"):
         tiny.policy().encode(tiny.vectors(1)[0])
+
+
+def test_prompts_must_fit_the_context() -> None:
+    policy = tiny.policy()
+    x = tiny.prompts(["a" * n for n in (3, 28, 29, 30, 31)])
+    check_fit(policy, x[:2], 4)
+    with pytest.raises(UserError) as caught:
+        check_fit(policy, x, 4)
+    assert "3 prompts leave no room for 4 response tokens in a context of 32" in str(caught.value)
+    assert "line 3: 29 tokens; line 4: 30 tokens; line 5: 31 tokens" in caught.value.problem
+    assert "--max-tokens" in caught.value.remedy
+    many = [Prompt(f"{i:x}", "a" * 32, line=i) for i in range(1, 31)]
+    with pytest.raises(UserError, match=r"line 20: 32 tokens; and 10 more"):
+        check_fit(policy, many, 4)
+    check_fit(tiny.tabular(), rows(3), 4)
+
+
+def test_a_response_fills_the_context_to_the_last_token() -> None:
+    policy, (x,) = tiny.policy("gpt2"), tiny.prompts(["a" * 28])
+    assert policy.sample([x], 40, seed=0, max_tokens=4).length_R.max() == 4
 
 
 # ---- numbers that are none
