@@ -13,6 +13,7 @@ from math import ceil, floor, log10
 
 import plotly.graph_objects as go
 
+from srlm.report.markup import safe, script_json
 from srlm.report.words import number
 from srlm.types import Estimate
 
@@ -55,6 +56,24 @@ class Line:
     dash: str = "solid"
     band: bool = True
     mode: str = "lines+markers"
+    symbol: str = "circle"
+    named: bool = True
+    """Its label stands at its end."""
+    firm_until: int | None = None
+    """Points after this one are extrapolated: hollow, joined by dashes. None: none is."""
+
+
+def grid(charts: Iterable[Chart]) -> str:
+    """The charts as HTML, two in a row; ``page.document`` brings the script that draws them."""
+    figures = "\n".join(
+        f"<figure{' class=wide' if c.wide else ''}><h3>{safe(c.title)}</h3>"
+        f'<div id="chart-{c.key}" role="img" aria-label="{safe(c.title)}"></div>'
+        f"<figcaption>{safe(c.caption)}</figcaption>"
+        f'<script type="application/json" data-chart="chart-{c.key}">'
+        f"{script_json(c.figure.to_plotly_json())}</script></figure>"
+        for c in charts
+    )
+    return f'<div class="charts">{figures}</div>' if figures else ""
 
 
 def line_chart(
@@ -67,8 +86,13 @@ def line_chart(
     bottom: float | None = None,
     log: bool = False,
     wide: bool = False,
+    x_title: str = "round",
+    ticks: Sequence[str] = (),
 ) -> Chart | None:
-    """Lines over rounds; None where no line has a value."""
+    """Lines over rounds; None where no line has a value.
+
+    ``ticks`` are the names of the places 0, 1, ... where these are not rounds.
+    """
     drawn = [line for line in lines if any(p.value is not None for p in line.points)]
     if not drawn:
         return None
@@ -78,20 +102,10 @@ def line_chart(
         if line.band:
             _add_band(figure, line)
     for line in reversed(drawn):
-        rounds = list(range(len(line.points)))
-        figure.add_scatter(
-            x=rounds,
-            y=[p.value for p in line.points],
-            name=line.label,
-            mode=line.mode,
-            line={"color": line.color, "width": 2, "dash": line.dash},
-            marker={"size": 6, "color": line.color},
-            customdata=[_hover(p) for p in line.points],
-            hovertemplate="%{customdata}",
-        )
+        _add_line(figure, line)
     last = max(len(line.points) for line in drawn) - 1
     _add_labels(figure, drawn, low, high, log)
-    room = 18 + 7 * max(len(line.label) for line in drawn)
+    room = 18 + 7 * max((len(line.label) for line in drawn if line.named), default=0)
     figure.update_layout(
         template="none",
         height=HEIGHT + 40 * wide,
@@ -104,9 +118,9 @@ def line_chart(
         hoverlabel={"bgcolor": PAPER, "font": {"color": INK}, "bordercolor": GRID},
         dragmode=False,
         xaxis={
-            "title": {"text": "round", "standoff": 6},
+            "title": {"text": x_title, "standoff": 6},
             "range": [-0.15, max(last, 1) + 0.15],
-            "dtick": max(1, -(-last // 10)),
+            **_ticks(last, ticks),
             "zeroline": False,
             "showgrid": False,
             "linecolor": GRID,
@@ -124,6 +138,14 @@ def line_chart(
         },
     )
     return Chart(key, title, caption, figure, wide)
+
+
+def _ticks(last: int, names: Sequence[str]) -> dict[str, object]:
+    step = max(1, -(-last // 10))
+    if not names:
+        return {"dtick": step}
+    kept = sorted({*range(0, len(names), step), len(names) - 1})
+    return {"tickvals": kept, "ticktext": [names[k] for k in kept]}
 
 
 def _log_ticks(low: float, high: float) -> dict[str, list[float]]:
@@ -157,6 +179,37 @@ def _span(lines: Iterable[Line], bottom: float | None, log: bool) -> tuple[float
         low, high = log10(low), log10(high)
     room = 0.06 * (high - low) or 0.05 * max(1.0, abs(high))
     return low - room, high + room
+
+
+def _add_line(figure: go.Figure, line: Line) -> None:
+    values = [p.value for p in line.points]
+    places = list(range(len(values)))
+    firm = len(values) if line.firm_until is None else line.firm_until + 1
+    if firm < len(values):
+        for part, dash in ((slice(0, firm), line.dash), (slice(max(firm - 1, 0), None), "dash")):
+            figure.add_scatter(
+                x=places[part],
+                y=values[part],
+                mode="lines",
+                line={"color": line.color, "width": 2, "dash": dash},
+                hoverinfo="skip",
+            )
+    figure.add_scatter(
+        x=places,
+        y=values,
+        name=line.label,
+        mode=line.mode if firm >= len(values) else "markers",
+        line={"color": line.color, "width": 2, "dash": line.dash},
+        marker={
+            "size": 6 if line.symbol == "circle" else 9,
+            "color": line.color,
+            "symbol": line.symbol
+            if firm >= len(values)
+            else [line.symbol + ("-open" if t >= firm else "") for t in places],
+        },
+        customdata=[_hover(p) for p in line.points],
+        hovertemplate="%{customdata}",
+    )
 
 
 def _add_band(figure: go.Figure, line: Line) -> None:
@@ -194,14 +247,14 @@ def _add_labels(
 ) -> None:
     """The name at the end of each line, pushed apart where lines end close together."""
     ends = []
-    for line in lines:
+    for line in (line for line in lines if line.named):
         t, value = max((t, p.value) for t, p in enumerate(line.points) if p.value is not None)
         at = log10(value) if log and value > 0 else value
         ends.append((at, t, line))
     ends.sort(key=lambda e: e[0])
     pixels = (HEIGHT - TOP - BOTTOM) / (high - low)
     wanted = [(at - low) * pixels for at, _, _ in ends]
-    placed = spread(wanted, LABEL_GAP, 0.0, HEIGHT - TOP - BOTTOM + 6.0)
+    placed = spread(wanted, LABEL_GAP, 0.0, HEIGHT - TOP - BOTTOM + 6.0) if ends else []
     for (at, t, line), want, got in zip(ends, wanted, placed, strict=True):
         figure.add_annotation(
             x=t,

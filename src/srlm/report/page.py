@@ -30,9 +30,13 @@ def write_page(folder: Path) -> Path:
     Raises:
         UserError: as ``summarise``.
     """
-    target = folder / NAME
-    content = page(summarise(folder)).encode("utf-8")
-    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{NAME}.")
+    return write_document(folder / NAME, page(summarise(folder)))
+
+
+def write_document(target: Path, text: str) -> Path:
+    """Write a page, whole or not at all; its path."""
+    content = text.encode("utf-8")
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -47,8 +51,13 @@ def write_page(folder: Path) -> Path:
 
 
 def page(summary: Summary) -> str:
-    """The page as HTML."""
+    """The page of a run as HTML."""
     body = "\n".join(html for section in SECTIONS if (html := section(summary)))
+    return document(summary.verdict.badge, _heading(summary), body)
+
+
+def document(title: str, heading: str, body: str) -> str:
+    """A page around ``body``; ``heading`` and ``body`` are HTML already, ``title`` is text."""
     drawn = "data-chart=" in body
     scripts = (plotly_script(), _asset("page.js")) if drawn else ()
     allowed = " ".join(_hash(script) for script in scripts) or "'none'"
@@ -66,13 +75,13 @@ def page(summary: Summary) -> str:
 <meta http-equiv="Content-Security-Policy" content="{policy}">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
-<title>srlm: {safe(summary.verdict.badge)}</title>
+<title>srlm: {safe(title)}</title>
 <style>
 {_asset("page.css")}</style>
 </head>
 <body>
 <main>
-<h1>{_heading(summary)}</h1>
+<h1>{heading}</h1>
 {noscript if drawn else ""}
 {body}
 </main>

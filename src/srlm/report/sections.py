@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 from srlm.report.appendix import examples, how_to_read, methods, what_was_run
 from srlm.report.changes import LEAST_CHANGE, Change
+from srlm.report.chart import grid
 from srlm.report.figures import charts
-from srlm.report.markup import safe, script_json, table
+from srlm.report.markup import safe, table
 from srlm.report.read import Round
 from srlm.report.summary import NEED_ANSWERS, Summary
 from srlm.report.words import MEANINGS, NAMES, SYMBOL, interval, number, percent, with_interval
@@ -134,17 +135,9 @@ def plots(s: Summary) -> str:
     """The charts; nothing where only the base is measured."""
     if s.last.round == 0:
         return ""
-    figures = "\n".join(
-        f"<figure{' class=wide' if c.wide else ''}><h3>{safe(c.title)}</h3>"
-        f'<div id="chart-{c.key}" role="img" aria-label="{safe(c.title)}"></div>'
-        f"<figcaption>{safe(c.caption)}</figcaption>"
-        f'<script type="application/json" data-chart="chart-{c.key}">'
-        f"{script_json(c.figure.to_plotly_json())}</script></figure>"
-        for c in charts(s)
-    )
     return f"""<section><h2>By round</h2>
 <p class="faint">Round 0 is the base. Bands are 95 % intervals over the held-out prompts.</p>
-<div class="charts">{figures}</div></section>"""
+{grid(charts(s))}</section>"""
 
 
 def by_round(s: Summary) -> str:
