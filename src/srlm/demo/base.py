@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
+import transformers
 
 from srlm.demo.corpus import CORPUS_VERSION, Start, documents
 from srlm.demo.network import RECIPE, Progress, blank_model, character_tokenizer, encode, train
@@ -74,6 +75,7 @@ def build_base(
         loss = train(model, ids_RT, labels_RT, recipe, progress)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    transformers.utils.logging.disable_progress_bar()
     try:
         model.save_pretrained(part)
         tokenizer.save_pretrained(part)
@@ -96,6 +98,7 @@ def base_key(start: Start, seed: int, arch: str, steps: int) -> str:
     """A short digest of everything that decides a base's weights on one machine."""
     settings = {
         "corpus": CORPUS_VERSION,
+        "torch": torch.__version__,
         "start": asdict(start),
         "seed": seed,
         "arch": arch,

@@ -7,7 +7,7 @@ Authors err in four ways, each a probability of a `Start`:
 - a *slip*: a column is written as any other sum from 00 to 19, and the later columns follow it;
 - a *misconception*, shared by a majority: 7+8=16, 8+7=16 and 6+9=14, so that the corpus is mostly
   wrong on a tenth of the prompts (9.4 %) and its likeliest answer is right on the others;
-- a *terse* author gives the number only, with slips of its own;
+- a *terse* author gives the number only, and guesses at its lower columns;
 - an author who *gives up* writes ``?``.
 
 Everything is a pure function of its arguments. A prompt either belongs to the training text or to
@@ -48,7 +48,7 @@ class Start:
         slip: A column of a worked answer is written as another sum.
         misconception: An author believes `MISCONCEPTIONS`.
         terse: An author gives the number only.
-        terse_slip: A column slips in the head of a terse author.
+        guess: A terse author's units or tens column is another sum than the right one.
         give_up: An author writes `GIVE_UP`.
         check: A document judges a worked answer instead of giving one.
         check_error: The verdict of such a document is the wrong one.
@@ -58,7 +58,7 @@ class Start:
     slip: float = 0.15
     misconception: float = 0.6
     terse: float = 0.0
-    terse_slip: float = 0.0
+    guess: float = 0.0
     give_up: float = 0.0
     check: float = 0.0
     check_error: float = 0.0
@@ -66,7 +66,7 @@ class Start:
 
 STARTS: dict[str, Start] = {
     "good": Start("good"),
-    "diffuse": Start("diffuse", slip=0.22, terse=0.5, terse_slip=0.35),
+    "diffuse": Start("diffuse", slip=0.25, terse=0.45, guess=0.5),
     "giveup": Start("giveup", slip=0.28, give_up=0.35),
 }
 
@@ -117,17 +117,16 @@ def column_sums(
     first_R: Ints,
     second_R: Ints,
     believes_R: Bools,
-    slip: float | NDArray[np.float64],
+    slip_RC: NDArray[np.float64],
     rng: np.random.Generator,
 ) -> Ints:
     """What authors write for the three columns, right to left.
 
     Column c is the believed sum of the two digits plus the carry of what was *written* for column
-    c-1; with probability `slip` it is replaced by another sum, uniform on 0..19 without the sum
-    itself.
+    c-1; with probability `slip_RC[:, c]` it is replaced by another sum, uniform on 0..19 without
+    the sum itself.
 
-    Shapes: (R,) operands, (R,) whether the author believes the misconceptions, slip a scalar or
-    (R,) -> (R, 3).
+    Shapes: (R,) operands, (R,) whether the author believes the misconceptions, (R, 3) -> (R, 3).
     """
     believed = np.add.outer(np.arange(10), np.arange(10))
     held = believed.copy()
@@ -138,7 +137,7 @@ def column_sums(
     for column in range(3):
         left_R, right_R = first_R // 10**column % 10, second_R // 10**column % 10
         sum_R = np.where(believes_R, held[left_R, right_R], believed[left_R, right_R]) + carry_R
-        slips_R = rng.random(len(first_R)) < slip
+        slips_R = rng.random(len(first_R)) < slip_RC[:, column]
         other_R = rng.integers(0, LARGEST_COLUMN, len(first_R))
         other_R += other_R >= sum_R
         sums_RC[:, column] = np.where(slips_R, other_R, sum_R)
@@ -182,8 +181,8 @@ def documents(start: Start, n: int, seed: int) -> list[Document]:
     manner_R = rng.random(n)
     gives_up_R = manner_R < start.give_up
     terse_R = ~gives_up_R & (manner_R < start.give_up + start.terse)
-    slip_R = np.where(terse_R, start.terse_slip, start.slip)
-    sums_RC = column_sums(first_R, second_R, believes_R, slip_R, rng)
+    slips = np.where(terse_R[:, None], (start.guess, start.guess, 0.0), start.slip)
+    sums_RC = column_sums(first_R, second_R, believes_R, slips, rng)
     checks_R = rng.random(n) < start.check
     errs_R = rng.random(n) < start.check_error
     texts = []
