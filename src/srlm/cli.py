@@ -149,7 +149,7 @@ def demo(
     It is trained once and kept in your cache folder.
     """
     with _interruptible():
-        from srlm.demo import settings
+        from srlm.demo.settings import settings
         from srlm.progress import Progress
 
         config = settings(start, seed, Progress(quiet=quiet or as_json))

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from srlm.demo import settings as demo
+from srlm.errors import UserError
+from srlm.progress import Progress
+from srlm.prompts import read_prompts, split
+
+
+def test_base_is_made_once_and_prompts_are_readable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+
+    def build(start: Any, seed: int, folder: Path, progress: Any) -> None:
+        folder.mkdir()
+        made.append(folder)
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "srlm").mkdir()
+    monkeypatch.setattr(demo, "build_base", build)
+    one = demo.settings("good", 0, Progress.silent())
+    assert demo.settings("good", 0, Progress.silent()) == one
+    assert made == [Path(one.model)]
+    assert demo.settings("good", 1, Progress.silent()).model != one.model
+    assert demo.settings("giveup", 0, Progress.silent()).model != one.model
+    train, held_out = split(read_prompts(one.prompts.file), one.prompts.held_out)
+    assert len(train) + len(held_out) == demo.PROMPTS
+    assert 440 < len(held_out) < 584
+
+
+def test_unknown_start() -> None:
+    with pytest.raises(UserError, match="no start called 'best'"):
+        demo.settings("best", 0, Progress.silent())
