@@ -77,15 +77,16 @@ LOOP = ("loop", "durable")
 COMMANDS = ("cli", "flags")
 BASICS = ("types", "errors", "config")
 STAGES = ("prompts", "answers", "rewards", "pairs", "losses", "policy")
-BESIDE = ("measure", "theory", "lab", "report", "forecast", "runs")
+BESIDE = ("measure", "theory", "report", "forecast", "runs")
 FORBIDDEN = [
-    (BASICS, (*STAGES, "update", *BESIDE, *LOOP, *COMMANDS, "progress", "demo")),
+    (BASICS, (*STAGES, "update", *BESIDE, "lab", *LOOP, *COMMANDS, "progress", "demo")),
     ((*STAGES, "update"), (*LOOP, *COMMANDS, "report", "lab", "demo")),
-    (BESIDE, (*LOOP, *COMMANDS)),
+    (BESIDE, (*LOOP, *COMMANDS, "lab")),
+    (("lab",), ("durable", *COMMANDS)),
     (("theory",), ("policy", "update", "runs", "report", "demo")),
     (("demo",), (*LOOP, *COMMANDS)),
     (LOOP, COMMANDS),
-    (("progress",), (*STAGES, "update", *BESIDE, *LOOP, *COMMANDS)),
+    (("progress",), (*STAGES, "update", *BESIDE, "lab", *LOOP, *COMMANDS)),
 ]
 
 
@@ -99,6 +100,15 @@ def test_imports_point_one_way(who: tuple[str, ...], whom: tuple[str, ...]) -> N
         if under(other, *whom)
     ]
     assert not wrong
+
+
+def test_the_lab_runs_the_loop_by_its_public_face() -> None:
+    """The lab tests the production loop, so it calls ``align``; nothing behind it."""
+    for name in FILES:
+        if under(name, "lab"):
+            for node in ast.walk(ast.parse(FILES[name].read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ImportFrom) and node.module == "srlm.loop":
+                    assert {alias.name for alias in node.names} <= {"align", "Memory", "Recipe"}
 
 
 def test_the_reader_of_imports_sees_them() -> None:
