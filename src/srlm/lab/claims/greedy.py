@@ -10,7 +10,6 @@ from srlm.lab import CLAIMS
 from srlm.lab.plots import BLUE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
-from srlm.measure.condition import enumeration
 from srlm.policy.tabular import Tabular, rows
 from srlm.theory.greedy import greedy_trap
 from srlm.types import Floats
@@ -90,12 +89,14 @@ def random_misses(p_star: float, policies: int, setting: Setting) -> float:
     """Share of random policies with this p* whose greedy response is not the mode."""
     rng = np.random.default_rng([setting.seed, round(p_star * 1e6)])
     responses = tuple(np.ndindex(*[TOKENS] * STEPS))
-    table = Tabular(_with_mode(rng.exponential(size=(policies, len(responses))) ** 3, p_star, rng),
-                    tuple(tuple(int(t) for t in y) for y in responses))
+    raw_PM = rng.exponential(size=(policies, len(responses))) ** 3
+    table = Tabular(
+        _with_mode(raw_PM, p_star, rng), tuple(tuple(int(t) for t in y) for y in responses)
+    )
     prompts = rows(policies)
     greedy = table.greedy(prompts, max_tokens=STEPS).tokens_R
-    modes = enumeration(table.enumerate(prompts), policies).tokens_P
-    return sum(a != b for a, b in zip(greedy, modes, strict=True)) / policies
+    modes = table.log_table(prompts).argmax(1)
+    return sum(y != table.responses_M[m] for y, m in zip(greedy, modes, strict=True)) / policies
 
 
 def _with_mode(raw_PM: Floats, p_star: float, rng: np.random.Generator) -> Floats:

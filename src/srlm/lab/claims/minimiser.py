@@ -20,7 +20,7 @@ from srlm.loop import Memory, Recipe, align
 from srlm.policy.listed import Listed
 from srlm.policy.tabular import Tabular, rows
 from srlm.rewards.likelihood import likelihood
-from srlm.types import Floats
+from srlm.types import Bools, Floats
 
 X, M, D, BETA, KAPPA = 24, 8, 16, 2.0, 3.0
 EXACT = 1e-8
@@ -40,7 +40,7 @@ def experiment(setting: Setting) -> Finding:
         target_XM = closed_form(start)
         got_RXM = log_softmax(np.tensordot(paths.theta_RD, start.phi_XMD, (1, 2)), axis=2)
         distance_R = 0.5 * np.abs(np.exp(got_RXM) - np.exp(target_XM)).sum(2).mean(1)
-        spans_R = np.array([spans(start, n, r, setting.seed) for r in range(replicates)])
+        spans_R = spans(start, n, replicates, setting.seed)
         return {
             "spanning": float(spans_R.mean()),
             "worst where they span": float(distance_R[spans_R].max()) if spans_R.any() else None,
@@ -105,17 +105,18 @@ def closed_form(start: Linear) -> Floats:
     return np.asarray(log_softmax((1 + 1 / BETA) * base_XM, axis=1))
 
 
-def spans(start: Linear, n: int, replicate: int, seed: int) -> bool:
-    """Whether the differences of features that a replicate drew have rank D: drawn again, slowly,
-    and their rank taken by singular values."""
-    u = uniforms(seed, np.array([replicate]), 0, 3 * n).reshape(3, n)
-    x_n = (u[0] * X).astype(int)
+def spans(start: Linear, n: int, replicates: int, seed: int) -> Bools:
+    """Whether the differences of features that each replicate drew have rank D, [R]: drawn again
+    apart from ``bulk``, their rank taken by singular values."""
+    u_R3n = uniforms(seed, np.arange(replicates), 0, 3 * n).reshape(replicates, 3, n)
+    x_Rn = (u_R3n[:, 0] * X).astype(int)
     sums_XM = np.cumsum(np.exp(log_softmax(start.phi_XMD @ start.theta_D, axis=1)), axis=1)
-    y, other = (
-        np.array([np.searchsorted(sums_XM[x], v * sums_XM[x, -1], "right") for x, v in zip(x_n, w)])
-        for w in u[1:]
+    sums_RnM = sums_XM[x_Rn]
+    y_Rn, other_Rn = (
+        (sums_RnM <= (u_R3n[:, k] * sums_RnM[:, :, -1])[:, :, None]).sum(2) for k in (1, 2)
     )
-    return bool(np.linalg.matrix_rank(start.phi_XMD[x_n, y] - start.phi_XMD[x_n, other]) == D)
+    difference_RnD = start.phi_XMD[x_Rn, y_Rn] - start.phi_XMD[x_Rn, other_Rn]
+    return np.asarray(np.linalg.matrix_rank(difference_RnD) == D)
 
 
 def through_loop(loss: str, seed: int) -> float:
