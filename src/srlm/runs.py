@@ -71,19 +71,31 @@ class RunFolder:
             raise UserError(
                 f"{folder}: holds files that are no run's", "give an empty --out folder"
             )
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _lock(folder)
-        for leftover in folder.rglob("*.partial"):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        written = folder / "config.yaml"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(folder)
+        except (NotADirectoryError, PermissionError) as error:
+            raise UserError(
+                f"{folder}: cannot be made or written to: {error.strerror}", "give another --out"
+            ) from None
+        try:
+            self._begin(resolved)
+        except BaseException:
+            self.close()
+            raise
+
+    def _begin(self, resolved: dict[str, Any]) -> None:
+        written = self.folder / "config.yaml"
         if written.exists():
             changed = differences(yaml.safe_load(written.read_text(encoding="utf-8")), resolved)
             if changed:
                 raise UserError(
-                    f"{folder}: made with other settings: " + "; ".join(changed),
+                    f"{self.folder}: made with other settings: " + "; ".join(changed),
                     "use the same settings to go on, or another --out",
                 )
-        else:
+        for leftover in sorted(self.folder.rglob("*.partial"), reverse=True):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        if not written.exists():
             write_text(written, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
 
     def close(self) -> None:
@@ -122,8 +134,15 @@ class RunFolder:
 
 
 def _ours(folder: Path) -> bool:
+    """Whether a folder holds a run, or the beginning of one that was killed."""
     names = {p.name for p in folder.iterdir()} - {".lock"}
-    return "config.yaml" in names or all(n.endswith(".partial") for n in names)
+    if "config.yaml" not in names:
+        return all(n == "config.yaml.partial" for n in names)
+    try:
+        settings = yaml.safe_load((folder / "config.yaml").read_bytes())
+    except yaml.YAMLError:
+        return False
+    return isinstance(settings, dict) and {"model", "prompts", "rounds"} <= settings.keys()
 
 
 def _lock(folder: Path) -> IO[str]:
@@ -199,11 +218,11 @@ def read_samples(path: Path) -> Samples:
     """What ``write_samples`` wrote."""
     table = pq.read_table(path)
     return Samples(
-        prompt_R=table["prompt"].to_numpy(),
+        prompt_R=_array(table["prompt"]),
         tokens_R=_tuples(table["tokens"]),
-        logp_R=table["logp"].to_numpy(),
-        weight_R=table["weight"].to_numpy(),
-        finished_R=table["finished"].to_numpy(),
+        logp_R=_array(table["logp"]),
+        weight_R=_array(table["weight"]),
+        finished_R=_array(table["finished"]),
         text_R=tuple(table["text"].to_pylist()),
         token_logp_R=_tuples(table["token_logp"]) if "token_logp" in table.column_names else (),
     )
@@ -229,14 +248,19 @@ def read_pairs(path: Path) -> Pairs:
     """What ``write_pairs`` wrote."""
     table = pq.read_table(path)
     return Pairs(
-        group_R=table["group"].to_numpy(),
-        prompt_R=table["prompt"].to_numpy(),
+        group_R=_array(table["group"]),
+        prompt_R=_array(table["prompt"]),
         tokens_R=_tuples(table["tokens"]),
-        reference_R=table["reference"].to_numpy(),
-        reward_R=table["reward"].to_numpy(),
-        weight_R=table["weight"].to_numpy(),
+        reference_R=_array(table["reference"]),
+        reward_R=_array(table["reward"]),
+        weight_R=_array(table["weight"]),
         draws=int(table.schema.metadata[b"draws"]),
     )
+
+
+def _array(column: pa.ChunkedArray) -> np.ndarray:
+    """A column of numbers in memory of its own: arrow's cannot be written to, and torch warns."""
+    return np.array(column.to_numpy())
 
 
 def _tuples(column: pa.ChunkedArray) -> tuple[tuple[Any, ...], ...]:
