@@ -1,0 +1,162 @@
+"""Runs that are killed by SIGKILL at a chosen place and then given again, in forked processes.
+
+A program, so that torch is imported once for all of them: ``python -m tests.killing JOB``, where
+JOB is a JSON file with ``config``, ``folder`` and ``kills`` (see ``Job``). It writes
+``folder/whole``, an uninterrupted run, and ``folder/NAME`` for each kill; the killed runs go on
+by the same call. It prints, as JSON, the exit codes and the number of writes of the whole run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+PHASES = ("before", "middle", "after")
+"""Of a write: nothing is written; something is, under the other name; it is there."""
+
+
+def go(config: dict[str, Any], out: Path) -> None:
+    """The run as the command line does it, without the page."""
+    from srlm.config import RunConfig
+    from srlm.loop import run
+    from srlm.report import page
+
+    page.write_page = lambda folder, *_, **__: folder / "report.html"
+    run(RunConfig.model_validate(config), out)
+
+
+def die() -> None:
+    """As ``kill -9`` from outside: nothing is cleaned up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dying(index: int, phase: str) -> Callable[[Path, Callable[[Path], None]], None]:
+    """``runs.commit`` that dies at its ``index``-th call, from 1."""
+    from srlm import runs
+
+    real, calls = runs.commit, 0
+
+    def commit(path: Path, write: Callable[[Path], None]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls != index:
+            real(path, write)
+            return
+        if phase == "middle":
+            partial = path.with_name(path.name + ".partial")
+            write(partial)
+            files = [f for f in partial.rglob("*") if f.is_file()] or [partial]
+            for file in files:
+                os.truncate(file, file.stat().st_size // 2)
+        if phase == "after":
+            real(path, write)
+        die()
+
+    return commit
+
+
+def forked(act: Callable[[], None]) -> int:
+    """Exit code of ``act`` in a child, -9 if it was killed."""
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+            os._exit(0)
+        except BaseException as error:
+            print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def counted(config: dict[str, Any], out: Path, note: Path) -> None:
+    """A whole run; the number of its writes goes to ``note``."""
+    from srlm import runs
+
+    real, calls = runs.commit, 0
+
+    def commit(path: Path, write: Callable[[Path], None]) -> None:
+        nonlocal calls
+        calls += 1
+        real(path, write)
+
+    runs.commit = commit
+    go(config, out)
+    note.write_text(str(calls))
+
+
+def killed_at(config: dict[str, Any], out: Path, index: int, phase: str) -> None:
+    """A run that dies at a write."""
+    from srlm import runs
+
+    runs.commit = dying(index, phase)
+    go(config, out)
+
+
+def killed_after(config: dict[str, Any], out: Path, seconds: float) -> int:
+    """Exit code of a run that is killed from outside after some time, if it still runs."""
+    child = os.fork()
+    if child == 0:
+        go(config, out)
+        os._exit(0)
+    time.sleep(seconds)
+    os.kill(child, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main(job: dict[str, Any]) -> dict[str, Any]:
+    """Do a job; see the module."""
+    import srlm.durable
+    import srlm.loop
+    import srlm.policy.causal_lm  # noqa: F401
+
+    config, folder = job["config"], Path(job["folder"])
+    note = folder / "writes"
+    start = time.perf_counter()
+    codes: dict[str, list[int]] = {
+        "whole": [forked(lambda: counted(config, folder / "whole", note))]
+    }
+    took = time.perf_counter() - start
+    writes = int(note.read_text())
+    wanted = [k for k in job["kills"] if k != "every"]
+    if "every" in job["kills"]:
+        wanted += [[i, "middle"] for i in range(1, writes + 1)]
+        wanted += [[i, phase] for i in (1, writes) for phase in ("before", "after")]
+    for index, phase in wanted:
+        out = folder / f"{index:03d}-{phase}"
+        first = forked(lambda: killed_at(config, out, index, phase))  # noqa: B023
+        codes[out.name] = [first, forked(lambda: go(config, out))]  # noqa: B023
+    at_random = random.Random(0)
+    for i in range(job.get("random", 0)):
+        out = folder / f"random-{i}"
+        deaths = [killed_after(config, out, at_random.uniform(0, took)) for _ in range(3)]
+        codes[out.name] = [min(deaths), forked(lambda: go(config, out))]  # noqa: B023
+    return {"codes": codes, "writes": writes}
+
+
+def start(config: dict[str, Any], folder: Path, kills: list[Any], **more: Any) -> dict[str, Any]:
+    """Do a job in a process of its own; its answer, with what it said on standard error."""
+    folder.mkdir(parents=True, exist_ok=True)
+    job = folder / "job.json"
+    job.write_text(json.dumps({"config": config, "folder": str(folder), "kills": kills} | more))
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.killing", str(job)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return answer | {"stderr": done.stderr}
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(json.loads(Path(sys.argv[1]).read_text()))))

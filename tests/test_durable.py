@@ -1,0 +1,370 @@
+"""The run folder: whatever kills a run, the same command ends in the same bytes."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srlm import runs
+from srlm.config import RunConfig
+from srlm.durable import Durable
+from srlm.errors import UserError
+from srlm.loop import run
+from srlm.report import page
+from tests import killing, tiny
+
+HERE = Path(__file__).parent.parent
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the page out: it takes most of a small run's time."""
+    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+
+
+def linear_job(folder: Path, **changes: Any) -> RunConfig:
+    """Square loss on pairs, two rounds, from folder/linear."""
+    if not folder.exists():
+        folder.mkdir()
+        tiny.linear().save(folder / "linear")
+        tiny.write_prompts(folder / "vectors.jsonl", tiny.vectors(24), ["r0", "r1"] * 12)
+    square = {"update.loss": "square", "pairs.kind": "pairs", "samples.prompts": 10}
+    return tiny.config(folder / "linear", folder / "vectors.jsonl", **square | changes)
+
+
+def causal_job(folder: Path, **changes: Any) -> RunConfig:
+    """Weighted loss on groups, from folder/lm."""
+    if not folder.exists():
+        folder.mkdir()
+        tiny.saved(folder / "lm")
+        tiny.write_prompts(folder / "texts.jsonl", tiny.texts(20), ["a"] * 20)
+    return tiny.config(folder / "lm", folder / "texts.jsonl", **changes)
+
+
+JOBS = {"linear": linear_job, "causal": causal_job}
+
+
+def contents(folder: Path) -> dict[str, Any]:
+    """What must be the same, by path: bytes, and parsed JSON where a time stands in it."""
+    out: dict[str, Any] = {}
+    for file in sorted(folder.rglob("*")):
+        name = str(file.relative_to(folder))
+        if file.is_dir() or file.name in ("seconds.json", ".lock", "report.html"):
+            continue
+        out[name] = file.read_bytes()
+        if file.name == "metrics.jsonl":
+            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            out[name] = [json.dumps(line | {"seconds": None}) for line in lines]
+        if file.name == "manifest.json":
+            out[name] = json.loads(file.read_text()) | {"created": None}
+    return out
+
+
+def assert_same(one: Path, other: Path) -> None:
+    a, b = contents(one), contents(other)
+    assert sorted(a) == sorted(b)
+    assert [name for name in a if a[name] != b[name]] == []
+
+
+def check(answer: dict[str, Any], folder: Path) -> None:
+    """Every killed run was killed, went on, and ended as the whole one."""
+    assert answer["codes"].pop("whole") == [0], answer["stderr"]
+    for name, (first, second) in answer["codes"].items():
+        assert first == -9 or name.startswith("random"), name
+        assert second == 0, f"{name}: {answer['stderr']}"
+        assert_same(folder / "whole", folder / name)
+
+
+# ---- killed
+
+
+def test_killed_at_every_write(tmp_path: Path) -> None:
+    config = linear_job(tmp_path / "in").model_dump(mode="json")
+    answer = killing.start(config, tmp_path / "runs", ["every"], random=3)
+    assert answer["writes"] > 25
+    expected = {"config.yaml", "manifest.json", "metrics.jsonl"}
+    for t in range(3):
+        names = ["measure.json", "prompts.parquet", "held_out.parquet"]
+        names += ["policy/config.json", "policy/model.safetensors"]
+        names += ["policy/srlm.json"] if t else []
+        names += ["samples.parquet", "pairs.parquet"] if t < 2 else []
+        expected |= {f"rounds/{t:03d}/{name}" for name in names}
+    assert set(contents(tmp_path / "runs" / "whole")) == expected
+    check(answer, tmp_path / "runs")
+
+
+def test_a_network_killed_at_some_writes(tmp_path: Path) -> None:
+    """In the middle of round 1's policy and measurement, after its policy, and before its draws."""
+    config = causal_job(tmp_path / "in").model_dump(mode="json")
+    kills = [[14, "middle"], [14, "after"], [17, "middle"], [21, "before"]]
+    check(killing.start(config, tmp_path / "runs", kills, random=1), tmp_path / "runs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
+@pytest.mark.parametrize("phase", killing.PHASES)
+def test_killed_at_every_write_in_every_phase(name: str, phase: str, tmp_path: Path) -> None:
+    config = JOBS[name](tmp_path / "in").model_dump(mode="json")
+    kills = [[i, phase] for i in range(1, 32)]
+    answer = killing.start(config, tmp_path / "runs", kills)
+    assert answer["writes"] == 31
+    check(answer, tmp_path / "runs")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", JOBS)
+def test_killed_at_random_times(name: str, tmp_path: Path) -> None:
+    config = JOBS[name](tmp_path / "in").model_dump(mode="json")
+    check(killing.start(config, tmp_path / "runs", [], random=25), tmp_path / "runs")
+
+
+@pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize("name", JOBS)
+def test_a_finished_run_given_again_changes_nothing(name: str, tmp_path: Path) -> None:
+    config = JOBS[name](tmp_path / "in")
+    first = run(config, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    times = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "rounds").rglob("*.parquet")}
+    again = run(config, tmp_path / "out")
+    assert contents(tmp_path / "out") == before
+    assert again.rounds == first.rounds
+    assert {p: p.stat().st_mtime_ns for p in times} == times
+
+
+# ---- refused
+
+
+@pytest.fixture
+def linear(tmp_path: Path, no_page: None) -> Iterator[tuple[RunConfig, Path]]:
+    """A finished run of one round, with its settings."""
+    config = linear_job(tmp_path / "in", rounds=1)
+    run(config, tmp_path / "out")
+    before = contents(tmp_path / "out")
+    yield config, tmp_path / "out"
+    assert contents(tmp_path / "out") == before
+
+
+def test_another_config_is_refused_with_the_differences(linear: tuple[RunConfig, Path]) -> None:
+    config, out = linear
+    update = config.update.model_copy(update={"beta": 3.0})
+    other = config.model_copy(update={"seed": 5, "update": update})
+    with pytest.raises(UserError) as caught:
+        run(other, out)
+    assert "made with other settings: seed: 0 -> 5; update.beta: 1.0 -> 3.0" in str(caught.value)
+    assert "another --out" in caught.value.remedy
+    run(config, out)  # the refused run holds no lock, though its error is kept
+
+
+def test_changed_prompts_are_refused(linear: tuple[RunConfig, Path], tmp_path: Path) -> None:
+    config, out = linear
+    file = tmp_path / "in" / "vectors.jsonl"
+    before = file.read_bytes()
+    file.write_bytes(before + json.dumps({"prompt": [1, 2, 3]}).encode() + b"\n")
+    with pytest.raises(UserError, match=r"files have changed.*prompts: [0-9a-f]{64} -> "):
+        run(config, out)
+    file.write_bytes(before)
+    run(config, out)
+
+
+def test_a_changed_model_is_refused(linear: tuple[RunConfig, Path], tmp_path: Path) -> None:
+    config, out = linear
+    shutil.rmtree(tmp_path / "in" / "linear")
+    tiny.linear(seed=9).save(tmp_path / "in" / "linear")
+    with pytest.raises(UserError, match=r"files have changed.*model: [0-9a-f]{64} -> "):
+        run(config, out)
+
+
+def test_a_folder_in_use_is_refused(linear: tuple[RunConfig, Path]) -> None:
+    config, out = linear
+
+    def unused(_: Any) -> Any:
+        raise AssertionError
+
+    with Durable(out, config, unused), pytest.raises(UserError, match="in use by another process"):
+        run(config, out)
+    run(config, out)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("thesis.tex", b"x"),
+        ("config.yaml", b"- a list\n"),
+        ("config.yaml", b"a: [\n"),
+        ("config.yaml", b"optimizer: adam\n"),
+        ("config.yaml", b""),
+    ],
+)
+def test_a_foreign_folder_is_refused_and_left_as_it_is(
+    name: str, data: bytes, tmp_path: Path
+) -> None:
+    config = linear_job(tmp_path / "in")
+    out = tmp_path / "out"
+    (out / "deep").mkdir(parents=True)
+    (out / name).write_bytes(data)
+    (out / "deep" / "download.partial").write_bytes(b"half")
+    before = contents(out)
+    with pytest.raises(UserError, match=str(out)) as caught:
+        run(config, out)
+    assert "--out" in caught.value.remedy
+    assert contents(out) == before
+
+
+def test_an_out_that_cannot_be_a_folder(tmp_path: Path) -> None:
+    config = linear_job(tmp_path / "in")
+    file = tmp_path / "file"
+    file.touch()
+    with pytest.raises(UserError, match="not a folder"):
+        run(config, file)
+    with pytest.raises(UserError, match="cannot be made or written to: Not a directory"):
+        run(config, file / "below")
+
+
+@pytest.mark.usefixtures("no_page")
+def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
+    config = linear_job(tmp_path / "in", rounds=1)
+    out = tmp_path / "out"
+    (out / "rounds" / "000" / "policy.partial").mkdir(parents=True)
+    (out / "rounds" / "000" / "policy.partial" / "x.partial").touch()
+    (out / "config.yaml.partial").write_text("rou")
+    shutil.move(out / "rounds", tmp_path / "rounds")
+    run(config, out)
+    shutil.move(tmp_path / "rounds" / "000" / "policy.partial", out / "rounds" / "000")
+    run(config, out)
+    assert list(out.rglob("*.partial")) == []
+
+
+# ---- a full disk
+
+
+@pytest.mark.usefixtures("no_page")
+@pytest.mark.parametrize("name", JOBS)
+def test_a_full_disk_loses_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write fails halfway, again and again; the same call goes on to the same end."""
+    config = JOBS[name](tmp_path / "in")
+    run(config, tmp_path / "whole")
+    real, left = runs.commit, 0
+
+    def commit(path: Path, write: Any) -> None:
+        nonlocal left
+        left -= 1
+        dies = left == 0
+
+        def full(partial: Path) -> None:
+            write(partial)
+            if dies:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(partial))
+
+        real(path, full)
+
+    monkeypatch.setattr(runs, "commit", commit)
+    for after in (1, 4, 6, 9, 7, 8):
+        left = after
+        with pytest.raises(OSError, match="No space left"):
+            run(config, tmp_path / "out")
+        assert list((tmp_path / "out").rglob("*.partial")) == []
+    run(config, tmp_path / "out")
+    assert_same(tmp_path / "whole", tmp_path / "out")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
+    """A small disk by mount: exit code 2, and after making room the same end."""
+    config = causal_job(tmp_path / "in", rounds=2)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=200k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        settings = tmp_path / "settings.yaml"
+        settings.write_text(json.dumps(config.model_dump(mode="json")))
+        command = [shutil.which("srlm") or "srlm", "run", "--config", str(settings)]
+        command += ["--out", str(disk / "out")]
+        full = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert full.returncode == 2, full.stderr
+        assert "no space left on the disk" in full.stderr
+        assert "Traceback" not in full.stderr
+        subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+        subprocess.run(command, check=True, capture_output=True)
+        run(config, tmp_path / "whole")
+        assert_same(tmp_path / "whole", disk / "out")
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+# ---- an update that fails
+
+
+@pytest.mark.usefixtures("no_page")
+def test_a_failed_update_keeps_the_last_good_policy(tmp_path: Path) -> None:
+    config = causal_job(tmp_path / "in", **{"update.lr": 1e30, "update.clip": 1e30})
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=r"not finite.*the last good policy is kept"):
+        run(config, out)
+    assert (out / "rounds" / "000" / "policy" / "model.safetensors").exists()
+    assert not (out / "rounds" / "001" / "policy").exists()
+    assert len((out / "metrics.jsonl").read_text().splitlines()) == 1
+    before = contents(out)
+    with pytest.raises(UserError, match="not finite"):
+        run(config, out)
+    assert contents(out) == before
+
+
+# ---- what is read back is what was written
+
+
+def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
+    policy, x = tiny.policy(), tiny.texts(5)
+    samples = policy.sample(x, 3, seed=0, max_tokens=4)
+    runs.write_samples(x, samples, tmp_path / "samples.parquet")
+    back = runs.read_samples(tmp_path / "samples.parquet")
+    for name in ("tokens_R", "text_R", "token_logp_R"):
+        assert getattr(back, name) == getattr(samples, name)
+    for name in ("prompt_R", "logp_R", "weight_R", "finished_R"):
+        np.testing.assert_array_equal(getattr(back, name), getattr(samples, name))
+        assert getattr(back, name).dtype == getattr(samples, name).dtype
+    from srlm import pairs
+
+    made = pairs.groups(samples, samples.logp_R, reward_floor=2.0)
+    runs.write_pairs(x, made, tmp_path / "pairs.parquet")
+    again = runs.read_pairs(tmp_path / "pairs.parquet")
+    assert (again.tokens_R, again.draws) == (made.tokens_R, made.draws)
+    for name in ("group_R", "prompt_R", "reference_R", "reward_R", "weight_R"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
+        assert getattr(again, name).flags.writeable  # else torch warns
+
+
+def test_commit_leaves_the_old_file_where_writing_fails(tmp_path: Path) -> None:
+    file = tmp_path / "a.json"
+    runs.write_text(file, "old")
+
+    def failing(partial: Path) -> None:
+        partial.write_text("ne")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        runs.commit(file, failing)
+    assert file.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_manifest_names_what_the_run_was_made_of(linear: tuple[RunConfig, Path]) -> None:
+    config, out = linear
+    made = json.loads((out / "manifest.json").read_text())
+    assert {"srlm", "torch", "transformers", "numpy", "python"} <= set(made["versions"])
+    assert made["prompts"]["train"] + made["prompts"]["held_out"] == 24
+    assert made["model"]["sha256"] == runs.hash_model(config.model)
+    assert made["seed"] == 0
