@@ -347,6 +347,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             can put right; found before the first draw where it can be.
     """
     from srlm.durable import Durable
+    from srlm.forecast.follow import follow
     from srlm.policy.load import check_fit, load
     from srlm.report.page import write_page
 
@@ -386,6 +387,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             progress=progress,
         ):
             store.write_metrics(_.number, _)
+            follow(out, _.number, config)
         with progress.stage("report"):
             report = write_page(out)
         return RunSummary(out, report, store.metrics())
