@@ -84,7 +84,15 @@ def forecast(
         from srlm.forecast.command import forecast as command
         from srlm.progress import Progress
 
-        command(settings, out=out, json_file=json_file, progress=Progress(quiet=quiet))
+        progress = Progress(quiet=quiet)
+        piloted = None
+        if settings.pilot:
+            from srlm.pilot import pilot
+
+            if out is None:
+                raise UserError("--pilot: no --out", "name a folder to keep the pilot in")
+            piloted = pilot(settings, out / "pilot", progress=progress)
+        command(settings, out=out, json_file=json_file, piloted=piloted, progress=progress)
 
 
 @app.command()

@@ -144,6 +144,9 @@ class ForecastConfig(ProbeConfig):
 
     beta: Positive = Field(2.0, description="one exact round is pi^(1 + 1/beta)")
     rounds: Count = Field(8, description="rounds foretold")
+    pilot: int = Field(0, ge=0, description="rounds to run first, to see the pace")
+    train: SampleSettings = SampleSettings()
+    update: UpdateSettings = UpdateSettings()
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

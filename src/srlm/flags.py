@@ -85,7 +85,18 @@ PROBE: Flags = {
         "--dtype": "dtype",
     },
 }
-FORECAST: Flags = {"Forecast": {"--beta": "beta", "--rounds": "rounds"}} | PROBE
+PILOT = {
+    "--pilot": "pilot",
+    "--prompts-per-round": "train.prompts",
+    "--draws": "train.draws",
+    "--held-out": "prompts.held_out",
+    "--epochs": "update.epochs",
+    "--lr": "update.lr",
+}
+FORECAST: Flags = {
+    "Forecast": {"--beta": "beta", "--rounds": "rounds"},
+    "Pilot": PILOT,
+} | PROBE
 
 
 def with_settings(model: type[BaseModel], flags: Flags) -> Callable[[F], F]:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from rich.console import Console
 
@@ -14,12 +15,20 @@ from srlm import prompts as reading
 from srlm.config import ForecastConfig, ProbeConfig
 from srlm.errors import UserError
 from srlm.forecast.foretell import Forecast, Read, foretell, to_json
-from srlm.forecast.terminal import print_forecast, print_measurement
+from srlm.forecast.terminal import print_forecast, print_measurement, print_pilot
 from srlm.measure.evaluate import Correct
 from srlm.policy.base import Policy
 from srlm.policy.load import check_fit, load
 from srlm.progress import Progress
 from srlm.types import Prompt
+
+
+class Piloted(Protocol):
+    """Rounds run first (``srlm.pilot.Pilot``)."""
+
+    def to_json(self) -> dict[str, Any]:
+        """``rounds`` done, ``efficiency`` of each, rounds ``ahead``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +72,19 @@ def forecast(
     *,
     out: Path | None = None,
     json_file: Path | None = None,
+    piloted: Piloted | None = None,
     progress: Progress,
 ) -> Forecast:
-    """``srlm forecast``: the trajectory, the verdict and the evidence."""
+    """``srlm forecast``: the trajectory, the verdict and the evidence; a pilot's too, if any."""
     opened = open_probe(config)
     found = _look(opened, config, beta=config.beta, rounds=config.rounds, progress=progress)
-    print_forecast(found, Console(highlight=False))
-    _write(found, to_json(found), out, json_file)
+    console = Console(highlight=False)
+    print_forecast(found, console)
+    data = to_json(found)
+    if piloted is not None:
+        data["pilot"] = piloted.to_json()
+        print_pilot(data["pilot"], console)
+    _write(found, data, out, json_file)
     return found
 
 

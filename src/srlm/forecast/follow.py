@@ -101,7 +101,7 @@ def follow(folder: Path, t: int, config: RunConfig) -> dict[str, Any]:
         "made": t,
         "efficiency": expected_efficiency(steps),
         "steps": [asdict(s) for s in steps],
-        "ahead": [_told(a) for a in ahead(now, t, steps, beta=beta, rounds=config.rounds)],
+        "ahead": [told(a) for a in ahead(now, t, steps, beta=beta, rounds=config.rounds)],
         "scores": [_score(_file(folder, made), metrics, t) for made in range(t)],
     }
     runs.write_text(_file(folder, t), json.dumps(out, indent=1, allow_nan=False) + "\n")
@@ -117,7 +117,8 @@ def _metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _told(a: Ahead) -> dict[str, Any]:
+def told(a: Ahead) -> dict[str, Any]:
+    """A later round foretold, for programs: the band spans the slow and the fast forecast."""
     out: dict[str, Any] = {
         "round": a.round,
         "exponent": a.expected.exponent,

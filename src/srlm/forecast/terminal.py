@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -35,6 +37,29 @@ def print_forecast(found: Forecast, console: Console) -> None:
     _controls(found, console)
     _doubts(found, console)
     _likeliest(found, console)
+
+
+def print_pilot(pilot: dict[str, Any], console: Console) -> None:
+    """The pilot rounds as measured, then the rounds foretold from the last of them."""
+    table = Table(box=None, pad_edge=False, padding=(0, 1))
+    for title in ("round", "", "κ", "confid.", "accuracy", "length", "efficiency"):
+        table.add_column(title, justify="right", no_wrap=True)
+    efficiency = [None, *pilot["efficiency"]]
+    names = ("kappa", "confidence", "sampling_accuracy", "length")
+    for t, line in enumerate(pilot["rounds"]):
+        table.add_row(
+            str(t), "measured", *(number(line[n]["value"]) for n in names), number(efficiency[t])
+        )
+    for a in pilot["ahead"]:
+        mark = "foretold" if a["supported"] else "extrapolated"
+        table.add_row(
+            str(a["round"]), mark, *(number(a[n]["value"]) for n in names), "", style="bold"
+        )
+        band = (f"{number(a[n]['low'])}-{number(a[n]['high'])}" for n in names)
+        table.add_row("", "", *band, "", style="dim")
+    console.print()
+    console.print(Text("At the pace of the pilot:", "bold"))
+    console.print(table)
 
 
 def print_measurement(found: Forecast, console: Console) -> None:

@@ -1,0 +1,79 @@
+"""``srlm forecast --pilot N``: run N rounds, then foretell the rest at the pace seen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from srlm.config import ForecastConfig, RunConfig
+from srlm.errors import UserError
+from srlm.forecast.follow import evidence_of_round, told
+from srlm.forecast.pace import Ahead, Step, ahead
+from srlm.loop import run
+from srlm.progress import Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Pilot:
+    """What the pilot rounds were, and the rounds foretold from the last of them."""
+
+    folder: Path
+    rounds: list[dict[str, Any]]
+    """The lines of the pilot's metrics.jsonl."""
+    steps: list[Step]
+    ahead: list[Ahead]
+
+    def to_json(self) -> dict[str, Any]:
+        """Numbers for programs."""
+        return {
+            "folder": str(self.folder),
+            "rounds": self.rounds,
+            "efficiency": [s.efficiency for s in self.steps],
+            "ahead": [told(a) for a in self.ahead],
+        }
+
+
+def pilot(config: ForecastConfig, out: Path, *, progress: Progress) -> Pilot:
+    """Run ``config.pilot`` rounds of ``srlm run`` in ``out``; foretell up to ``config.rounds``.
+
+    The pilot is a run like any other: it goes on where it stopped, has its report, and
+    `srlm run` with the same settings and more rounds repeats it exactly.
+
+    Raises:
+        UserError: more pilot rounds than rounds; whatever ``srlm.loop.run`` raises.
+    """
+    if config.pilot >= config.rounds:
+        raise UserError(
+            f"--pilot {config.pilot} of --rounds {config.rounds}: nothing is left to foretell",
+            "ask about more rounds",
+        )
+    settings = run_settings(config)
+    summary = run(settings, out, progress=progress)
+    last = out / "rounds" / f"{config.pilot:03d}" / "forecast.json"
+    steps = [Step(**s) for s in json.loads(last.read_text(encoding="utf-8"))["steps"]]
+    now = evidence_of_round(out, config.pilot, settings)
+    return Pilot(
+        out,
+        summary.rounds,
+        steps,
+        ahead(now, config.pilot, steps, beta=config.beta, rounds=config.rounds),
+    )
+
+
+def run_settings(config: ForecastConfig) -> RunConfig:
+    """The run that a forecast with a pilot asks about."""
+    return RunConfig(
+        model=config.model,
+        download=config.download,
+        prompts=config.prompts,
+        rounds=config.pilot,
+        seed=config.seed,
+        samples=config.train.model_copy(
+            update={"max_tokens": config.max_tokens, "batch_rows": config.batch_rows}
+        ),
+        update=config.update.model_copy(update={"beta": config.beta}),
+        device=config.device,
+        dtype=config.dtype,
+    )
