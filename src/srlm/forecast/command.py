@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,9 +12,10 @@ from rich.console import Console
 
 from srlm import answers
 from srlm import prompts as reading
-from srlm.config import ForecastConfig, ProbeConfig
+from srlm.config import ForecastConfig, ProbeConfig, flatten
 from srlm.errors import UserError
 from srlm.forecast.foretell import Forecast, Read, foretell, to_json
+from srlm.forecast.page import write_measurement, write_page
 from srlm.forecast.terminal import print_forecast, print_measurement, print_pilot
 from srlm.measure.evaluate import Correct
 from srlm.policy.base import Policy
@@ -63,7 +64,7 @@ def measure(
             spectrum = measure_fisher(opened.policy, opened.prompts, found.measurement.samples)
         spectrum.print(Console(highlight=False))
         data["fisher"] = spectrum.to_json()
-    _write(found, data, out, json_file)
+    _write(found, data, config, write_measurement, out, json_file)
     return found
 
 
@@ -84,7 +85,7 @@ def forecast(
     if piloted is not None:
         data["pilot"] = piloted.to_json()
         print_pilot(data["pilot"], console)
-    _write(found, data, out, json_file)
+    _write(found, data, config, write_page, out, json_file)
     return found
 
 
@@ -145,7 +146,12 @@ def _look(
 
 
 def _write(
-    found: Forecast, data: dict[str, object], out: Path | None, json_file: Path | None
+    found: Forecast,
+    data: dict[str, object],
+    config: ProbeConfig,
+    write: Callable[[Forecast, Path, dict[str, object]], Path],
+    out: Path | None,
+    json_file: Path | None,
 ) -> None:
     from srlm import runs
 
@@ -155,11 +161,10 @@ def _write(
         json_file.parent.mkdir(parents=True, exist_ok=True)
         runs.write_text(json_file, json.dumps(data, indent=1, allow_nan=False) + "\n")
     if out is not None:
-        from srlm.forecast.page import write_page
         from srlm.tables import write_prompt_table
 
         out.mkdir(parents=True, exist_ok=True)
         runs.write_text(out / "forecast.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
         runs.commit(out / "prompts.parquet", lambda p: write_prompt_table(found.measurement, p))
-        page = write_page(found, out)
+        page = write(found, out, flatten(config.model_dump(mode="json")))
         Console(highlight=False).print(f"\nPage: {page}", soft_wrap=True, markup=False)

@@ -12,7 +12,7 @@ from srlm.config import MeasureSettings
 from srlm.errors import UserError
 from srlm.forecast.trajectory import Evidence, Point, destination, evidence, trajectory
 from srlm.forecast.verdict import Verdict, decide
-from srlm.measure.answer_level import AnswerModes, distinct_mass, pass_at, split_sample, vote_at
+from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_at
 from srlm.measure.evaluate import Correct, Measurement, evaluate
 from srlm.policy.base import Exact, Policy
 from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
@@ -55,6 +55,11 @@ class Forecast:
     def points(self) -> list[Point]:
         """The trajectory at the beta asked for."""
         return self.trajectories[self.beta]
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether right and wrong are known of any prompt."""
+        return bool(self.evidence.answered_P.any())
 
 
 def foretell(
@@ -136,7 +141,7 @@ def from_measurement(
         float(b): trajectory(found, beta=float(b), rounds=rounds) for b in sorted({beta, *betas})
     }
     answered = np.flatnonzero(found.answered_P) if correct is not None else np.array([], dtype=int)
-    level = None if exact else _answer_level(drawn, answer_R, right_R, len(prompts), answered, seed)
+    level = None if exact else _answer_level(found, drawn, answer_R, right_R, answered, seed)
     end = destination(found)
     sampling_P = np.array(
         [np.nan if v is None else v for v in measurement.table["sampling_accuracy"]], dtype=float
@@ -228,13 +233,14 @@ def _right(
 
 
 def _answer_level(
+    found: Evidence,
     drawn: Samples,
     answer_R: list[str | None],
     right_R: Floats,
-    P: int,
     answered: np.ndarray,
     seed: int,
 ) -> AnswerLevel:
+    P = found.known.prompts
     most = int(np.bincount(drawn.prompt_R, minlength=P).min())
     ks = [k for k in (1, 2, 4, 8, 16, 32, 64, 128) if k <= most]
     majority: dict[int, Estimate] = {}
@@ -249,11 +255,32 @@ def _answer_level(
         majority = vote_at(part, answers, right, len(answered), ks, seed=seed)
         passed = pass_at(part, right, len(answered), ks, seed=seed)
     return AnswerLevel(
-        certain=distinct_mass(drawn, answer_R, P),
+        certain=_certain(found),
         tested=split_sample(drawn, answer_R, P) if most >= 4 else None,
         majority=majority,
         passed=passed,
     )
+
+
+def _certain(found: Evidence) -> AnswerModes:
+    """The answer with the most probability among all responses known, the modes with them.
+
+    The mode's answer has at least the mode's probability, so kappa_answer <= kappa here too.
+    """
+    listed = found.known
+    mass: dict[tuple[int, str], float] = {}
+    for p, answer, logp in zip(
+        listed.prompt_R.tolist(), found.answer_R, listed.logp_R.tolist(), strict=True
+    ):
+        if answer is not None:
+            mass[p, answer] = mass.get((p, answer), 0.0) + float(np.exp(logp))
+    best: list[str | None] = [None] * listed.prompts
+    low_P = np.zeros(listed.prompts)
+    for (p, answer), total in mass.items():
+        if total > low_P[p]:
+            best[p], low_P[p] = answer, min(1.0, total)
+    method = "answer level, distinct draws and modes"
+    return AnswerModes(tuple(best), low_P, np.ones(listed.prompts), method, "upper bound")
 
 
 def _renumbered(samples: Samples, prompt_R: np.ndarray) -> Samples:

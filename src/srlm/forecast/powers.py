@@ -39,15 +39,14 @@ LEAST_KNOWN = 0.95
 class Known:
     """The distinct responses known of P prompts: those drawn, and the mode. One row each.
 
-    Rows of a prompt lie together. ``pi_p`` is a softmax of p * ``logp_R`` with the weights
-    1 / ``reach_R``.
+    Rows of a prompt lie together. ``pi_p`` is a softmax of p * ``logp_R`` - ``log_reach_R``.
     """
 
     prompt_R: Ints
     logp_R: Floats
     """log pi_0(y|x), nats."""
-    reach_R: Floats
-    """a(y): probability that the draws contain y; 1 for the mode."""
+    log_reach_R: Floats
+    """log a(y), a the probability that the draws contain y; 0 for the mode."""
     mode_R: np.ndarray
     """True on the row of the mode."""
     draws_R: Ints
@@ -75,11 +74,12 @@ def known(
         exact: the samples list all responses.
 
     Raises:
-        UserError: fewer than two draws a prompt; probabilities that are not numbers.
+        UserError: fewer than two draws a prompt; probabilities that are not numbers; a draw
+            that is impossible. Impossible responses of an enumeration are left out.
     """
     P = len(mode_P)
     count_P = np.bincount(samples.prompt_R, minlength=P)
-    if not exact and count_P.min() < 2:
+    if count_P.min() < (1 if exact else 2):
         raise UserError(
             f"forecast: {int(count_P.min())} draws for prompt {int(count_P.argmin())}",
             "draw at least two responses a prompt (--samples)",
@@ -88,12 +88,21 @@ def known(
         raise UserError(
             "forecast: log-probabilities that are not numbers", "check the model's weights"
         )
+    possible_R = samples.logp_R > -np.inf  # an impossible response weighs nothing at any power
+    if not exact and not possible_R.all():
+        raise UserError(
+            f"forecast: a draw of prompt {int(samples.prompt_R[~possible_R][0])} (counted from 0) "
+            "has probability zero",
+            "check the model's weights, or use --dtype float32",
+        )
     first: dict[tuple[int, Tokens], int] = {}
     prompt: list[int] = []
     logp: list[float] = []
     draws: list[int] = []
     row: list[int] = []
     for r, p in enumerate(samples.prompt_R.tolist()):
+        if not possible_R[r]:
+            continue
         key = (p, samples.tokens_R[r])
         if key in first:
             draws[first[key]] += 1
@@ -120,11 +129,11 @@ def known(
     logp_R = np.array(logp)[order]
     prompt_R = np.array(prompt, dtype=np.int64)[order]
     mode_R = np.array(mode)[order]
-    reach_R = -np.expm1(count_P[prompt_R] * np.log1p(-np.exp(np.minimum(logp_R, -1e-12))))
+    log_reach_R = _log_reach(logp_R, count_P[prompt_R])
     return Known(
         prompt_R=prompt_R,
         logp_R=logp_R,
-        reach_R=np.where(mode_R | exact, 1.0, np.maximum(reach_R, 1e-300)),
+        log_reach_R=np.where(mode_R | exact, 0.0, log_reach_R),
         mode_R=mode_R,
         draws_R=np.array(draws, dtype=np.int64)[order],
         row_R=np.array(row, dtype=np.int64)[order],
@@ -160,17 +169,19 @@ def sharpen(known: Known, exponent: float | Floats) -> Sharpened:
     """pi_0^p normalised, from what is known of pi_0. O(R)."""
     P, at = known.prompts, known.prompt_R
     p_R = np.broadcast_to(np.asarray(exponent, dtype=float), (P,))[at]
-    score_R = p_R * known.logp_R - np.log(known.reach_R)
+    score_R = p_R * known.logp_R - known.log_reach_R
     log_z_P = _logsumexp(score_R, at, P)
     weight_R = np.exp(score_R - log_z_P[at])
     best_P = np.full(P, -np.inf)
     np.maximum.at(best_P, at, known.logp_R)
     top_P = np.minimum(np.broadcast_to(exponent, (P,)) * best_P - log_z_P, 0.0)
-    draw_R = (p_R - 1) * known.logp_R  # weight of one draw, up to a constant a prompt
-    draw_R = np.exp(draw_R - _most(draw_R, at, P)[at])
-    total_P = _sum(known.draws_R * draw_R, at, P)
-    squares_P = _sum(known.draws_R * draw_R**2, at, P)
-    sure_R = known.mode_R | (known.reach_R > LEAST_KNOWN)
+    # Weight of one draw, up to a constant a prompt; a mode that no draw hit is none.
+    draw_R = np.where(known.draws_R > 0, (p_R - 1) * known.logp_R, -np.inf)
+    draw_R = np.asarray(np.exp(draw_R - _most(draw_R, at, P)[at]), dtype=np.float64)
+    count_R = known.draws_R.astype(np.float64)
+    total_P = _sum(count_R * draw_R, at, P)
+    squares_P = _sum(count_R * draw_R**2, at, P)
+    sure_R = known.mode_R | (known.log_reach_R > np.log(LEAST_KNOWN))
     mean_logp_P = _sum(weight_R * known.logp_R, at, P)
     entropy_P = log_z_P - np.broadcast_to(exponent, (P,)) * mean_logp_P
     return Sharpened(
@@ -210,6 +221,13 @@ def kappa_next(
     listed = known(samples, modes.tokens_P, modes.logp_P, exact=exact)
     kappa_P = np.exp(-sharpen(listed, 1 + 1 / beta).log_top_P)
     return mean(kappa_P, seed, "one exact round, from the draws and the mode", least=1.0)
+
+
+def _log_reach(logp_R: Floats, draws_R: Ints) -> Floats:
+    """log(1 - (1 - pi)^N) for any log pi: of responses too unlikely for a float, log(N pi)."""
+    tiny_R = logp_R < -30.0
+    p_R = np.exp(np.clip(logp_R, -30.0, -1e-12))
+    return np.where(tiny_R, np.log(draws_R) + logp_R, np.log(-np.expm1(draws_R * np.log1p(-p_R))))
 
 
 def _logsumexp(score_R: Floats, at: Ints, P: int) -> Floats:

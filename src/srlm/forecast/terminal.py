@@ -8,8 +8,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from srlm.forecast.doubts import doubts
 from srlm.forecast.foretell import Forecast
 from srlm.forecast.trajectory import Point
+from srlm.report.read import LARGE
 from srlm.report.words import number, shorten, visible, with_interval
 from srlm.types import Estimate
 
@@ -35,7 +37,7 @@ def print_forecast(found: Forecast, console: Console) -> None:
     console.print()
     console.print(_base(found))
     _controls(found, console)
-    _doubts(found, console)
+    _doubts(found, console, ahead=True)
     _likeliest(found, console)
 
 
@@ -66,31 +68,43 @@ def print_measurement(found: Forecast, console: Console) -> None:
     """The base as it is."""
     console.print(_base(found))
     _controls(found, console)
-    _doubts(found, console)
+    _doubts(found, console, ahead=False)
     _likeliest(found, console)
 
 
 def _trajectory(found: Forecast) -> Table:
     has_answers = found.points[0].sampling_accuracy.value is not None
     table = Table(box=None, pad_edge=False, padding=(0, 1))
-    titles = ["round", "power", "κ", "F", "confid.", "accuracy", "95 %", "length", "entropy", "ESS"]
+    log = _overflows(found.points[0].kappa)
+    titles = [
+        "round",
+        "power",
+        "log κ" if log else "κ",
+        "F",
+        "confid.",
+        "accuracy",
+        "95 %",
+        "length",
+        "entropy",
+        "ESS",
+    ]
     if not has_answers:
         titles = [t for t in titles if t not in ("accuracy", "95 %")]
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
     for point in [*found.points, found.end]:
-        table.add_row(*_cells(point, has_answers))
+        table.add_row(*_cells(point, has_answers, log))
     return table
 
 
-def _cells(point: Point, has_answers: bool) -> list[str]:
+def _cells(point: Point, has_answers: bool, log: bool) -> list[str]:
     end = point.round == float("inf")
     mark = "" if point.supported else "*"
     accuracy = point.sampling_accuracy
     cells = [
         "end" if end else f"{point.round:g}{mark}",
         "∞" if end else f"{point.exponent:.3g}",
-        number(point.kappa.value),
+        number((point.log10_kappa if log else point.kappa).value),
         number(point.failure_fraction.value),
         number(point.confidence.value),
     ]
@@ -105,6 +119,11 @@ def _cells(point: Point, has_answers: bool) -> list[str]:
     ]
 
 
+def _overflows(kappa: Estimate) -> bool:
+    """Whether its logarithm (to base 10) is the number to read."""
+    return kappa.value is None or not kappa.value <= LARGE
+
+
 def _interval(e: Estimate) -> str:
     return "" if e.low is None else f"{number(e.low)}-{number(e.high)}"
 
@@ -116,8 +135,7 @@ def _base(found: Forecast) -> Table:
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)
     table.add_column(style="dim")
-    kappa = estimates["kappa"]
-    overflow = kappa.value is None or kappa.value >= 1e6
+    overflow = _overflows(estimates["kappa"])
     rows = [
         ("log₁₀ κ" if overflow else "κ", "log10_kappa" if overflow else "kappa"),
         ("F, share of p* ≤ 1/2", "failure_fraction"),
@@ -159,20 +177,11 @@ def _controls(found: Forecast, console: Console) -> None:
     console.print(table)
 
 
-def _doubts(found: Forecast, console: Console) -> None:
-    estimates = found.measurement.estimates
-    lines = []
-    if found.cut_off:
-        lines.append(
-            f"{len(found.cut_off)} prompts have every draw cut off by the length limit: raise "
-            "--max-tokens"
-        )
-    for name in ("kappa", "greedy_is_mode", "margin"):
-        if estimates[name].note:
-            lines.append(f"{name}: {estimates[name].note}")
-    for line in lines:
+def _doubts(found: Forecast, console: Console, *, ahead: bool) -> None:
+    for doubt in doubts(found, ahead=ahead):
         console.print()
-        console.print(Text("! ", "bold yellow").append(line, "default"))
+        text = visible(f"{doubt.why} {doubt.advice}")
+        console.print(Text(f"! {doubt.title}. ", "bold yellow").append(text, "default"))
 
 
 def _likeliest(found: Forecast, console: Console) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sharpen
+from srlm.measure.condition import kappa, log10_kappa
 from srlm.measure.evaluate import Measurement
 from srlm.measure.intervals import mean
-from srlm.types import Estimate, Floats, undefined
+from srlm.types import Estimate, Floats, Samples, Tokens, undefined
 
 LEAST_SUPPORTED = 0.9
 """Share of prompts that must be supported for a round to be."""
@@ -31,7 +32,7 @@ class Evidence:
     right_R: Floats
     """1 right, 0 wrong, not-a-number where the prompt has no answer."""
     answered_P: np.ndarray
-    """Prompts with an answer to compare with."""
+    """Prompts whose responses are known to be right or wrong."""
     seed: int
 
 
@@ -44,6 +45,8 @@ class Point:
     exponent: float
     """p_t; pi_t is the base to this power."""
     kappa: Estimate
+    log10_kappa: Estimate
+    """The same for long responses, whose kappa overflows."""
     failure_fraction: Estimate
     confidence: Estimate
     sampling_accuracy: Estimate
@@ -75,6 +78,7 @@ class Point:
         }
         for name in (
             "kappa",
+            "log10_kappa",
             "failure_fraction",
             "confidence",
             "sampling_accuracy",
@@ -105,24 +109,52 @@ def evidence(
         exact: the draws are an enumeration.
         seed: of the bootstrap.
     """
-    modes, samples = measurement.modes, measurement.samples
-    listed = known(samples, modes.tokens_P, modes.logp_P, exact=exact)
+    modes = measurement.modes
+    return gather(
+        measurement.samples,
+        modes.tokens_P,
+        modes.logp_P,
+        answer_R,
+        mode_answer_P,
+        right_R,
+        mode_right_P,
+        exact=exact,
+        seed=seed,
+    )
+
+
+def gather(
+    samples: Samples,
+    mode_P: Sequence[Tokens],
+    mode_logp_P: Floats,
+    answer_R: Sequence[str | None],
+    mode_answer_P: Sequence[str | None],
+    right_R: Floats,
+    mode_right_P: Floats,
+    *,
+    exact: bool,
+    seed: int,
+) -> Evidence:
+    """``evidence`` from a measurement's parts, as a run folder keeps them."""
+    listed = known(samples, mode_P, mode_logp_P, exact=exact)
     drawn = listed.row_R >= 0
     length_R = np.where(
         drawn,
         samples.length_R[listed.row_R],
-        np.array([len(t) for t in modes.tokens_P])[listed.prompt_R],
+        np.array([len(t) for t in mode_P])[listed.prompt_R],
     )
     answers = tuple(
         answer_R[r] if r >= 0 else mode_answer_P[p]
         for r, p in zip(listed.row_R.tolist(), listed.prompt_R.tolist(), strict=True)
     )
+    right = np.where(drawn, right_R[listed.row_R], mode_right_P[listed.prompt_R])
+    answered = np.bincount(listed.prompt_R, ~np.isnan(right), minlength=listed.prompts) > 0
     return Evidence(
         known=listed,
         length_R=length_R.astype(np.float64),
         answer_R=answers,
-        right_R=np.where(drawn, right_R[listed.row_R], mode_right_P[listed.prompt_R]),
-        answered_P=np.array([x.answer is not None for x in measurement.prompts]),
+        right_R=right,
+        answered_P=answered,
         seed=seed,
     )
 
@@ -171,7 +203,8 @@ def at_exponent(
         round=number,
         beta=beta,
         exponent=float(np.mean(exponent)),
-        kappa=over_prompts(1.0 / np.maximum(confidence_P, 1e-300), 1.0),
+        kappa=kappa(sharp.log_top_P, method, seed=seed, guarantee=guarantee),
+        log10_kappa=log10_kappa(sharp.log_top_P, method, seed=seed, guarantee=guarantee),
         failure_fraction=over_prompts((confidence_P <= 0.5).astype(float), 0.0, 1.0),
         confidence=over_prompts(confidence_P, 0.0, 1.0),
         sampling_accuracy=accuracy,

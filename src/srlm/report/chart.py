@@ -59,8 +59,8 @@ class Line:
     symbol: str = "circle"
     named: bool = True
     """Its label stands at its end."""
-    firm_until: int | None = None
-    """Points after this one are extrapolated: hollow, joined by dashes. None: none is."""
+    firm: Sequence[bool] = ()
+    """False for a point that is extrapolated: hollow, joined by dashes. Empty: none is."""
 
 
 def grid(charts: Iterable[Chart]) -> str:
@@ -88,10 +88,12 @@ def line_chart(
     wide: bool = False,
     x_title: str = "round",
     ticks: Sequence[str] = (),
+    labels_at: int | None = None,
 ) -> Chart | None:
     """Lines over rounds; None where no line has a value.
 
-    ``ticks`` are the names of the places 0, 1, ... where these are not rounds.
+    ``ticks`` are the names of the places 0, 1, ... where these are not rounds; ``labels_at`` is
+    the place of all the lines' labels where it is not the end of each.
     """
     drawn = [line for line in lines if any(p.value is not None for p in line.points)]
     if not drawn:
@@ -104,7 +106,7 @@ def line_chart(
     for line in reversed(drawn):
         _add_line(figure, line)
     last = max(len(line.points) for line in drawn) - 1
-    _add_labels(figure, drawn, low, high, log)
+    _add_labels(figure, drawn, low, high, log, labels_at)
     room = 18 + 7 * max((len(line.label) for line in drawn if line.named), default=0)
     figure.update_layout(
         template="none",
@@ -184,32 +186,43 @@ def _span(lines: Iterable[Line], bottom: float | None, log: bool) -> tuple[float
 def _add_line(figure: go.Figure, line: Line) -> None:
     values = [p.value for p in line.points]
     places = list(range(len(values)))
-    firm = len(values) if line.firm_until is None else line.firm_until + 1
-    if firm < len(values):
-        for part, dash in ((slice(0, firm), line.dash), (slice(max(firm - 1, 0), None), "dash")):
-            figure.add_scatter(
-                x=places[part],
-                y=values[part],
-                mode="lines",
-                line={"color": line.color, "width": 2, "dash": dash},
-                hoverinfo="skip",
-            )
+    split = not all(line.firm)
+    if split:
+        _add_pieces(figure, line, values)
     figure.add_scatter(
         x=places,
         y=values,
         name=line.label,
-        mode=line.mode if firm >= len(values) else "markers",
+        mode="markers" if split else line.mode,
         line={"color": line.color, "width": 2, "dash": line.dash},
         marker={
             "size": 6 if line.symbol == "circle" else 9,
             "color": line.color,
-            "symbol": line.symbol
-            if firm >= len(values)
-            else [line.symbol + ("-open" if t >= firm else "") for t in places],
+            "symbol": [line.symbol + ("" if firm else "-open") for firm in line.firm]
+            if split
+            else line.symbol,
         },
         customdata=[_hover(p) for p in line.points],
         hovertemplate="%{customdata}",
     )
+
+
+def _add_pieces(figure: go.Figure, line: Line, values: Sequence[float | None]) -> None:
+    """Full lines between firm points, dashes to and from the others."""
+    for firm, dash in ((True, line.dash), (False, "dash")):
+        x: list[int | None] = []
+        y: list[float | None] = []
+        for t in range(len(values) - 1):
+            if (line.firm[t] and line.firm[t + 1]) is firm:
+                x += [t, t + 1, None]
+                y += [values[t], values[t + 1], None]
+        figure.add_scatter(
+            x=x,
+            y=y,
+            mode="lines",
+            line={"color": line.color, "width": 2, "dash": dash},
+            hoverinfo="skip",
+        )
 
 
 def _add_band(figure: go.Figure, line: Line) -> None:
@@ -243,7 +256,12 @@ def _add_band(figure: go.Figure, line: Line) -> None:
 
 
 def _add_labels(
-    figure: go.Figure, lines: Sequence[Line], low: float, high: float, log: bool
+    figure: go.Figure,
+    lines: Sequence[Line],
+    low: float,
+    high: float,
+    log: bool,
+    place: int | None,
 ) -> None:
     """The name at the end of each line, pushed apart where lines end close together."""
     ends = []
@@ -257,7 +275,7 @@ def _add_labels(
     placed = spread(wanted, LABEL_GAP, 0.0, HEIGHT - TOP - BOTTOM + 6.0) if ends else []
     for (at, t, line), want, got in zip(ends, wanted, placed, strict=True):
         figure.add_annotation(
-            x=t,
+            x=t if place is None else place,
             y=at,
             text=line.label,
             showarrow=False,
