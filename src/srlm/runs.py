@@ -86,7 +86,8 @@ class RunFolder:
 
     def _begin(self, resolved: dict[str, Any]) -> None:
         written = self.folder / "config.yaml"
-        if written.exists():
+        begun = written.exists() and (self.folder / "manifest.json").exists()
+        if begun:
             changed = differences(yaml.safe_load(written.read_text(encoding="utf-8")), resolved)
             if changed:
                 raise UserError(
@@ -95,7 +96,7 @@ class RunFolder:
                 )
         for leftover in sorted(self.folder.rglob("*.partial"), reverse=True):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        if not written.exists():
+        if not begun:  # all checks come before the manifest: until then settings may be mended
             write_text(written, yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True))
 
     def close(self) -> None:
