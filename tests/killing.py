@@ -1,13 +1,16 @@
 """Runs that are killed by SIGKILL at a chosen place and then given again, in forked processes.
 
 A program, so that torch is imported once for all of them: ``python -m tests.killing JOB``, where
-JOB is a JSON file with ``config``, ``folder`` and ``kills`` (see ``Job``). It writes
-``folder/whole``, an uninterrupted run, and ``folder/NAME`` for each kill; the killed runs go on
-by the same call. It prints, as JSON, the exit codes and the number of writes of the whole run.
+JOB is a JSON file with ``config``, ``folder`` and ``kills``: pairs of a write's number (negative
+from the end, or "every") and a phase. It writes ``folder/whole``, an uninterrupted run, and
+``folder/NAME`` for each kill; the killed runs go on by the same call. It prints, as JSON, the exit
+codes and the number of writes of the whole run.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import os
 import random
@@ -30,6 +33,7 @@ def go(config: dict[str, Any], out: Path) -> None:
     from srlm.report import page
 
     page.write_page = lambda folder, *_, **__: folder / "report.html"
+    os.fsync = lambda _: None  # a killed process loses nothing that it wrote; only time is saved
     run(RunConfig.model_validate(config), out)
 
 
@@ -77,7 +81,7 @@ def forked(act: Callable[[], None]) -> int:
 
 
 def counted(config: dict[str, Any], out: Path, note: Path) -> None:
-    """A whole run; the number of its writes goes to ``note``."""
+    """A whole run; the number of its writes and the modules it used go to ``note``."""
     from srlm import runs
 
     real, calls = runs.commit, 0
@@ -89,7 +93,7 @@ def counted(config: dict[str, Any], out: Path, note: Path) -> None:
 
     runs.commit = commit
     go(config, out)
-    note.write_text(str(calls))
+    note.write_text(json.dumps({"writes": calls, "modules": list(sys.modules)}))
 
 
 def killed_at(config: dict[str, Any], out: Path, index: int, phase: str) -> None:
@@ -114,29 +118,40 @@ def killed_after(config: dict[str, Any], out: Path, seconds: float) -> int:
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Do a job; see the module."""
     import srlm.durable
-    import srlm.loop
-    import srlm.policy.causal_lm  # noqa: F401
+    import srlm.loop  # noqa: F401
 
     config, folder = job["config"], Path(job["folder"])
-    note = folder / "writes"
+    note = folder / "note.json"
     start = time.perf_counter()
     codes: dict[str, list[int]] = {
         "whole": [forked(lambda: counted(config, folder / "whole", note))]
     }
     took = time.perf_counter() - start
-    writes = int(note.read_text())
-    wanted = [k for k in job["kills"] if k != "every"]
-    if "every" in job["kills"]:
-        wanted += [[i, "middle"] for i in range(1, writes + 1)]
-        wanted += [[i, phase] for i in (1, writes) for phase in ("before", "after")]
-    for index, phase in wanted:
+    noted = json.loads(note.read_text())
+    writes = noted["writes"]
+    for name in noted["modules"]:  # once here, not once in each child
+        if name.split(".")[0] in (
+            "srlm",
+            "transformers",
+            "scipy",
+            "pyarrow",
+            "plotly",
+            "tokenizers",
+        ):
+            with contextlib.suppress(ImportError):
+                importlib.import_module(name)
+    for index, phase in [
+        (i, phase)
+        for at, phase in job["kills"]
+        for i in (range(1, writes + 1) if at == "every" else [at % (writes + 1)])
+    ]:
         out = folder / f"{index:03d}-{phase}"
         first = forked(lambda: killed_at(config, out, index, phase))  # noqa: B023
         codes[out.name] = [first, forked(lambda: go(config, out))]  # noqa: B023
     at_random = random.Random(0)
     for i in range(job.get("random", 0)):
         out = folder / f"random-{i}"
-        deaths = [killed_after(config, out, at_random.uniform(0, took)) for _ in range(3)]
+        deaths = [killed_after(config, out, at_random.uniform(0, took)) for _ in range(2)]
         codes[out.name] = [min(deaths), forked(lambda: go(config, out))]  # noqa: B023
     return {"codes": codes, "writes": writes}
 
