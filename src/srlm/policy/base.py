@@ -6,7 +6,7 @@ Three kinds satisfy it, and the same ``srlm.loop.align`` runs on each of them:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -94,6 +94,44 @@ class Exact(Protocol):
 
     def enumerate(self, prompts: Sequence[Prompt]) -> Samples:
         """Every response of every prompt once, with weight pi(y|x)."""
+        ...
+
+
+@runtime_checkable
+class Distributions(Protocol):
+    """A policy whose next-token distributions along given responses can be read."""
+
+    def along(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_R: Ints,
+        tokens_R: Sequence[Tokens],
+        read: Callable[[torch.Tensor], torch.Tensor],
+    ) -> list[Floats]:
+        """``read`` of log pi(.|x, y_<t), [B, T, V] -> [B, T, ...], at the positions of each
+        response: one array [T_r, ...] a row. One forward pass; no gradient."""
+        ...
+
+
+@runtime_checkable
+class Language(Distributions, Protocol):
+    """A policy over text, which can be asked about text: what a judge needs."""
+
+    @property
+    def context(self) -> int | None:
+        """Longest input in tokens; None where there is no limit."""
+        ...
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The prompt as the policy reads it."""
+        ...
+
+    def single(self, text: str) -> int | None:
+        """The one token that the text is; None where it is several, or is not known."""
+        ...
+
+    def plain(self, text: str) -> str:
+        """The text with nothing in it that would be read as a control token."""
         ...
 
 

@@ -8,6 +8,7 @@ What is left out: models whose state is not keys and values (recurrent ones) for
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 Choose = Callable[[torch.Tensor, Ints, int], torch.Tensor]
 """(log-probabilities [B, V], row numbers [B], position) -> tokens [B]."""
+
+KEPT_PROMPTS = 1 << 16
+"""Prompts whose tokens are remembered; a judge asks of each response once."""
 
 
 class CausalLM:
@@ -51,6 +55,7 @@ class CausalLM:
         self.ends = _end_tokens(model, tokenizer)
         self.context = _context(model)
         self._prompt_tokens: dict[str, list[int]] = {}
+        self._controls = _control_texts(tokenizer)
 
     # ---- prompts and text
 
@@ -61,6 +66,8 @@ class CausalLM:
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's tokens: chat template where there is one, no end token after it."""
         if prompt.id not in self._prompt_tokens:
+            if len(self._prompt_tokens) >= KEPT_PROMPTS:
+                self._prompt_tokens.clear()
             self._prompt_tokens[prompt.id] = self._encode(prompt)
         return self._prompt_tokens[prompt.id]
 
@@ -99,6 +106,19 @@ class CausalLM:
     def text(self, tokens: Tokens) -> str:
         """A response as a person reads it."""
         return str(self.tokenizer.decode(list(tokens), skip_special_tokens=True))
+
+    def single(self, text: str) -> int | None:
+        """The one token that the text is; None where it is several, or is not known."""
+        tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        known = len(tokens) == 1 and tokens[0] != self.tokenizer.unk_token_id
+        return int(tokens[0]) if known else None
+
+    def plain(self, text: str) -> str:
+        """The text with a space inside whatever the tokenizer would read as a control token.
+
+        Control tokens are the special ones and added ones written as markup (<tool>, [INST]).
+        """
+        return self._controls.sub(lambda found: f"{found[0][:-1]} {found[0][1:][-1:]}", text)
 
     # ---- draws
 
@@ -209,24 +229,62 @@ class CausalLM:
     ) -> Floats:
         """log pi(y_r|x_r), [R], float64, nats; one forward pass over prompt and response."""
         out_R = np.zeros(len(tokens_R))
-        size_R = [
-            len(self.encode(prompts[p])) + len(t) for p, t in zip(prompt_R, tokens_R, strict=True)
-        ]
-        order = np.argsort(size_R, kind="stable")
         with torch.inference_mode():
-            for i in range(0, len(order), self.batch_rows):
-                part = order[i : i + self.batch_rows]
+            for part in self._by_size(prompts, prompt_R, tokens_R):
                 logp = self.log_prob_grad(prompts, prompt_R[part], [tokens_R[r] for r in part])
                 out_R[part] = logp.cpu().numpy()
         return out_R
 
+    def along(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_R: Ints,
+        tokens_R: Sequence[Tokens],
+        read: Callable[[torch.Tensor], torch.Tensor],
+    ) -> list[Floats]:
+        """``read`` of the next-token log-probabilities [B, T, V], float32, at each response
+        position: [T_r, ...] a row, float64."""
+        out: dict[int, Floats] = {}
+        with torch.inference_mode():
+            for part in self._by_size(prompts, prompt_R, tokens_R):
+                logits_BTV, _ = self._logits(prompts, prompt_R[part], [tokens_R[r] for r in part])
+                value_BT = read(F.log_softmax(logits_BTV.float(), dim=-1)).double().cpu().numpy()
+                for r, value_T in zip(part, value_BT, strict=True):
+                    out[int(r)] = value_T[: len(tokens_R[r])]
+        return [out[r] for r in range(len(tokens_R))]
+
+    def _by_size(
+        self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
+    ) -> Iterator[Ints]:
+        """Rows of like length, ``batch_rows`` at most in a batch."""
+        size_R = [
+            len(self.encode(prompts[p])) + len(t) for p, t in zip(prompt_R, tokens_R, strict=True)
+        ]
+        order = np.argsort(size_R, kind="stable")
+        for i in range(0, len(order), self.batch_rows):
+            yield order[i : i + self.batch_rows]
+
     def log_prob_grad(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> torch.Tensor:
-        """log pi(y_r|x_r), [R], float64, with gradient, in one batch.
+        """log pi(y_r|x_r), [R], float64, with gradient, in one batch."""
+        logits_RTV, target_RT = self._logits(prompts, prompt_R, tokens_R)
+        token_logp_RT = -F.cross_entropy(
+            logits_RTV.float().transpose(1, 2),
+            target_RT.to(self.device),
+            ignore_index=-100,
+            reduction="none",
+        )
+        return token_logp_RT.double().sum(-1)
+
+    def _logits(
+        self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The vocabulary's scores at response positions, [R, T, V], and the tokens there, [R, T],
+        -100 after a response's end.
 
         Prompts are padded on the left and responses on the right, so that all responses begin in
-        one column and the vocabulary's scores are made for response positions only.
+        one column and scores are made for response positions only.
         """
         encoded = [self.encode(prompts[p]) for p in prompt_R]
         L = max(map(len, encoded))
@@ -242,13 +300,7 @@ class CausalLM:
         logits_RTV = self._forward(
             torch.from_numpy(token_RT[:, :-1]), torch.from_numpy(left_R), keep=T
         ).logits
-        token_logp_RT = -F.cross_entropy(
-            logits_RTV.float().transpose(1, 2),
-            torch.from_numpy(target_RT).to(self.device),
-            ignore_index=-100,
-            reduction="none",
-        )
-        return token_logp_RT.double().sum(-1)
+        return logits_RTV, torch.from_numpy(target_RT)
 
     def _forward(
         self, token_BL: torch.Tensor, left_B: torch.Tensor, *, keep: int, cache: Cache | None = None
@@ -433,6 +485,16 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
             "set eos_token in the tokenizer or eos_token_id in generation_config.json",
         )
     return frozenset(found)
+
+
+def _control_texts(tokenizer: Any) -> re.Pattern[str]:
+    """Matches the text of any control token, in either case."""
+    texts = {str(text) for text in tokenizer.all_special_tokens}
+    for token in tokenizer.added_tokens_decoder.values():
+        if token.special or token.content.startswith(("<", "[")):
+            texts.add(token.content)
+    longest_first = sorted((re.escape(x) for x in texts if x.strip()), key=len, reverse=True)
+    return re.compile("|".join(longest_first) or "(?!)", re.IGNORECASE)
 
 
 def _context(model: Any) -> int | None:

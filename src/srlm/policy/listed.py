@@ -7,7 +7,7 @@ that follows from those two is here, once, in float64.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -67,6 +67,23 @@ class Listed(ABC):
         column = self._column()
         return self.log_table(prompts)[prompt_R, [column[t] for t in tokens_R]]
 
+    def along(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_R: Ints,
+        tokens_R: Sequence[Tokens],
+        read: Callable[[torch.Tensor], torch.Tensor],
+    ) -> list[Floats]:
+        """``read`` of the next-token log-probabilities at each position, [T_r, ...] a row.
+
+        A token that no response goes on with has probability 0. O(M T) a row.
+        """
+        tree = self.tree(prompts, max_tokens=1)
+        return [
+            read(torch.from_numpy(tree.path(int(p), tokens))[None])[0].numpy()
+            for p, tokens in zip(prompt_R, tokens_R, strict=True)
+        ]
+
     def tree(self, prompts: Sequence[Prompt], *, max_tokens: int) -> ListedTree:
         """Next-token distributions by summing over the responses that share a prefix."""
         return ListedTree(self.responses_M, self.log_table(prompts))
@@ -113,6 +130,10 @@ class ListedTree:
         return self._add(
             [(p, (*prefix, int(t))) for (p, prefix), t in zip(parents, token_B, strict=True)]
         )
+
+    def path(self, p: int, tokens: Tokens) -> Floats:
+        """Next-token log-probabilities after each proper prefix of a response, [T, V]."""
+        return np.stack([self._next(p, tokens[:t]) for t in range(len(tokens))])
 
     def _add(self, nodes: list[tuple[int, Tokens]]) -> tuple[Ints, torch.Tensor]:
         first = len(self._nodes)
