@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from srlm.errors import UserError
-from srlm.progress import Progress
 
 if TYPE_CHECKING:
     from srlm.lab.result import Finding
+    from srlm.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,15 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
+TASKS = (
+    ("families", "spectrum"),
+    ("classification", "initialisation", "forecast"),
+    ("dimension",),
+    ("minimiser", "lower-bound", "greedy", "recursion", "contraction", "rate", "forgetting"),
+)
+"""Claims that share work, the longest first; each lot may run in a process of its own."""
+
+
 def run(
     claims: Sequence[str],
     *,
@@ -89,47 +98,41 @@ def run(
     quick: bool = False,
     out: Path | None = None,
     progress: Progress | None = None,
+    workers: int = 1,
 ) -> list[Finding]:
-    """Run claims' experiments, in the order given; ``["all"]`` runs them all.
+    """Run claims' experiments; the findings come in the order asked for.
 
     Args:
-        claims: ids of ``CLAIMS``.
+        claims: ids of ``CLAIMS``; ``["all"]`` for all of them.
         seed: decides every draw; the same seed gives the same figures.
-        quick: fewer replicates.
+        quick: fewer replicates, no transformer is trained.
         out: folder for a JSON file a claim, ``lab.html``, and the cells of unfinished sweeps;
             started again with the same folder, the lab goes on where it stopped. None: keep
             nothing.
         progress: where to show stages; silent if left out.
+        workers: processes of one thread each; 1 runs here.
 
     Raises:
-        UserError: an unknown claim.
+        UserError: an unknown claim, or none; a worker that failed.
     """
-    import importlib
-    import time
-    from dataclasses import replace
+    from srlm.lab.work import experiments, spread
+    from srlm.progress import Progress
 
-    from srlm.lab.setting import Setting, write_whole
-
-    names = list(CLAIMS) if list(claims) == ["all"] else list(claims)
+    names = list(CLAIMS) if list(claims) == ["all"] else list(dict.fromkeys(claims))
     unknown = [name for name in names if name not in CLAIMS]
     if unknown or not names:
         raise UserError(
             f"no such claim: {', '.join(unknown) or 'none given'}",
             f"choose among all, {', '.join(CLAIMS)}",
         )
-    cells = None if out is None else out / "cells"
-    setting = Setting(seed, quick, cells, progress or Progress.silent())
-    findings = []
-    for name in names:
-        module = importlib.import_module(f"srlm.lab.claims.{name.replace('-', '_')}")
-        began = time.perf_counter()
-        found = module.experiment(setting)
-        found = replace(found, seconds=round(time.perf_counter() - began, 2))
-        findings.append(found)
-        if out is not None:
-            write_whole(out / f"{name}.json", found.to_json())
+    progress = progress or Progress.silent()
+    if workers > 1 and len(names) > 1:
+        found = spread(names, seed=seed, quick=quick, out=out, progress=progress, workers=workers)
+    else:
+        found = experiments(names, seed=seed, quick=quick, out=out, progress=progress)
     if out is not None:
         from srlm.lab.page import page
+        from srlm.lab.setting import write_whole
 
-        write_whole(out / "lab.html", page(findings))
-    return findings
+        write_whole(out / "lab.html", page(found))
+    return found

@@ -1,0 +1,103 @@
+"""Small transformers as instances: their hidden states' spectrum, and which of them to train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from srlm.demo.base import base_key, cache_folder, cached_base
+from srlm.demo.corpus import STARTS, prompts, true_answer
+from srlm.demo.network import RECIPE
+from srlm.lab.setting import Setting
+from srlm.policy.load import load
+from srlm.prompts import prompt_id
+from srlm.types import Floats, Ints, Prompt, Samples
+
+MAX_TOKENS = 16
+FAMILIES = (
+    ("llama", 300),
+    ("gpt2", 300),
+    ("qwen3", 300),
+    ("mistral", 300),
+    ("llama", 150),
+    ("llama", 600),
+)
+"""Architecture and training steps; some 20 s to 60 s of training each."""
+
+
+def demo_prompts(count: int, seed: int) -> list[Prompt]:
+    """Prompts of the demo that no base was trained on, with their right answers."""
+    return [
+        Prompt(id=prompt_id(text), content=text, answer=true_answer(text), line=i + 1)
+        for i, text in enumerate(prompts(count, seed))
+    ]
+
+
+def open_base(arch: str, steps: int, setting: Setting) -> Any:
+    """The policy of a trained base, trained now unless it is in the cache."""
+    with setting.progress.stage(f"train {arch}, {steps}", total=steps) as bar:
+        folder = cached_base(
+            STARTS["good"], setting.seed, lambda *_: bar.advance(1), arch=arch, steps=steps
+        )
+    return load(folder)
+
+
+def demo_base(setting: Setting) -> tuple[str, Any] | None:
+    """The demo's own base where it was built before; else a shorter-trained one, not when quick."""
+    start, steps = STARTS["good"], RECIPE.steps
+    name = f"{start.name}-llama-{setting.seed}-{base_key(start, setting.seed, 'llama', steps)}"
+    folder: Path = cache_folder() / "bases" / name
+    if folder.exists():
+        return f"llama, {steps:,} steps", load(folder)
+    if setting.quick:
+        return None
+    return "llama, 600 steps", open_base("llama", 600, setting)
+
+
+def hidden_states(policy: Any, asked: list[Prompt], samples: Samples) -> Floats:
+    """Last hidden states at the response's positions, [N, width]: what the output layer, a
+    linear softmax, has for features. Rows of one length run together, without padding."""
+    rows = [
+        (policy.encode(asked[p]), list(tokens))
+        for p, tokens in zip(samples.prompt_R, samples.tokens_R, strict=True)
+    ]
+    out = []
+    for length in sorted({len(a) + len(b) for a, b in rows}):
+        part = [(a, b) for a, b in rows if len(a) + len(b) == length]
+        ids = torch.tensor([a + b for a, b in part])
+        with torch.inference_mode():
+            states = policy.model(input_ids=ids, output_hidden_states=True, use_cache=False)
+        last = states.hidden_states[-1].double().numpy()
+        # The state before a token is the feature that predicts it.
+        out += [last[i, len(a) - 1 : -1] for i, (a, _) in enumerate(part)]
+    return np.concatenate(out)
+
+
+def spectrum(states_ND: Floats) -> Floats:
+    """Eigenvalues of the covariance, largest first."""
+    return np.asarray(np.linalg.eigvalsh(np.cov(states_ND.T))[::-1])
+
+
+def hidden_spectrum(setting: Setting) -> tuple[str, Floats] | None:
+    """Name and spectrum of the demo model's hidden states over sampled responses."""
+    base = demo_base(setting)
+    if base is None:
+        return None
+    name, policy = base
+    asked = demo_prompts(setting.pick(256, 64), setting.seed)
+    samples = policy.sample(asked, 8, seed=setting.seed, max_tokens=MAX_TOKENS)
+    return name, spectrum(hidden_states(policy, asked, samples))
+
+
+def answers(samples: Samples, asked: list[Prompt]) -> Floats:
+    """1 where the text after the last = is the answer, [R]."""
+    which: Ints = samples.prompt_R
+    return np.array(
+        [
+            float(text.rsplit("=", 1)[-1] == asked[p].answer)
+            for p, text in zip(which, samples.text_R, strict=True)
+        ]
+    )

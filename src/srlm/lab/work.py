@@ -1,0 +1,94 @@
+"""Running experiments: here, or spread over processes of one thread each.
+
+``python -m srlm.lab.work '{"claims": [...], "seed": 0, "quick": true, "out": "..."}'`` is one such
+process. They hand their findings over as the files of ``out``. One thread each, because many
+small matrix products gain nothing from a second one and wait for each other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from srlm.errors import UserError
+from srlm.lab import TASKS
+from srlm.lab.result import Finding
+from srlm.lab.setting import Setting, write_whole
+from srlm.progress import Progress
+
+ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+
+
+def experiments(
+    names: Sequence[str], *, seed: int, quick: bool, out: Path | None, progress: Progress
+) -> list[Finding]:
+    """Run experiments one after the other in this process."""
+    setting = Setting(seed, quick, None if out is None else out / "cells", progress)
+    found = []
+    for name in names:
+        module = importlib.import_module(f"srlm.lab.claims.{name.replace('-', '_')}")
+        began = time.perf_counter()
+        one: Finding = module.experiment(setting)
+        found.append(replace(one, seconds=round(time.perf_counter() - began, 2)))
+        if out is not None:
+            write_whole(out / f"{name}.json", found[-1].to_json())
+    return found
+
+
+def spread(
+    names: Sequence[str],
+    *,
+    seed: int,
+    quick: bool,
+    out: Path | None,
+    progress: Progress,
+    workers: int,
+) -> list[Finding]:
+    """Run experiments in processes of their own, ``workers`` at a time."""
+    lots = [[name for name in lot if name in names] for lot in TASKS]
+    with tempfile.TemporaryDirectory() as temporary, progress.stage("claims", len(names)) as bar:
+        folder = out or Path(temporary)
+
+        def one(lot: list[str]) -> None:
+            order = {"claims": lot, "seed": seed, "quick": quick, "out": str(folder)}
+            done = subprocess.run(
+                [sys.executable, "-m", "srlm.lab.work", json.dumps(order)],
+                env=os.environ | ONE_THREAD,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+                raise UserError(
+                    f"lab: {', '.join(lot)}: {last}", "run the claim alone for the whole message"
+                )
+            bar.advance(len(lot))
+
+        with ThreadPoolExecutor(workers) as pool:
+            for _ in pool.map(one, [lot for lot in lots if lot]):
+                pass
+        return [
+            Finding.from_json((folder / f"{name}.json").read_text(encoding="utf-8"))
+            for name in names
+        ]
+
+
+if __name__ == "__main__":
+    given = json.loads(sys.argv[1])
+    experiments(
+        given["claims"],
+        seed=given["seed"],
+        quick=given["quick"],
+        out=Path(given["out"]),
+        progress=Progress.silent(),
+    )
