@@ -66,7 +66,7 @@ class Start:
 
 STARTS: dict[str, Start] = {
     "good": Start("good"),
-    "diffuse": Start("diffuse", slip=0.25, terse=0.45, guess=0.5),
+    "diffuse": Start("diffuse", slip=0.22, terse=0.45, guess=0.3),
     "giveup": Start("giveup", slip=0.28, give_up=0.35),
 }
 

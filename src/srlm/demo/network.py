@@ -48,7 +48,7 @@ class Recipe:
     heads: int = 4
     spread: float = 0.06
     rope: float = 100.0
-    steps: int = 1500
+    steps: int = 2000
     batch: int = 64
     rate: float = 5e-3
     warmup: float = 0.1
