@@ -121,7 +121,7 @@ def test_square_is_zero_at_its_minimiser(
     made, _ = merged([draws])
     target = torch.from_numpy(made.reference_R + made.reward_R / beta) - 3.0
     assert of(losses.square, made, target, beta).item() == pytest.approx(0, abs=1e-18 + 1e-20)
-    assert losses.square_floor(target, torch.zeros(len(target), dtype=torch.long), 1).item() == 0
+    assert losses.zero_floor(target, torch.zeros(len(target), dtype=torch.long), 1).item() == 0
 
 
 @given(draws_of_a_prompt, betas)

@@ -1,6 +1,7 @@
-"""Losses: pure functions on tensors, each a mean over groups, an equation number each.
+"""Losses: pure functions on tensors, one value a group, an equation number each.
 
-Rows are the distinct responses of groups that lie together. ``weight_R`` sums to 1 over a group;
+``square`` and ``weighted`` have the same minimiser, pi_t exp(r / beta); ``dpo`` and ``ipo`` see
+only which of two responses has the higher reward. Rows are the distinct responses of groups that lie together. ``weight_R`` sums to 1 over a group;
 ``group_R`` numbers the groups of the batch from 0. A batch may hold part of the step's groups:
 the caller divides the sum by the step's number of groups, so that micro-batches add up to the
 same step.
@@ -71,6 +72,105 @@ def weighted(
     return -logp_R.new_zeros(groups).index_add(0, group_R, v_R.to(logp_R.dtype) * logp_R)
 
 
+def dpo(
+    logp_R: torch.Tensor,
+    reference_R: torch.Tensor,
+    reward_R: torch.Tensor,
+    weight_R: torch.Tensor,
+    group_R: torch.Tensor,
+    groups: int,
+    beta: float,
+) -> torch.Tensor:
+    """Direct preference optimisation, [G]: logistic loss on a preferred and another response.
+
+    With h = log pi - log pi_t, summed over the response's tokens, and y+ the row of the higher
+    reward, -log sigmoid(beta (h(y+) - h(y-))) (Rafailov et al., arXiv 2305.18290, eq. 7). Only
+    the sign of r(y+) - r(y-) counts. Where preferences are drawn with probability
+    sigmoid(r - r') (Bradley-Terry) the population's minimiser is pi_t exp(r / beta); where they
+    are certain it lies at infinity. A group whose rewards are equal, or of one row, says nothing
+    and costs log 2. Arguments as in ``square``.
+
+    Raises:
+        ValueError: a group has more than two rows.
+    """
+    margin_G, _ = _preference(logp_R - reference_R, reward_R, group_R, groups)
+    return torch.nn.functional.softplus(-beta * margin_G)
+
+
+def ipo(
+    logp_R: torch.Tensor,
+    reference_R: torch.Tensor,
+    reward_R: torch.Tensor,
+    weight_R: torch.Tensor,
+    group_R: torch.Tensor,
+    groups: int,
+    beta: float,
+) -> torch.Tensor:
+    """Identity preference optimisation, [G]: a fixed margin between two responses.
+
+    (h(y+) - h(y-) - 1 / (2 beta))^2 with h as in ``dpo``, summed over tokens, not averaged
+    (Azar et al., arXiv 2310.12036, eq. 17, tau = beta). Certain preferences have a finite
+    minimiser: log-ratio 1 / (2 beta) above pi_t's. A group whose rewards are equal, or of one
+    row, costs nothing. Arguments and errors as in ``dpo``.
+    """
+    margin_G, prefers_G = _preference(logp_R - reference_R, reward_R, group_R, groups)
+    return (margin_G - prefers_G / (2 * beta)) ** 2
+
+
+def chosen(
+    logp_R: torch.Tensor,
+    reference_R: torch.Tensor,
+    reward_R: torch.Tensor,
+    weight_R: torch.Tensor,
+    group_R: torch.Tensor,
+    groups: int,
+    beta: float,
+) -> torch.Tensor:
+    """-log pi(y|x) of the group's best response, [G]; equals share by their weights.
+
+    The likelihood term beside a preference loss (Pang et al., arXiv 2404.19733, eq. 1), which
+    keeps the preferred response likely; summed over tokens, where they divide by the length.
+    ``weighted`` in the limit beta -> 0. Arguments as in ``square``.
+    """
+    v_R = best_weights(reward_R, weight_R, group_R, groups)
+    return -logp_R.new_zeros(groups).index_add(0, group_R, v_R.to(logp_R.dtype) * logp_R)
+
+
+def best_weights(
+    reward_R: torch.Tensor, weight_R: torch.Tensor, group_R: torch.Tensor, groups: int
+) -> torch.Tensor:
+    """``target_weights`` at beta -> 0, [R]: the best rows of each group, equals by weight.
+
+    >>> r = torch.tensor([0.0, -1.0, 0.0]); w = torch.tensor([0.75, 0.15, 0.1])
+    >>> best_weights(r, w, torch.tensor([0, 0, 1]), 2)
+    tensor([1., 0., 1.])
+    """
+    best_G, _ = _ends(reward_R, group_R, groups)
+    v_R = torch.where(reward_R == best_G[group_R], weight_R, 0.0)
+    return v_R / v_R.new_zeros(groups).index_add(0, group_R, v_R)[group_R]
+
+
+def _preference(
+    h_R: torch.Tensor, reward_R: torch.Tensor, group_R: torch.Tensor, groups: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """h(y+) - h(y-) of each group, and 1 where there is a preference, 0 where there is none."""
+    if len(group_R) and int(torch.bincount(group_R).max()) > 2:
+        raise ValueError("a preference is between two responses, and a group has more")
+    best_G, worst_G = _ends(reward_R, group_R, groups)
+    is_best_R, is_worst_R = reward_R == best_G[group_R], reward_R == worst_G[group_R]
+    sign_R = is_best_R.to(h_R.dtype) - is_worst_R.to(h_R.dtype)
+    return h_R.new_zeros(groups).index_add(0, group_R, sign_R * h_R), (best_G > worst_G).to(h_R.dtype)
+
+
+def _ends(
+    reward_R: torch.Tensor, group_R: torch.Tensor, groups: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Best and worst reward of each group, [G] and [G]."""
+    least_G = reward_R.new_full((groups,), -torch.inf)
+    best_G = least_G.scatter_reduce(0, group_R, reward_R, "amax")
+    return best_G, (-least_G).scatter_reduce(0, group_R, reward_R, "amin")
+
+
 def target_weights(
     reward_R: torch.Tensor,
     weight_R: torch.Tensor,
@@ -91,8 +191,8 @@ def target_weights(
     return v_R / v_R.new_zeros(groups).index_add(0, group_R, v_R)[group_R]
 
 
-def square_floor(v_R: torch.Tensor, group_R: torch.Tensor, groups: int) -> torch.Tensor:
-    """Least value of ``square`` on any group: 0, [G]."""
+def zero_floor(v_R: torch.Tensor, group_R: torch.Tensor, groups: int) -> torch.Tensor:
+    """Least value of ``square``, ``dpo`` (not attained) and ``ipo`` on any group: 0, [G]."""
     return v_R.new_zeros(groups)
 
 

@@ -8,22 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from srlm import losses
+from srlm import losses, minimisers
 from srlm.config import UpdateSettings
 from srlm.errors import UserError
+from srlm.minimisers import Loss
 from srlm.policy.base import Differentiable, LogLinear, Policy
-from srlm.policy.listed import Listed
 from srlm.types import Floats, Ints, Pairs, Prompt, UpdateReport, rows_by_prompt
-
-Loss = Callable[
-    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int, float],
-    torch.Tensor,
-]
-"""(logp_R, reference_R, reward_R, weight_R, group_R, groups, beta) -> loss of each group, [G]."""
 
 CHECKED_GROUPS = 512
 """Groups on which a network's loss is measured before and after the update."""
@@ -67,7 +62,7 @@ def fit(
         policy: pi_t, consumed.
         prompts: what ``pairs.prompt_R`` counts.
         pairs: groups with references, rewards and weights.
-        objective: ``square_objective``, ``weighted_objective`` or one's own.
+        objective: ``weighted_objective``, ``square_objective``, ... or one's own.
         settings: beta, epochs, learning rate, ...
         seed: order of the groups.
         advance: called with the number of groups done, for progress.
@@ -200,7 +195,7 @@ def _loss_before(
     return float(loss_G.mean()), float(objective.floor(v_R, batch.group_R, batch.groups).mean())
 
 
-# ---- exact minimisers
+# ---- exact minimisers, for log-linear policies
 
 
 def _solve(
@@ -230,88 +225,35 @@ def _solve(
     return updated, UpdateReport(before, float(loss_G.mean()), floor, 1, notes)
 
 
-def solve_square(
-    policy: LogLinear, prompts: Sequence[Prompt], pairs: Pairs, beta: float
-) -> tuple[Floats, tuple[str, ...]]:
-    """theta of the square loss's minimiser, by least squares ([SR] section 6).
+# ---- objectives
 
-    log pi - log pi_t = <theta - theta_t, phi> + const within a prompt, so with
-    delta = theta - theta_t the loss is a weighted least squares of centred rewards r / beta on
-    features centred within their group. The minimum-norm delta leaves directions that no group
-    compares as they are. Cost O(R D min(R, D)).
+
+def preference(loss: Loss, nll: float = 0.0, *, attained: bool) -> Objective:
+    """A preference loss, with ``nll`` times the likelihood term of the preferred response.
+
+    Args:
+        loss: ``losses.dpo`` or ``losses.ipo``.
+        nll: weight of ``losses.chosen``, >= 0.
+        attained: whether the loss of one pair has a minimum (``minimisers.convex``).
     """
-    phi_RD = policy.features(prompts, pairs.prompt_R, pairs.tokens_R)
-    target_R = pairs.reward_R / beta
-    both = np.column_stack([phi_RD, target_R])
-    mean = np.zeros((pairs.groups, both.shape[1]))
-    np.add.at(mean, pairs.group_R, pairs.weight_R[:, None] * both)
-    centred = np.sqrt(pairs.weight_R)[:, None] * (both - mean[pairs.group_R])
-    live = np.flatnonzero(np.abs(centred[:, :-1]).max(axis=0) > 0)
-    delta_D = np.zeros(phi_RD.shape[1])
-    delta_D[live] = np.linalg.lstsq(centred[:, live], centred[:, -1], rcond=1e-12)[0]
-    return policy.theta + delta_D, ()
+
+    def both(
+        logp_R: torch.Tensor,
+        reference_R: torch.Tensor,
+        reward_R: torch.Tensor,
+        weight_R: torch.Tensor,
+        group_R: torch.Tensor,
+        groups: int,
+        beta: float,
+    ) -> torch.Tensor:
+        rest = (reference_R, reward_R, weight_R, group_R, groups, beta)
+        return loss(logp_R, *rest) + nll * losses.chosen(logp_R, *rest)
+
+    total = both if nll else loss
+    return Objective(total, losses.zero_floor, partial(minimisers.convex, total, attained))
 
 
-def solve_weighted(
-    policy: LogLinear, prompts: Sequence[Prompt], pairs: Pairs, beta: float
-) -> tuple[Floats, tuple[str, ...]]:
-    """theta of the weighted likelihood's maximiser, by Newton steps with halving.
-
-    Concave in theta; the maximiser nearest theta_t is approached by pseudo-inverse steps. On few
-    draws it may lie at infinity (the responses that were drawn can be separated from the rest);
-    then the steps stop and a note says so. Cost O(G M D^2) a step.
-    """
-    assert isinstance(policy, Listed) and isinstance(policy, Policy)
-    v_R = losses.target_weights(
-        torch.from_numpy(pairs.reward_R),
-        torch.from_numpy(pairs.weight_R),
-        torch.from_numpy(pairs.group_R),
-        pairs.groups,
-        beta,
-    ).numpy()
-    used, place_R = np.unique(pairs.prompt_R, return_inverse=True)
-    M = len(policy.responses_M)
-    phi_SMD = policy.features(
-        prompts, np.repeat(used, M), [t for _ in used for t in policy.responses_M]
-    ).reshape(len(used), M, -1)
-    column = {tokens: m for m, tokens in enumerate(policy.responses_M)}
-    v_SM = np.zeros((len(used), M))
-    np.add.at(v_SM, (place_R, np.array([column[t] for t in pairs.tokens_R])), v_R)
-    v_SM /= pairs.groups
-    mass_S = v_SM.sum(1)
-    log_SM = policy.log_table([prompts[p] for p in used])
-    drawn_SM = v_SM > 0  # elsewhere the probability may be zero, its logarithm minus infinity
-
-    def value(delta_D: Floats) -> tuple[float, Floats]:
-        logit_SM = log_SM + phi_SMD @ delta_D
-        top_S = logit_SM.max(1)
-        log_z_S = top_S + np.log(np.exp(logit_SM - top_S[:, None]).sum(1))
-        return float(mass_S @ log_z_S - v_SM[drawn_SM] @ logit_SM[drawn_SM]), np.exp(
-            logit_SM - log_z_S[:, None]
-        )
-
-    delta_D = np.zeros(len(policy.theta))
-    now, p_SM = value(delta_D)
-    for _ in range(60):
-        mean_SD = np.einsum("sm,smd->sd", p_SM, phi_SMD)
-        gradient_D = np.einsum("sm,smd->d", mass_S[:, None] * p_SM - v_SM, phi_SMD)
-        if np.abs(gradient_D).max() < 1e-13:
-            return policy.theta + delta_D, ()
-        centred = (phi_SMD - mean_SD[:, None]) * np.sqrt(mass_S[:, None] * p_SM)[:, :, None]
-        flat = centred.reshape(-1, len(delta_D))
-        step_D = np.linalg.pinv(flat.T @ flat, rcond=1e-13, hermitian=True) @ gradient_D
-        size = 1.0
-        while True:
-            new, p_new = value(delta_D - size * step_D)
-            if new <= now + 1e-15 * abs(now) or size < 1e-6:
-                break
-            size /= 2
-        if size < 1e-6:
-            return policy.theta + delta_D, ()
-        delta_D, now, p_SM = delta_D - size * step_D, new, p_new
-    note = "the weighted likelihood has no finite maximum on these draws: stopped early"
-    return policy.theta + delta_D, (note,)
-
-
-square_objective = Objective(losses.square, losses.square_floor, solve_square)
-weighted_objective = Objective(losses.weighted, losses.weighted_floor, solve_weighted)
+square_objective = Objective(losses.square, losses.zero_floor, minimisers.square)
+weighted_objective = Objective(losses.weighted, losses.weighted_floor, minimisers.weighted)
+dpo_objective = preference(losses.dpo, attained=False)
+ipo_objective = preference(losses.ipo, attained=True)
