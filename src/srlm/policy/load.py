@@ -78,12 +78,8 @@ def _causal_lm(
         "trust_remote_code": False,
     }
     where = f"{model}: " if local else f"{model} (no such folder; taken as a hub id): "
-    ask = (
-        "give the folder of a Hugging Face model with safetensors"
-        if local
-        else "give an existing folder, or allow the network with --download"
-    )
     place = _device(device)
+    source = model if local or download else _cached(model, where)
     weights: dict[str, Any] = {
         "dtype": getattr(torch, dtype),
         "use_safetensors": True,
@@ -94,10 +90,13 @@ def _causal_lm(
     found: dict[str, Any]
     try:
         network, found = transformers.AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
-            model, **weights, **options
+            source, **weights, **options
         )
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{where}not loaded as a causal model: {_first_line(error)}", ask) from None
+        raise UserError(
+            f"{where}not loaded as a causal model: {_first_line(error)}",
+            "give the folder or the hub id of a Hugging Face causal model with safetensors",
+        ) from None
     except SafetensorError as error:
         raise UserError(
             f"{where}its safetensors are broken: {_first_line(error)}", "save or copy them again"
@@ -110,7 +109,7 @@ def _causal_lm(
             "give a folder whose config.json and safetensors belong together",
         )
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model, **options)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"{where}no tokenizer: {_first_line(error)}",
@@ -120,6 +119,19 @@ def _causal_lm(
     for parameter in network.parameters():  # own, aligned memory: the same sums on every load
         parameter.data = parameter.data.clone()
     return CausalLM(network, tokenizer, chat=chat, batch_rows=batch_rows)
+
+
+def _cached(model: str, where: str) -> str:
+    """Folder of a hub id in the local cache. transformers would ask the network for adapters."""
+    from huggingface_hub import snapshot_download
+
+    try:
+        return str(snapshot_download(model, local_files_only=True))
+    except (OSError, ValueError):
+        raise UserError(
+            f"{where}not in the cache of downloaded models",
+            "give an existing folder, or allow the network with --download",
+        ) from None
 
 
 def _device(name: str) -> torch.device:
