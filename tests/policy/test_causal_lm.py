@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -311,6 +313,17 @@ def test_probabilities_that_are_not_numbers_name_the_prompt() -> None:
 # ---- files
 
 
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any look-up of a host fails the test."""
+
+    def asked(*arguments: object, **_: object) -> None:
+        pytest.fail(f"the network was asked for {arguments[:2]}")
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+
+
+@pytest.mark.usefixtures("no_network")
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_saved_and_loaded_is_the_same_bit_for_bit(family: str, tmp_path: Path) -> None:
     tiny.saved(tmp_path / "base", family)
@@ -418,6 +431,21 @@ def test_broken_folders_are_named(tmp_path: Path, change: Change, named: str) ->
     assert caught.value.remedy
 
 
+@pytest.mark.usefixtures("no_network")
+def test_a_hub_id_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = "0" * 40
+    repo = tmp_path / "models--someone--tiny"
+    tiny.saved(repo / "snapshots" / commit)
+    (repo / "refs").mkdir()
+    (repo / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    policy = load("someone/tiny")
+    assert policy.greedy(PROMPTS, max_tokens=H).tokens_R == (
+        tiny.policy().greedy(PROMPTS, max_tokens=H).tokens_R
+    )
+
+
+@pytest.mark.usefixtures("no_network")
 def test_places_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="without config"):
         load(tmp_path)
