@@ -50,7 +50,7 @@ def update(logp_RXM: Floats, x_Rn: Ints, y_Rn: Ints, other_Rn: Ints, beta: float
     >>> start = np.log([[[0.5, 0.25, 0.25]]])
     >>> x, y, z = np.zeros((1, 1), int), np.array([[0]]), np.array([[1]])
     >>> now = update(start, x, y, z, beta=1.0)[0, 0]
-    >>> round(float(now[0] - now[1]) / np.log(2), 6)
+    >>> round(float((now[0] - now[1]) / np.log(2)), 6)
     2.0
     """
     R, X, M = logp_RXM.shape
