@@ -31,12 +31,13 @@ def doubts(found: Forecast, *, ahead: bool = True) -> list[Doubt]:
 def shared(found: Forecast) -> Doubt | None:
     """One response is the likeliest for many prompts."""
     most = commonest(found.measurement.table["mode"])
-    if most.share < SHARED or len(found.measurement.prompts) == 1:
+    if most.share < SHARED:
         return None
     return Doubt(
         "Many prompts have one and the same likeliest response",
         f"{percent(most.share)}: {most.text[:60] or '(empty)'}",
-        "It answers none of them, and self-rewarding leads there: look at the base's data.",
+        "Unless these prompts have one answer, it answers none of them, and self-rewarding leads "
+        "there: look at the base's data.",
     )
 
 

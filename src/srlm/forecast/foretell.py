@@ -158,6 +158,7 @@ def from_measurement(
         mode_right_P[answered],
         majority,
         seed,
+        drawn=_shares(drawn, len(prompts)),
     )
     return Forecast(
         verdict=verdict,
@@ -230,6 +231,14 @@ def _right(
             table[key] = float(correct(text, prompt))
         out_R[r] = table[key]
     return out_R
+
+
+def _shares(drawn: Samples, P: int) -> dict[str, float]:
+    """Share of the draws that is each text."""
+    out: dict[str, float] = {}
+    for text, weight in zip(drawn.text_R, drawn.weight_R.tolist(), strict=True):
+        out[text] = out.get(text, 0.0) + weight / P
+    return out
 
 
 def _answer_level(

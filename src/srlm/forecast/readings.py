@@ -83,8 +83,8 @@ def _commonest(found: Forecast) -> str:
     rows = [[_pre(m), str(n), percent(n / len(modes))] for m, n in common[:EACH]]
     return (
         "<h3>Commonest</h3>"
-        '<p class="faint">One response that is likeliest for many prompts answers none of '
-        f"them. {len(counts)} different ones on {len(modes)} prompts.</p>"
+        '<p class="faint">One response that is likeliest for many prompts, unless they have one '
+        f"answer, answers none of them. {len(counts)} different ones on {len(modes)} prompts.</p>"
         + table(["likeliest response", "prompts", "share"], rows)
     )
 

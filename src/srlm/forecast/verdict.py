@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,9 @@ from srlm.types import Estimate, Floats
 WORTH = 0.01
 """Least gain in sampling accuracy that is worth a training."""
 SHARED = 0.2
-"""Share of prompts with one and the same mode at which the mode answers nothing."""
+"""Share of prompts with one and the same mode from which on it is named."""
+GROWTH = 0.05
+"""Least growth from its share of the draws to its share of the modes that is a collapse."""
 COLLAPSE = 0.5
 """Share of the base's mean length under which the destination is a collapse."""
 
@@ -39,12 +41,10 @@ class Commonest:
 
 
 def commonest(mode_text_P: Sequence[str | None]) -> Commonest:
-    """The commonest likeliest response over prompts, and the share of prompts that have it."""
+    """The likeliest response that most prompts share; share 0 where no two prompts share one."""
     counts = Counter(text for text in mode_text_P if text is not None)
-    if not counts:
-        return Commonest("", 0.0)
-    text, count = min(counts.items(), key=lambda item: (-item[1], item[0]))
-    return Commonest(text, count / len(mode_text_P))
+    text, count = min(counts.items(), key=lambda item: (-item[1], item[0]), default=("", 0))
+    return Commonest(text, count / len(mode_text_P)) if count > 1 else Commonest("", 0.0)
 
 
 def decide(
@@ -55,14 +55,17 @@ def decide(
     mode_right_P: Floats,
     majority: tuple[int, float] | None,
     seed: int,
+    *,
+    drawn: Mapping[str, float],
 ) -> Verdict:
     """The verdict on likelihood self-reward from a forecast.
 
     With answers: go where the destination (mode accuracy) is above sampling accuracy by
     ``WORTH`` or more with 95 % confidence, no-go where it is below with 95 % confidence or where
     no gain above ``WORTH`` is left within it, else unclear. Without answers: no-go where the
-    destination is a collapse (most modes one and the same response, or less than half of the
-    length), else unclear, for confidence is no correctness.
+    destination is a collapse (many modes one and the same response that is commoner among them
+    than among the draws, or less than half of the length), else unclear, for confidence is no
+    correctness.
 
     Args:
         points: rounds 0..T.
@@ -71,6 +74,7 @@ def decide(
         sampling_P, mode_right_P: of each prompt with an answer (empty without).
         majority: (k, accuracy) of a majority vote over k draws.
         seed: of the bootstrap.
+        drawn: the base's draws: share of each text.
     """
     first, last = points[0], points[-1]
     common = commonest(mode_text_P)
@@ -80,8 +84,9 @@ def decide(
     )
     shrinks = _value(end.length) < COLLAPSE * _value(first.length)
     if len(sampling_P) == 0:
-        if common.share >= SHARED or shrinks:
-            why = shown if common.share >= SHARED else _length(first, end)
+        spreads = common.share >= max(SHARED, drawn.get(common.text, 0.0) + GROWTH)
+        if spreads or shrinks:
+            why = shown if spreads else _length(first, end)
             return Verdict("no-go", f"do not: {why}; self-rewarding leads there", None)
         return Verdict(
             "unclear",
