@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from srlm.errors import UserError
 
@@ -90,6 +91,99 @@ class UpdateSettings(Settings):
     clip: Positive = Field(1.0, description="largest gradient norm")
 
 
+REWARDS = (
+    "likelihood",
+    "likelihood-per-token",
+    "self-certainty",
+    "consistency",
+    "judge",
+    "judge-pairwise",
+    "meta-judge",
+)
+
+
+class JudgeSettings(Settings):
+    """How the model judges responses (``--reward judge`` and its kin)."""
+
+    template: str | None = Field(
+        None,
+        description="what the judge is asked, with {prompt} and {response} (the additive five-point"
+        " rubric if empty)",
+    )
+    read: Literal["generated", "expected"] = Field(
+        "generated",
+        description="generated: scores are drawn as text and read out of it; expected: the mean"
+        " score under the probabilities of the score tokens, one forward pass",
+    )
+    scores: str = Field(
+        "0=0,1=1,2=2,3=3,4=4,5=5", description="text of each score and its value, as y=1,n=0"
+    )
+    pattern: str = Field(
+        r"Score:\s*([0-9]+(?:\.[0-9]+)?)",
+        description="pattern of the score in what the judge generated; its first group is read",
+    )
+    judgements: Count = Field(3, description="judgements drawn a response, averaged")
+    max_tokens: Count = Field(256, description="length limit of a judgement, tokens")
+    compare_template: str | None = Field(
+        None, description="comparison of two responses, with {prompt}, {first} and {second}"
+    )
+    meta_template: str | None = Field(
+        None, description="comparison of two judgements, with {prompt}, {first} and {second}"
+    )
+
+    @field_validator("scores")
+    @classmethod
+    def _scores(cls, value: str) -> str:
+        score_values(value)
+        return value
+
+
+def score_values(spec: str) -> dict[str, float]:
+    """Texts of scores and their values.
+
+    >>> score_values("y=1,n=0")
+    {'y': 1.0, 'n': 0.0}
+
+    Raises:
+        ValueError: it is not of that form, or names fewer than two scores.
+    """
+    return _weights(spec, "=", least=2)
+
+
+def reward_parts(spec: str) -> dict[str, float]:
+    """Names of rewards and their weights; a name alone has weight 1.
+
+    >>> reward_parts("judge:1,likelihood:0.1"), reward_parts("judge")
+    ({'judge': 1.0, 'likelihood': 0.1}, {'judge': 1.0})
+
+    Raises:
+        ValueError: it is not of that form, or a reward is none of ``REWARDS``.
+    """
+    parts = _weights(",".join(x if ":" in x else f"{x}:1" for x in spec.split(",")), ":", least=1)
+    for name in parts:
+        if name not in REWARDS:
+            raise ValueError(f"{name!r} is no reward; choose of {', '.join(REWARDS)}")
+    return parts
+
+
+def _weights(spec: str, sign: str, *, least: int) -> dict[str, float]:
+    out: dict[str, float] = {}
+    for item in spec.split(","):
+        name, found, number = (part.strip() for part in item.rpartition(sign))
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not (name and found and math.isfinite(value)):
+            raise ValueError(f"{item.strip()!r} is not NAME{sign}NUMBER")
+        if name in out:
+            raise ValueError(f"{name!r} is named twice")
+        out[name] = value
+    if len(out) < least:
+        raise ValueError(f"{least} or more are needed")
+    return out
+
+
 class MeasureSettings(Settings):
     """What is measured on the held-out prompts after each round."""
 
@@ -107,9 +201,18 @@ class RunConfig(Settings):
     prompts: PromptSettings
     rounds: Count = Field(5, description="self-rewarding rounds")
     seed: int = Field(0, ge=0, description="decides every draw")
-    reward: Literal["likelihood"] = Field(
-        "likelihood", description="what rewards a response: its own log-probability"
+    reward: str = Field(
+        "likelihood",
+        description=f"what rewards a response, of {', '.join(REWARDS)}; several with their weights"
+        " as judge:1,likelihood:0.1",
     )
+    length_tolerance: float | None = Field(
+        None,
+        ge=0,
+        description="among responses whose reward is this near to the prompt's best, prefer the"
+        " shorter",
+    )
+    judge: JudgeSettings = JudgeSettings()
     samples: SampleSettings = SampleSettings()
     pairs: PairSettings = PairSettings()
     update: UpdateSettings = UpdateSettings()
@@ -118,6 +221,12 @@ class RunConfig(Settings):
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
         "float32", description="number format of the weights"
     )
+
+    @field_validator("reward")
+    @classmethod
+    def _reward(cls, value: str) -> str:
+        reward_parts(value)
+        return value
 
 
 class ProbeConfig(Settings):

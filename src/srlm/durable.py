@@ -17,6 +17,7 @@ from srlm.config import RunConfig
 from srlm.loop import Lazy, Round
 from srlm.measure.evaluate import BaseReference, Measurement
 from srlm.policy.base import Policy
+from srlm.rewards.report import RewardReport
 from srlm.tables import write_prompt_table
 from srlm.types import Estimate, Pairs, Prompt, Samples, UpdateReport
 
@@ -72,6 +73,10 @@ class Durable:
         for name in ("loss_before", "loss_after", "loss_floor", "steps"):
             line[name] = getattr(done.update, name) if done.update else None
         line["notes"] = list(done.update.notes) if done.update else []
+        if t:  # the rewards from which pi_t was made
+            rewards = runs.read_json(self._run.round(t - 1) / "reward.json")
+            line["reward"] = {k: v for k, v in rewards.items() if k != "notes"}
+            line["notes"] += rewards["notes"]
         line["seconds"] = self._seconds(t)
         lines = [*self.metrics()[:t], line]
         text = "".join(json.dumps(x, allow_nan=False) + "\n" for x in lines)
@@ -131,6 +136,11 @@ class Durable:
             lambda value, path: runs.write_pairs(prompts, value, path),
             runs.read_pairs,
         )
+
+    def rewarded(self, t: int, report: RewardReport) -> None:
+        """reward.json of round t."""
+        path = self._run.round(t) / "reward.json"
+        runs.commit(path, lambda partial: runs.write_json(report.to_json(), partial))
 
     def policy(
         self, t: int, make: Callable[[], tuple[Policy, UpdateReport]]

@@ -26,8 +26,10 @@ from srlm.forecast.powers import kappa_next
 from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
 from srlm.policy.base import Exact, Policy
 from srlm.progress import Progress
-from srlm.rewards.base import Reward
-from srlm.rewards.likelihood import likelihood
+from srlm.rewards.base import Reward, scored
+from srlm.rewards.named import reward_of
+from srlm.rewards.report import RewardReport
+from srlm.rewards.report import report as report_rewards
 from srlm.types import Estimate, Floats, Pairs, Prompt, Samples, UpdateReport, undefined
 
 Pair = Callable[[Samples, Floats], Pairs]
@@ -70,6 +72,10 @@ class Store(Protocol):
     def samples(self, t: int, prompts: list[Prompt], make: Callable[[], Samples]) -> Samples: ...
 
     def pairs(self, t: int, prompts: list[Prompt], make: Callable[[], Pairs]) -> Pairs: ...
+
+    def rewarded(self, t: int, report: RewardReport) -> None:
+        """Keep what the rewards of round t were like."""
+        ...
 
     def policy(
         self, t: int, make: Callable[[], tuple[Policy, UpdateReport]]
@@ -140,7 +146,7 @@ def align(
         with progress.stage(f"round {t + 1}: samples"):
             samples = store.samples(t, chosen, _drawing(current, chosen, recipe.samples, seed, t))
         with progress.stage(f"round {t + 1}: pairs"):
-            pairs = store.pairs(t, chosen, _pairing(current, chosen, samples, recipe))
+            pairs = store.pairs(t, chosen, _pairing(current, chosen, samples, recipe, store, t))
         work = pairs.groups * recipe.update.epochs
         with progress.stage(f"round {t + 1}: update", total=work) as bar:
             current, report = store.policy(
@@ -205,9 +211,14 @@ def _drawing(
 
 
 def _pairing(
-    current: Lazy, prompts: list[Prompt], samples: Samples, recipe: Recipe
+    current: Lazy, prompts: list[Prompt], samples: Samples, recipe: Recipe, store: Store, t: int
 ) -> Callable[[], Pairs]:
-    return lambda: recipe.pair(samples, recipe.reward(current(), prompts, samples))
+    def pair() -> Pairs:
+        found = scored(recipe.reward(current(), prompts, samples), samples)
+        store.rewarded(t, report_rewards(samples, found))
+        return recipe.pair(samples, found.reward_R)
+
+    return pair
 
 
 def _updating(
@@ -287,6 +298,10 @@ class Memory:
         """Pairs of round t."""
         return make()
 
+    def rewarded(self, t: int, report: RewardReport) -> None:
+        """What the rewards of the last round were like."""
+        self.reward_report = report
+
     def policy(
         self, t: int, make: Callable[[], tuple[Policy, UpdateReport]]
     ) -> tuple[Lazy, UpdateReport]:
@@ -321,7 +336,6 @@ class RunSummary:
 
 OBJECTIVES = {"weighted": update.weighted_objective, "square": update.square_objective}
 PAIRINGS = {"groups": pairing.groups, "pairs": pairing.pairs}
-REWARDS: dict[str, Reward] = {"likelihood": likelihood}
 
 
 def recipe_of(config: RunConfig) -> Recipe:
@@ -329,7 +343,7 @@ def recipe_of(config: RunConfig) -> Recipe:
     pair = PAIRINGS[config.pairs.kind]
     return Recipe(
         samples=config.samples,
-        reward=REWARDS[config.reward],
+        reward=reward_of(config),
         pair=lambda samples, reward_R: pair(
             samples, reward_R, reward_floor=config.pairs.reward_floor
         ),

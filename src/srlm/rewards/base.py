@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from srlm.policy.base import Policy
 from srlm.types import Floats, Prompt, Samples
 
-Reward = Callable[[Policy, Sequence[Prompt], Samples], Floats]
-"""r_t(x, y) of each row, [R]: (the policy that drew, prompts, its samples) -> rewards.
-Not-a-number marks a reward that is missing; such rows are left out of the pairs and counted."""
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """Rewards, with what their maker knows about how they came about."""
+
+    reward_R: Floats
+    """r_t(x, y) of each row, [R]; not-a-number where it is missing."""
+    facts: Mapping[str, float] = field(default_factory=dict)
+    """Figures by name, as ``judge: unreadable``."""
+    notes: tuple[str, ...] = ()
+    """Sentences for the user."""
+
+
+Reward = Callable[[Policy, Sequence[Prompt], Samples], Floats | Scored]
+"""r_t(x, y) of each row, [R]: (the policy that drew, prompts, its samples) -> rewards, or rewards
+with facts. Not-a-number marks a reward that is missing; such rows are left out of the pairs and
+counted."""
+
+
+def scored(value: Floats | Scored, samples: Samples) -> Scored:
+    """A reward's result as ``Scored``.
+
+    Raises:
+        ValueError: there is not one number a row.
+    """
+    out = value if isinstance(value, Scored) else Scored(value)
+    if out.reward_R.shape != (len(samples),):
+        raise ValueError(f"a reward gave {out.reward_R.shape}, not ({len(samples)},)")
+    return out

@@ -1,0 +1,36 @@
+"""Several rewards as one: a weighted sum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from srlm.policy.base import Policy
+from srlm.rewards.base import Reward, Scored, scored
+from srlm.types import Prompt, Samples
+
+
+def combined(parts: Sequence[tuple[Reward, float]]) -> Reward:
+    """r = sum_i w_i r_i, [R], in the units that the parts have; missing where any part is.
+
+    Facts and notes of the parts are kept together.
+
+    Raises:
+        ValueError: there are no parts.
+    """
+    if not parts:
+        raise ValueError("no rewards to combine")
+
+    def reward(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
+        total_R = np.zeros(len(samples))
+        facts: dict[str, float] = {}
+        notes: list[str] = []
+        for part, weight in parts:
+            found = scored(part(policy, prompts, samples), samples)
+            total_R = total_R + weight * found.reward_R
+            facts |= found.facts
+            notes += found.notes
+        return Scored(total_R, facts, tuple(notes))
+
+    return reward

@@ -1,0 +1,106 @@
+"""Agreement with oneself: the share of a prompt's own draws that reach the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from srlm.answers import Extractor, extractor
+from srlm.policy.base import Policy
+from srlm.rewards.base import Reward, Scored
+from srlm.types import Floats, Ints, Prompt, Samples, rows_by_prompt
+
+
+def votes(prompt_R: Ints, answer_R: Sequence[str | None], weight_R: Floats) -> Floats:
+    """Share of each row's prompt that reaches the row's answer, [R]; not-a-number without one.
+
+    sum of the weights of the prompt's rows with the same answer. Rows without an answer vote for
+    nothing and stay in the whole, so that a prompt's shares sum to its readable share. Under
+    enumeration this is pi(a|x), the answer's probability. O(R).
+
+    >>> votes(np.array([0, 0, 0, 0]), ["7", "7", "8", None], np.full(4, 0.25))
+    array([0.5 , 0.5 , 0.25,  nan])
+    """
+    mass: dict[tuple[int, str], float] = {}
+    keys = [
+        None if answer is None else (p, answer)
+        for p, answer in zip(prompt_R.tolist(), answer_R, strict=True)
+    ]
+    for key, weight in zip(keys, weight_R, strict=True):
+        if key is not None:
+            mass[key] = mass.get(key, 0.0) + float(weight)
+    return np.array([np.nan if key is None else mass[key] for key in keys])
+
+
+def consistency(answer: str | Extractor) -> Reward:
+    """r_t(x, y) = share of the prompt's draws whose extracted answer is y's, in (0, 1].
+
+    Args:
+        answer: how answers are read: a spec of ``srlm.answers.extractor``, or a function from a
+            text to an answer or None. Never the right answers.
+
+    A response whose answer cannot be read has no reward: it is left out of the pairs and counted.
+    Source: Prasad et al. 2024 (ScPO); Wang et al. 2022 (self-consistency).
+    """
+    read = extractor(answer) if isinstance(answer, str) else answer
+
+    def reward(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
+        answer_R = [read(text) for text in samples.text_R]
+        reward_R = votes(samples.prompt_R, answer_R, samples.weight_R)
+        unreadable = float(samples.weight_R[np.isnan(reward_R)].sum() / samples.weight_R.sum())
+        top_P = _best(samples.prompt_R, reward_R)
+        facts = {"consistency: unreadable": unreadable}
+        if len(top_P):
+            facts["consistency: top vote"] = float(top_P.mean())
+        notes = ()
+        if unreadable > 0.5:
+            notes = (f"consistency: {unreadable:.0%} of the responses have no readable answer",)
+        return Scored(reward_R, facts, notes)
+
+    return reward
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """Pairs of a most and a least voted response, one a prompt that has both."""
+
+    best_G: Ints
+    """Row of the response with the most voted answer (the likeliest of them)."""
+    worst_G: Ints
+    """Row of a response with the least voted answer (the likeliest of them)."""
+    margin_G: Floats
+    """Vote share of the one less that of the other, in (0, 1): the pair's weight."""
+
+
+def ballot(samples: Samples, vote_R: Floats) -> Ballot:
+    """Most against least voted, weighted by the vote margin (ScPO's weighted preference loss).
+
+    Prompts whose readable draws all agree have nothing to compare and give no pair.
+    """
+    best, worst, margin = [], [], []
+    P = int(samples.prompt_R.max()) + 1 if len(samples) else 0
+    for rows in rows_by_prompt(samples.prompt_R, P):
+        readable = rows[np.isfinite(vote_R[rows])]
+        if len(readable) == 0:
+            continue
+        high, low = vote_R[readable].max(), vote_R[readable].min()
+        if high == low:
+            continue
+        for place, level in ((best, high), (worst, low)):
+            same = readable[vote_R[readable] == level]
+            place.append(int(same[np.argmax(samples.logp_R[same])]))
+        margin.append(float(high - low))
+    return Ballot(np.array(best, dtype=np.int64), np.array(worst, dtype=np.int64), np.array(margin))
+
+
+def _best(prompt_R: Ints, reward_R: Floats) -> Floats:
+    """Largest reward of each prompt that has any."""
+    known = np.isfinite(reward_R)
+    if not known.any():
+        return np.empty(0)
+    used, place_R = np.unique(prompt_R[known], return_inverse=True)
+    best_P = np.full(len(used), -np.inf)
+    np.maximum.at(best_P, place_R, reward_R[known])
+    return best_P

@@ -1,0 +1,282 @@
+"""The model as judge of its own responses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from srlm.config import JudgeSettings, score_values
+from srlm.errors import UserError
+from srlm.policy.base import Language, Policy
+from srlm.rewards import asking
+from srlm.rewards.base import Reward, Scored
+from srlm.rewards.rows import distinct
+from srlm.types import Bools, Floats, Ints, Prompt, Samples, Tokens
+
+LEAST_MASS = 0.01
+"""Probability of all score tokens together under which a judgement counts as unreadable."""
+OFTEN = 0.1
+"""Share of unreadable judgements from which a note is made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgements:
+    """What a judge generated. Q questions, J judgements of them."""
+
+    questions: list[Prompt]
+    """The filled templates, one a distinct response."""
+    place_R: Ints
+    """Question of each response."""
+    question_J: Ints
+    tokens_J: tuple[Tokens, ...]
+    text_J: tuple[str, ...]
+    score_J: Floats
+    """Not-a-number where unreadable."""
+    logp_J: Floats
+    """log pi_t(judgement|question), nats."""
+    fit_Q: Bools
+    """Questions that the context has room for; the others have no judgement."""
+    cut: int
+    """Judgements that the length limit cut off: unreadable, whatever they hold."""
+
+    def mean_Q(self, weight_J: Floats | None = None) -> Floats:
+        """Mean score of each question over its readable judgements, [Q]."""
+        known = np.isfinite(self.score_J)
+        w_J = known * (np.ones(len(self.score_J)) if weight_J is None else weight_J)
+        Q = len(self.questions)
+        below_Q = np.bincount(self.question_J, w_J, minlength=Q)
+        above_Q = np.bincount(
+            self.question_J, w_J * np.where(known, self.score_J, 0.0), minlength=Q
+        )
+        return np.divide(above_Q, below_Q, out=np.full(Q, np.nan), where=below_Q > 0)
+
+    def facts(self) -> dict[str, float]:
+        """How the judging went."""
+        known = np.isfinite(self.score_J)
+        out = {
+            "judge: judgements": float(len(known)),
+            "judge: unreadable": float((~known).mean()) if len(known) else 0.0,
+            "judge: cut off": float(self.cut / max(1, len(known))),
+            "judge: too long": float((~self.fit_Q).mean()) if len(self.fit_Q) else 0.0,
+        }
+        if known.any():
+            out["judge: commonest score"] = _commonest(self.score_J[known])
+        return out
+
+
+def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
+    """The policy's own score of each response, through a template ([SRLM] section 2.2).
+
+    ``read`` "generated": the mean over K judgements, drawn at temperature 1, of the number that
+    the score pattern finds last in what was generated; one outside [lowest, highest] of the score
+    values is unreadable. "expected": sum_s v_s p_s / sum_s p_s over the score tokens'
+    probabilities right after the template: no parsing, no sampling, one forward pass. A judge
+    that answers y or n is the second with scores y=1, n=0: the reward is P(y) / (P(y) + P(n)).
+
+    An unreadable judgement is missing, never a low score; a response none of whose judgements can
+    be read has no reward. Responses too long for the context are not judged. Equal responses are
+    judged once.
+
+    Args:
+        settings: template, scores, pattern, K.
+        seed: of the judgements drawn.
+
+    Raises:
+        UserError: a template without its places, a pattern that is none, scores that are no
+            tokens of the model, a policy that is no language model.
+    """
+    values = score_values(settings.scores)
+    if settings.read == "expected":
+        template = settings.template or asking.EXPECTED
+        asking.check_template(template, ("prompt", "response"), "judge.template")
+
+        def expected(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
+            return _expected(asking.language(policy, "judge"), template, values, prompts, samples)
+
+        return expected
+
+    template = settings.template or asking.GENERATED
+    asking.check_template(template, ("prompt", "response"), "judge.template")
+    read = score_reader(settings.pattern, values)
+
+    def generated(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
+        found = judgements(
+            policy,
+            prompts,
+            samples,
+            template,
+            read,
+            draws=settings.judgements,
+            max_tokens=settings.max_tokens,
+            seed=seed,
+        )
+        facts = found.facts()
+        return Scored(found.mean_Q()[found.place_R], facts, notes(facts))
+
+    return generated
+
+
+def questions(
+    policy: Language, template: str, prompts: Sequence[Prompt], samples: Samples
+) -> tuple[list[Prompt], Ints]:
+    """The filled template of each distinct response, [Q], and the question of each row, [R]."""
+    row_S, place_R = distinct(samples)
+    asked = [
+        asking.as_prompt(
+            asking.fill(
+                template,
+                {
+                    "prompt": asking.as_text(prompts[samples.prompt_R[r]].content),
+                    "response": samples.text_R[r],
+                },
+                policy,
+            )
+        )
+        for r in row_S
+    ]
+    return asked, place_R
+
+
+def _expected(
+    policy: Language,
+    template: str,
+    values: Mapping[str, float],
+    prompts: Sequence[Prompt],
+    samples: Samples,
+) -> Scored:
+    tokens = asking.score_tokens(policy, values, "judge.scores")
+    asked, place_R = questions(policy, template, prompts, samples)
+    fit_Q = asking.fits(policy, asked, 1)
+    score_Q = np.full(len(asked), np.nan)
+    fitting = np.flatnonzero(fit_Q)
+    p_FS = asking.first_token(policy, [asked[q] for q in fitting], tokens)
+    mass_F = p_FS.sum(1)
+    readable_F = mass_F >= LEAST_MASS
+    expectation_F = p_FS @ np.array(list(values.values())) / np.where(readable_F, mass_F, 1.0)
+    score_Q[fitting[readable_F]] = expectation_F[readable_F]
+    facts = {
+        "judge: judgements": float(len(fitting)),
+        "judge: unreadable": float((~readable_F).mean()) if len(fitting) else 0.0,
+        "judge: too long": float((~fit_Q).mean()) if len(asked) else 0.0,
+        "judge: score mass": float(mass_F.mean()) if len(fitting) else 0.0,
+    }
+    return Scored(score_Q[place_R], facts, notes(facts))
+
+
+def judgements(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    samples: Samples,
+    template: str,
+    read: ScoreReader,
+    *,
+    draws: int,
+    max_tokens: int,
+    seed: int,
+) -> Judgements:
+    """``draws`` judgements of each distinct response, read. See ``judge``."""
+    judging = asking.language(policy, "judge")
+    asked, place_R = questions(judging, template, prompts, samples)
+    fit_Q = asking.fits(judging, asked, max_tokens)
+    fitting = np.flatnonzero(fit_Q)
+    if len(fitting) == 0:
+        nothing = np.empty(0)
+        none = np.empty(0, dtype=np.int64)
+        return Judgements(asked, place_R, none, (), (), nothing, nothing, fit_Q, 0)
+    said = policy.sample([asked[q] for q in fitting], draws, seed=seed, max_tokens=max_tokens)
+    score_J = np.array(
+        [
+            read(text) if done else np.nan
+            for text, done in zip(said.text_R, said.finished_R, strict=True)
+        ]
+    )
+    return Judgements(
+        questions=asked,
+        place_R=place_R,
+        question_J=fitting[said.prompt_R],
+        tokens_J=said.tokens_R,
+        text_J=said.text_R,
+        score_J=score_J,
+        logp_J=said.logp_R,
+        fit_Q=fit_Q,
+        cut=int((~said.finished_R).sum()),
+    )
+
+
+class ScoreReader:
+    """The score that a judgement gives; not-a-number where it gives none.
+
+    Args:
+        pattern: a regular expression; its first group, or the whole match, is the number.
+        lowest, highest: scores outside are unreadable.
+
+    Raises:
+        UserError: the pattern is none.
+
+    >>> read = ScoreReader(r"Score:\\s*([0-9.]+)", 0, 5)
+    >>> read("Score: 2 would be harsh.\\nScore: 4"), read("four"), read("Score: 50")
+    (4.0, nan, nan)
+    """
+
+    def __init__(self, pattern: str, lowest: float, highest: float) -> None:
+        try:
+            self._pattern = re.compile(pattern)
+        except re.error as error:
+            raise UserError(
+                f"judge.pattern: {pattern!r} is no regular expression: {error}",
+                "correct the pattern",
+            ) from None
+        self._lowest, self._highest = lowest, highest
+
+    def __call__(self, text: str) -> float:
+        found = None
+        for found in self._pattern.finditer(text):  # noqa: B007
+            pass
+        if found is None:
+            return np.nan
+        number = _NUMBER.search(found[1] or "" if found.re.groups else found[0])
+        score = float(number[0]) if number else np.nan
+        return score if self._lowest <= score <= self._highest else np.nan
+
+
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
+
+
+def score_reader(pattern: str, values: Mapping[str, float]) -> ScoreReader:
+    """The reader of scores from the least to the greatest of the values."""
+    return ScoreReader(pattern, min(values.values()), max(values.values()))
+
+
+def notes(facts: Mapping[str, float]) -> tuple[str, ...]:
+    """Sentences about a judge that does not do its work."""
+    out = []
+    unreadable, cut = facts["judge: unreadable"], facts.get("judge: cut off", 0.0)
+    if unreadable > OFTEN:
+        why = f", {cut:.0%} cut off by --judge-tokens" if cut else ""
+        out.append(f"judge: {unreadable:.0%} of the judgements cannot be read{why}")
+    if facts["judge: too long"] > 0:
+        out.append(
+            f"judge: {facts['judge: too long']:.1%} of the responses do not fit the model's context"
+        )
+    if facts.get("judge: commonest score", 0.0) > SATURATED:
+        out.append(
+            f"judge: saturated, {facts['judge: commonest score']:.0%} of the judgements give one "
+            "score"
+        )
+    return tuple(out)
+
+
+SATURATED = 0.95
+"""Share of judgements with one and the same score from which the judge counts as saturated."""
+
+
+def _commonest(score_J: Floats) -> float:
+    """Share of the commonest score.
+
+    >>> _commonest(np.array([5.0, 5.0, 4.0, 5.0]))
+    0.75
+    """
+    return float(np.unique(score_J, return_counts=True)[1].max() / len(score_J))

@@ -1,0 +1,137 @@
+"""Judgements judged: whose verdicts are the sounder ones, and pairs to train the judge on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from srlm.config import JudgeSettings, score_values
+from srlm.policy.base import Policy
+from srlm.rewards import asking
+from srlm.rewards.base import Reward, Scored
+from srlm.rewards.judge import Judgements, judgements, notes, score_reader
+from srlm.rewards.judge_pairwise import duel, round_robin, wins
+from srlm.rewards.judge_pairwise import notes as duel_notes
+from srlm.types import Floats, Prompt, Samples
+
+
+@dataclass(frozen=True, slots=True)
+class JudgeTraining:
+    """What a judge is trained on: the stages pairs and update take it as they take responses."""
+
+    prompts: list[Prompt]
+    """The questions that the judge was asked."""
+    samples: Samples
+    """Its judgements."""
+    reward_J: Floats
+    """Mean probability of being preferred to the question's other judgements, [J]; missing for
+    unreadable judgements."""
+
+
+def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
+    """The judge's score of each response, its judgements weighted by what they are judged worth.
+
+    K judgements of each response are drawn and read as by ``judge`` (generated); the policy
+    compares those of one response two by two, in both orders, and each gets its mean probability
+    of being preferred as its weight. With K = 1, or a meta-judge that cannot tell, this is
+    ``judge``.
+
+    Source: Wu et al. 2024 (Meta-Rewarding), section 2; they rank by Elo where this takes the mean
+    over all opponents, which needs no order of play.
+
+    Raises:
+        UserError: as ``judge`` and ``judge_pairwise``.
+    """
+    train = _trainer(settings, seed)
+
+    def reward(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
+        found, preferred_J, facts = train(policy, prompts, samples)
+        weight_J = np.where(np.isfinite(preferred_J), preferred_J, 0.0)
+        facts = found.facts() | facts
+        said = notes(facts) + duel_notes(facts, "meta-judge")
+        return Scored(found.mean_Q(weight_J)[found.place_R], facts, said)
+
+    return reward
+
+
+def judge_training(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    samples: Samples,
+    settings: JudgeSettings,
+    seed: int = 0,
+) -> JudgeTraining:
+    """Judgements of the samples with the reward that trains the judge.
+
+    ``srlm.pairs.groups(t.samples, t.reward_J)`` and ``srlm.update.fit(policy, t.prompts, ...)``
+    do the training.
+
+    Raises:
+        UserError: as ``meta_judge``.
+    """
+    found, preferred_J, _ = _trainer(settings, seed)(policy, prompts, samples)
+    asked, number_J = np.unique(found.question_J, return_inverse=True)
+    count_Q = np.bincount(number_J, minlength=len(asked))
+    return JudgeTraining(
+        prompts=[found.questions[q] for q in asked],
+        samples=Samples(
+            prompt_R=number_J.astype(np.int64),
+            tokens_R=found.tokens_J,
+            logp_R=found.logp_J,
+            weight_R=1.0 / count_Q[number_J],
+            finished_R=np.ones(len(number_J), dtype=bool),
+            text_R=found.text_J,
+        ),
+        reward_J=preferred_J,
+    )
+
+
+class _trainer:
+    """Judgements, and how much each is preferred, [J]; missing for unreadable ones."""
+
+    def __init__(self, settings: JudgeSettings, seed: int) -> None:
+        self._settings, self._seed = settings, seed
+        self._judge = settings.template or asking.GENERATED
+        self._meta = settings.meta_template or asking.META
+        asking.check_template(self._judge, ("prompt", "response"), "judge.template")
+        asking.check_template(self._meta, ("prompt", "first", "second"), "judge.meta_template")
+        self._read = score_reader(settings.pattern, score_values(settings.scores))
+
+    def __call__(
+        self, policy: Policy, prompts: Sequence[Prompt], samples: Samples
+    ) -> tuple[Judgements, Floats, dict[str, float]]:
+        found = judgements(
+            policy,
+            prompts,
+            samples,
+            self._judge,
+            self._read,
+            draws=self._settings.judgements,
+            max_tokens=self._settings.max_tokens,
+            seed=self._seed,
+        )
+        # Equal judgements of a question are one contestant, with their number as weight.
+        keys = list(zip(found.question_J.tolist(), found.tokens_J, strict=True))
+        known = np.isfinite(found.score_J)
+        first: dict[tuple[int, tuple[int, ...]], int] = {}
+        for j in np.flatnonzero(known):
+            first.setdefault(keys[j], int(j))
+        row_S = np.array(sorted(first.values()), dtype=np.int64)
+        number = {int(j): s for s, j in enumerate(row_S)}
+        place_J = np.array([number[first[k]] if k in first else -1 for k in keys], dtype=np.int64)
+        one_D, other_D = round_robin(found.question_J[row_S])
+        duels = duel(
+            asking.language(policy, "meta-judge"),
+            self._meta,
+            [str(found.questions[found.question_J[row_S[s]]].content) for s in one_D],
+            [found.text_J[j] for j in row_S],
+            one_D,
+            other_D,
+        )
+        weight_S = np.bincount(place_J[place_J >= 0], minlength=len(row_S)).astype(np.float64)
+        won_S = wins(duels, weight_S, len(row_S))
+        preferred_J = np.full(len(keys), np.nan)
+        preferred_J[place_J >= 0] = won_S[place_J[place_J >= 0]]
+        return found, preferred_J, duels.facts("meta-judge")

@@ -1,0 +1,133 @@
+"""What a round's rewards are like: missing, alike, and what they go with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from srlm.measure.intervals import by_prompt, mean, resamples, share
+from srlm.rewards.base import Scored
+from srlm.rewards.rows import distinct
+from srlm.types import Estimate, Floats, Samples, undefined
+
+ALL_ALIKE = 0.9
+"""Share of prompts without any difference of reward from which rewards count as saturated."""
+LIKES_LENGTH = 0.5
+"""Correlation of reward and length, either sign, from which the report speaks of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RewardReport:
+    """A round's rewards in figures; none of them knows a right answer."""
+
+    rows: int
+    missing: int
+    """Rows without a reward, left out of the pairs."""
+    mean: Estimate
+    """Of the rewards, over prompts."""
+    spread: Estimate
+    """Mean over prompts of the standard deviation among a prompt's rewards: what there is to
+    learn from."""
+    alike: Estimate
+    """Share of the prompts with two or more distinct rewarded responses whose rewards are equal."""
+    length_correlation: Estimate
+    """Pearson's, of reward and length in tokens within prompts."""
+    facts: dict[str, float]
+    """What the reward itself told."""
+    notes: tuple[str, ...]
+    """What the user should know."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The object of rounds/t/reward.json."""
+        return {
+            "rows": self.rows,
+            "missing": self.missing,
+            "mean": self.mean.to_json(),
+            "spread": self.spread.to_json(),
+            "alike": self.alike.to_json(),
+            "length_correlation": self.length_correlation.to_json(),
+            "facts": {k: float(v) if np.isfinite(v) else None for k, v in self.facts.items()},
+            "notes": list(self.notes),
+        }
+
+
+def report(samples: Samples, found: Scored, *, seed: int = 0) -> RewardReport:
+    """Figures of a round's rewards; intervals over prompts by bootstrap. O(R + resamples P).
+
+    Args:
+        samples: the draws.
+        found: their rewards.
+        seed: of the bootstrap.
+    """
+    known_R = np.isfinite(found.reward_R)
+    missing = int((~known_R).sum())
+    kept, r_R = samples.take(known_R), found.reward_R[known_R]
+    used, p_R = np.unique(kept.prompt_R, return_inverse=True)
+    P = len(used)
+    total_P = np.bincount(p_R, kept.weight_R, minlength=P)
+    w_R = kept.weight_R / total_P[p_R]
+    mean_P = by_prompt(r_R, w_R, p_R, P)
+    centred_R = r_R - mean_P[p_R]
+    spread_P = np.sqrt(by_prompt(centred_R**2, w_R, p_R, P))
+    alike = _alike(kept, r_R)
+    correlation = _correlation(kept, centred_R, w_R, np.asarray(p_R), P, seed)
+    notes = list(found.notes)
+    if missing:
+        notes.insert(0, f"{missing} of {len(samples)} responses have no reward and are left out")
+    if alike.value is not None and alike.value > ALL_ALIKE:
+        notes.append(
+            f"the reward is saturated: alike within {alike.value:.0%} of the prompts whose "
+            "responses differ"
+        )
+    if correlation.value is not None and abs(correlation.value) > LIKES_LENGTH:
+        likes = "longer" if correlation.value > 0 else "shorter"
+        notes.append(
+            f"the reward goes with {likes} responses (correlation {correlation.value:.2f})"
+        )
+    return RewardReport(
+        rows=len(samples),
+        missing=missing,
+        mean=mean(mean_P, seed, "mean over prompts"),
+        spread=mean(spread_P, seed, "standard deviation within prompts", least=0.0),
+        alike=alike,
+        length_correlation=correlation,
+        facts=dict(found.facts),
+        notes=tuple(notes),
+    )
+
+
+def _alike(kept: Samples, r_R: Floats) -> Estimate:
+    """Of the prompts with several distinct responses, those whose rewards are all equal."""
+    row_S, _ = distinct(kept)
+    used, p_S = np.unique(kept.prompt_R[row_S], return_inverse=True)
+    low_P, high_P = np.full(len(used), np.inf), np.full(len(used), -np.inf)
+    np.minimum.at(low_P, p_S, r_R[row_S])
+    np.maximum.at(high_P, p_S, r_R[row_S])
+    several_P = np.bincount(p_S, minlength=len(used)) > 1
+    equal_P = high_P - low_P <= 1e-9 * np.maximum(1.0, np.abs(high_P))
+    return share(int((equal_P & several_P).sum()), int(several_P.sum()))
+
+
+def _correlation(
+    kept: Samples, centred_R: Floats, w_R: Floats, p_R: np.ndarray, P: int, seed: int
+) -> Estimate:
+    """Within-prompt covariance over the root of the within-prompt variances, pooled."""
+    method = "Pearson correlation within prompts"
+    length_R = kept.length_R.astype(np.float64)
+    off_R = length_R - by_prompt(length_R, w_R, p_R, P)[p_R]
+    sums_P3 = np.stack(
+        [by_prompt(x, w_R, p_R, P) for x in (centred_R * off_R, centred_R**2, off_R**2)], axis=1
+    )
+    both, rewards, lengths = sums_P3.sum(0) if P else np.zeros(3)
+    if lengths <= 1e-12 * P or rewards <= 1e-18 * P:
+        what = "lengths" if lengths <= 1e-12 * P else "rewards"
+        return undefined(method, f"no prompt's {what} differ", P)
+    values = []
+    for count_BP in resamples(P, seed):
+        sums_B3 = count_BP @ sums_P3
+        below_B = np.sqrt(sums_B3[:, 1] * sums_B3[:, 2])
+        values.append(sums_B3[below_B > 0, 0] / below_B[below_B > 0])
+    low, high = np.quantile(np.concatenate(values), [0.025, 0.975])
+    return Estimate(float(both / np.sqrt(rewards * lengths)), float(low), float(high), P, method)
