@@ -227,9 +227,7 @@ def _add_statistics(
     stats_RS[:, 4] = torch.minimum(stats_RS[:, 4], p_Rx.amin(1))
 
 
-def _search(
-    sums: torch.Tensor, base: torch.Tensor, u: torch.Tensor, M: int
-) -> torch.Tensor:
+def _search(sums: torch.Tensor, base: torch.Tensor, u: torch.Tensor, M: int) -> torch.Tensor:
     """Responses drawn by u from rows of M running sums that start at ``base``.
 
     A binary search for all draws in step: log2 M gathers without a branch, three times as fast

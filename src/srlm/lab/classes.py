@@ -67,7 +67,8 @@ def class_rounds(
         theta_Md = theta_Md + _solve(v_Nd[x_n], y_n, other_n, target_n, M)
         logp_PM = log_softmax(v_Pd @ theta_Md.T, axis=1)
         stats.append(_statistics(logp_PM, base_P, right_P))
-    return ClassPath(*np.array(stats).T, logp_PM)
+    kappa, failure, confidence, fidelity, sampling, mode = np.array(stats).T
+    return ClassPath(kappa, failure, confidence, fidelity, sampling, mode, logp_PM)
 
 
 def _solve(v_nd: Floats, y_n: Ints, other_n: Ints, target_n: Floats, M: int) -> Floats:
@@ -83,10 +84,10 @@ def _solve(v_nd: Floats, y_n: Ints, other_n: Ints, target_n: Floats, M: int) -> 
         match -= (y_n[:, None] == other_n).astype(float) + (other_n[:, None] == y_n)
         w_n = _pseudo(v_nd @ v_nd.T * match, b_n)
         return _back(v_nd, y_n, other_n, w_n, M)
-    A_nD = np.zeros((n, M, d))
-    A_nD[np.arange(n), y_n] = v_nd
-    A_nD[np.arange(n), other_n] = -v_nd
-    A_nD = A_nD.reshape(n, -1)
+    A_nMd = np.zeros((n, M, d))
+    A_nMd[np.arange(n), y_n] = v_nd
+    A_nMd[np.arange(n), other_n] = -v_nd
+    A_nD = A_nMd.reshape(n, -1)
     return _pseudo(linalg.blas.dsyrk(1.0, A_nD.T, lower=1), A_nD.T @ b_n).reshape(M, d)
 
 

@@ -46,4 +46,4 @@ def uniforms(seed: int, replicate_R: Ints, t: int, count: int) -> Floats:
     step_C = np.arange(1, count + 1, dtype=np.uint64) * GOLDEN
     z_RC = mix(keys(seed, replicate_R, t)[:, None] + step_C)
     z_RC >>= np.uint64(11)
-    return z_RC * 2.0**-53
+    return np.asarray(z_RC * 2.0**-53, dtype=np.float64)

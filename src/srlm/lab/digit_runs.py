@@ -38,9 +38,7 @@ def replicates(setting: Setting, pairs: int) -> int:
 
 def paths(setting: Setting, start: str, pairs: int) -> list[ClassPath]:
     """All replicates."""
-    return [
-        digit_path(start, pairs, setting.seed, r) for r in range(replicates(setting, pairs))
-    ]
+    return [digit_path(start, pairs, setting.seed, r) for r in range(replicates(setting, pairs))]
 
 
 def over(paths: list[ClassPath], name: str) -> np.ndarray:

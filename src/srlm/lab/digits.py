@@ -46,7 +46,11 @@ def digits(start: str = "good") -> tuple[LinearSoftmax, list[Prompt], list[Promp
         Prompt(id=prompt_id(v.tolist()), content=v.tolist(), answer=str(y), line=i + 1)
         for i, (v, y) in enumerate(zip(v_ND, label_N, strict=True))
     ]
-    return LinearSoftmax(SCALE * theta_MD.ravel(), texts, scale=SCALE), prompts[:TRAIN], prompts[TRAIN:]
+    return (
+        LinearSoftmax(SCALE * theta_MD.ravel(), texts, scale=SCALE),
+        prompts[:TRAIN],
+        prompts[TRAIN:],
+    )
 
 
 def write_digits(folder: Path, start: str = "good") -> tuple[Path, Path]:
@@ -59,9 +63,7 @@ def write_digits(folder: Path, start: str = "good") -> tuple[Path, Path]:
     if folder.exists():
         raise UserError(f"{folder} exists already", "name a folder that does not exist")
     policy.save(folder / "model")
-    lines = [
-        json.dumps({"prompt": x.content, "answer": x.answer}) + "\n" for x in train + held_out
-    ]
+    lines = [json.dumps({"prompt": x.content, "answer": x.answer}) + "\n" for x in train + held_out]
     (folder / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder / "model", folder / "prompts.jsonl"
 

@@ -47,9 +47,7 @@ def spiked(dimension: int, rank: int, tail_mass: float) -> Floats:
     return np.r_[np.ones(rank), np.full(dimension - rank, tail_mass / (dimension - rank))]
 
 
-def linear(
-    spectrum_D: Floats, kappa0: float, *, prompts: int, responses: int, seed: int
-) -> Linear:
+def linear(spectrum_D: Floats, kappa0: float, *, prompts: int, responses: int, seed: int) -> Linear:
     """A linear softmax start with this condition number and this spectrum of features.
 
     phi is a random matrix turned so that its X M rows have exactly the covariance (about 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from srlm.report.chart import BLUE, FAINT, GREEN, GRID, INK, ORANGE, PAPER, PURPLE, VERMILION
@@ -12,8 +12,8 @@ __all__ = ["BLUE", "COLORS", "FAINT", "GREEN", "ORANGE", "PURPLE", "VERMILION", 
 
 
 def line(
-    x: Sequence[Any],
-    y: Sequence[Any],
+    x: Iterable[Any],
+    y: Iterable[Any],
     name: str,
     color: str = BLUE,
     *,
@@ -24,10 +24,11 @@ def line(
     axis: str = "",
 ) -> dict[str, Any]:
     """One series; ``low`` and ``high`` draw 95 % bars; ``axis`` "2", "3", ... picks a panel."""
+    values = list(y)
     trace: dict[str, Any] = {
         "type": "scatter",
         "x": list(x),
-        "y": list(y),
+        "y": values,
         "name": name,
         "mode": mode,
         "line": {"color": color, "width": 2, "dash": dash},
@@ -37,8 +38,8 @@ def line(
         trace["error_y"] = {
             "type": "data",
             "symmetric": False,
-            "array": [_gap(h, v) for h, v in zip(high, y, strict=True)],
-            "arrayminus": [_gap(v, b) for b, v in zip(low, y, strict=True)],
+            "array": [_gap(h, v) for h, v in zip(high, values, strict=True)],
+            "arrayminus": [_gap(v, b) for b, v in zip(low, values, strict=True)],
             "color": color,
             "thickness": 1,
             "width": 3,

@@ -70,8 +70,8 @@ def min_norm_rows(flat_ND: Floats, row_R2n: Ints, b_Rn: Floats) -> tuple[Floats,
         for r in range(R):
             x_RD[r], done_R[r] = one(make(r), b_Rn[r])
     hard = np.flatnonzero(~done_R)
-    for r in hard:
-        x_RD[r] = np.linalg.lstsq(make(int(r)), b_Rn[r], rcond=RCOND)[0]
+    for r in hard.tolist():
+        x_RD[r] = np.linalg.lstsq(make(r), b_Rn[r], rcond=RCOND)[0]
     return x_RD, len(hard)
 
 
@@ -116,8 +116,8 @@ def _passes(
 def _ridge(
     A: torch.Tensor, b: torch.Tensor, G_RDD: torch.Tensor, v_RD: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    # The ridge is a compromise: rounding leaves about 1e-16/ridge (1e-10) of x outside the row space,
-    # and a step leaves ridge/s^2 of the error along a singular value s.
+    # The ridge is a compromise: rounding leaves about 1e-16/ridge (1e-10) of x outside the row
+    # space, and a step leaves ridge/s^2 of the error along a singular value s.
     scale_R = G_RDD.diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-300)
     ridge = (1e-6 * scale_R)[:, None, None] * torch.eye(G_RDD.shape[1], dtype=A.dtype)
     L_RDD = torch.linalg.cholesky_ex(G_RDD + ridge)[0]

@@ -63,9 +63,9 @@ class Counted(Listed):
     def numbers(self, noise: bool = False) -> Floats:
         """The round's uniform numbers, [3 or 5, pairs]: prompt, two responses, two noises."""
         count = 5 if noise else 3
-        return uniforms(
-            self.seed, np.array([self.replicate]), self.t, count * self.pairs
-        ).reshape(count, self.pairs)
+        return uniforms(self.seed, np.array([self.replicate]), self.t, count * self.pairs).reshape(
+            count, self.pairs
+        )
 
     def order(self, X: int) -> Ints:
         """The pairs in the order of their prompts, as samples must lie."""

@@ -25,7 +25,7 @@ from srlm.lab.result import Finding
 from srlm.lab.setting import Setting, write_whole
 from srlm.progress import Progress
 
-ONE_THREAD = {name: "1" for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")}
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 def experiments(

@@ -19,6 +19,7 @@ from srlm.lab.setting import Setting
 from srlm.lab.twin import Counted
 from srlm.loop import Recipe, align
 from srlm.rewards.likelihood import likelihood
+from srlm.types import Estimate
 
 ORIENTATION = {64: (1.33, 0.76), 256: (1.12, 0.88), 1024: (1.07, 0.90), 4096: (1.03, 0.93)}
 """By hand (theory.md section 8): kappa and sampling accuracy after eight rounds, good start."""
@@ -82,11 +83,12 @@ def experiment(setting: Setting) -> Finding:
     overshoot = max(r["sampling_10"] - max(r["mode_10"], r["mode_0"]) for r in table)
     fell = all(r["kappa_10"] < r["kappa_0"] for r in table)
     ok = fell and overshoot < 0.01 and gap < 1e-3
-    numbers = {
+    numbers: dict[str, Estimate | float] = {
         f"kappa_8, good start, n = {r['pairs']}": mean_of(r["kappa_8"])
         for r in raw
         if r["start"] == "good"
-    } | {
+    }
+    numbers |= {
         f"sampling accuracy_8, good start, n = {r['pairs']}": mean_of(r["sampling_8"])
         for r in raw
         if r["start"] == "good"

@@ -27,9 +27,7 @@ def experiment(setting: Setting) -> Finding:
     """One round: d varied at one d_eff, d_eff varied at one d; noise 0 and 1 nat."""
     replicates = setting.pick(64, 16)
 
-    def cell(
-        dimension: int, d_eff: float, noise: float, n: int, replicates: int
-    ) -> dict[str, Any]:
+    def cell(dimension: int, d_eff: float, noise: float, n: int, replicates: int) -> dict[str, Any]:
         rate = rate_for(dimension, d_eff)
         start = instances.linear(
             instances.exponential(dimension, rate),
@@ -104,7 +102,9 @@ def experiment(setting: Setting) -> Finding:
             f"with noise, exponent of d_eff at d = {HELD_D}": with_eff,
             f"largest error at {MANY:,} pairs without noise": exact,
         },
-        verdict="holds" if good and not noise_by_d else "holds, loose by a factor"
+        verdict="holds"
+        if good and not noise_by_d
+        else "holds, loose by a factor"
         if good
         else "violated",
         because=(
@@ -125,8 +125,20 @@ def experiment(setting: Setting) -> Finding:
             [
                 line([r["dimension"] for r in by_d], _shown(by_d), "d, at one d_eff", BLUE),
                 line([r["dimension"] for r in noisy_d], _shown(noisy_d), "d, noise", PURPLE),
-                line([r["d_eff"] for r in by_eff], _shown(by_eff), "d_eff, at one d", VERMILION, axis="2"),
-                line([r["d_eff"] for r in noisy_eff], _shown(noisy_eff), "d_eff, noise", GREEN, axis="2"),
+                line(
+                    [r["d_eff"] for r in by_eff],
+                    _shown(by_eff),
+                    "d_eff, at one d",
+                    VERMILION,
+                    axis="2",
+                ),
+                line(
+                    [r["d_eff"] for r in noisy_eff],
+                    _shown(noisy_eff),
+                    "d_eff, noise",
+                    GREEN,
+                    axis="2",
+                ),
             ],
             ["d", "d_eff"],
             "relative squared error of one round",
@@ -162,6 +174,4 @@ def relative_error(start: Linear, theta_RD: Floats) -> Floats:
     centred = start.phi_XMD - np.einsum("xm,xmd->xd", pi_XM, start.phi_XMD)[:, None]
     flat = (centred * np.sqrt(pi_XM / len(pi_XM))[:, :, None]).reshape(-1, centred.shape[2])
     miss_RD = theta_RD - start.theta_D * (1 + 1 / BETA)
-    return np.asarray(
-        ((miss_RD @ flat.T) ** 2).sum(1) / ((flat @ start.theta_D / BETA) ** 2).sum()
-    )
+    return np.asarray(((miss_RD @ flat.T) ** 2).sum(1) / ((flat @ start.theta_D / BETA) ** 2).sum())

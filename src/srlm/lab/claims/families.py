@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def experiment(setting: Setting) -> Finding:
     worst = float(np.exp(max(told)))
     trained = [r for r in table if r["arch"] == "llama"]
     trained.sort(key=lambda r: r["steps"])
-    monotone = all(a["kappa"] > b["kappa"] for a, b in zip(trained[:-1], trained[1:], strict=True))
+    monotone = all(a["kappa"] > b["kappa"] for a, b in pairwise(trained))
     return Finding(
         claim="families",
         statement=claim.statement,

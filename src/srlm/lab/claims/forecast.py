@@ -73,16 +73,16 @@ def experiment(setting: Setting) -> Finding:
         },
         verdict="holds" if ok else "violated",
         because=(
-            f"from draws and the searched mode kappa is told within a factor {np.exp(error):.3f} of "
-            f"the trained loop where supported, accuracy on digits within {accuracy:.3f}"
+            f"from draws and the searched mode kappa is told within a factor {np.exp(error):.3f} "
+            f"of the trained loop where supported, accuracy on digits within {accuracy:.3f}"
         ),
         says="Z_p is a mean over draws: kappa_t and any metric follow, until the weights collapse.",
         seen=(
             f"On digits every round is supported. With {M} responses and {DRAWS} draws alone the "
             f"forecast is supported up to round {horizon} and off by up to a factor "
-            f"{np.exp(beyond):.2f} beyond (which is marked); and the best of 16 draws overestimates "
-            f"kappa by {np.exp(start_16['log ratio']):.2f} before any round, whatever the weights "
-            "say: p* needs the search. With the mode it is supported again as it comes to carry "
+            f"{np.exp(beyond):.2f} beyond (which is marked); and the best of 16 draws "
+            f"overestimates kappa by {np.exp(start_16['log ratio']):.2f} before any round, whatever the "
+            "weights say: p* needs the search. With the mode it is supported again as it comes to carry "
             "Z_p. The forecast is of exact updates: on digits the trained kappa levels off at "
             f"{digit[-1]['kappa trained']:.3f} where exact updates go to "
             f"{digit[-1]['kappa told']:.3f}, for a sure policy draws few distinct pairs."
@@ -124,9 +124,7 @@ def on_linear(
     setting: Setting, start: Linear, draws: int, searched: bool, trained_T: np.ndarray
 ) -> list[dict[str, Any]]:
     """Draws of the base, with its searched modes or without."""
-    policy = LinearSoftmax(
-        start.theta_D, tuple(str(m) for m in range(M)), phi_XMD=start.phi_XMD
-    )
+    policy = LinearSoftmax(start.theta_D, tuple(str(m) for m in range(M)), phi_XMD=start.phi_XMD)
     drawn = policy.sample(rows(X), draws, seed=setting.seed, max_tokens=1)
     table_XM = log_softmax(start.phi_XMD @ start.theta_D, axis=1)
     modes = [(int(m),) if searched else () for m in table_XM.argmax(1)]
@@ -164,9 +162,7 @@ def draw(table: list[dict[str, Any]]) -> dict[str, Any]:
         trace = line(
             [r["round"] for r in part], [r["kappa told"] for r in part], case, color, axis=axis
         )
-        trace["marker"]["symbol"] = [
-            "circle" if r["supported"] else "circle-open" for r in part
-        ]
+        trace["marker"]["symbol"] = ["circle" if r["supported"] else "circle-open" for r in part]
         return trace
 
     def trained(case: str, axis: str = "") -> dict[str, Any]:

@@ -110,8 +110,12 @@ def _with_mode(raw_PM: Floats, p_star: float, rng: np.random.Generator) -> Float
         over_PM = np.maximum(pi_PM - ceiling, 0.0)
         room_PM = np.where(pi_PM < ceiling, ceiling - pi_PM, 0.0)
         room_PM[np.arange(P), best_P] = 0.0
-        pi_PM = pi_PM - over_PM + over_PM.sum(1, keepdims=True) * room_PM / np.maximum(
-            room_PM.sum(1, keepdims=True), 1e-300
+        pi_PM = (
+            pi_PM
+            - over_PM
+            + over_PM.sum(1, keepdims=True)
+            * room_PM
+            / np.maximum(room_PM.sum(1, keepdims=True), 1e-300)
         )
     pi_PM[np.arange(P), best_P] = p_star
     with np.errstate(divide="ignore"):

@@ -39,9 +39,7 @@ def experiment(setting: Setting) -> Finding:
     moved = float(poor["mode"][-1] - poor["mode"][0])
     below = float((poor["mode"] - poor["sampling"]).min())
     ok = contracts and abs(moved) < 0.03 and below > -0.01
-    factor = {
-        start: float((m["kappa"][1] - 1) / (m["kappa"][0] - 1)) for start, m in mean.items()
-    }
+    factor = {start: float((m["kappa"][1] - 1) / (m["kappa"][0] - 1)) for start, m in mean.items()}
     traces = []
     for start, color in (("good", BLUE), ("poor", VERMILION)):
         t = list(range(ROUNDS + 1))

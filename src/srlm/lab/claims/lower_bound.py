@@ -9,7 +9,7 @@ import numpy as np
 from srlm.lab import CLAIMS
 from srlm.lab.fits import log_slope
 from srlm.lab.plots import COLORS, FAINT, figure, line
-from srlm.lab.result import Finding
+from srlm.lab.result import Finding, Verdict
 from srlm.lab.setting import Setting
 from srlm.theory.adversary import envelope
 from srlm.theory.hard_family import simulate_failure
@@ -45,9 +45,7 @@ def experiment(setting: Setting) -> Finding:
     small = 0.25  # nearer to 1 the loss saturates and no power law is meant
 
     def pick(key: str, value: float, column: str) -> tuple[list[float], list[float]]:
-        chosen = [
-            r for r in table if r[key] == value and r[column] and r["failure"] <= small
-        ]
+        chosen = [r for r in table if r[key] == value and r[column] and r["failure"] <= small]
         other = "kappa0" if key == "n" else "n"
         return [r[other] for r in chosen], [r[column] for r in chosen]
 
@@ -63,7 +61,7 @@ def experiment(setting: Setting) -> Finding:
     lean = log_slope(ks, [r["formula"] for r in table if r["n"] == top and r["kappa0"] in ks])
     agrees = all(abs(s["z"]) < 4 for s in simulated)
     steady = worst_n[0] < 0.02
-    verdict = "holds" if least >= 1 and steady and agrees else "violated"
+    verdict: Verdict = "holds" if least >= 1 and steady and agrees else "violated"
     ratios = [r["normalised"] for r in table if r["failure"] <= small]
     return Finding(
         claim="lower-bound",
@@ -132,11 +130,11 @@ def draw(table: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any]:
         traces.append(line(n, [r["failure"] for r in chosen], f"kappa_0 = {k:g}", color))
         formula = line(n, [r["formula"] for r in chosen], "formula", color, dash="dot")
         traces.append(formula | {"mode": "lines", "showlegend": False})
-    for color, n in zip(COLORS, sizes[:: max(1, len(sizes) // 3)], strict=False):
-        chosen = [r for r in table if r["n"] == n]
+    for size in sizes[:: max(1, len(sizes) // 3)]:
+        chosen = [r for r in table if r["n"] == size]
         x = [r["kappa0"] for r in chosen]
         traces.append(
-            line(x, [r["failure"] for r in chosen], f"n = {n:,}", FAINT, axis="2")
+            line(x, [r["failure"] for r in chosen], f"n = {size:,}", FAINT, axis="2")
             | {"showlegend": False}
         )
     return figure(

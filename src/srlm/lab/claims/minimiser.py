@@ -34,9 +34,7 @@ def experiment(setting: Setting) -> Finding:
         start = instances.linear(
             instances.exponential(D, 0.2), KAPPA, prompts=X, responses=M, seed=setting.seed
         )
-        paths = bulk(
-            start, rounds=1, pairs=n, beta=BETA, replicates=replicates, seed=setting.seed
-        )
+        paths = bulk(start, rounds=1, pairs=n, beta=BETA, replicates=replicates, seed=setting.seed)
         target_XM = closed_form(start)
         got_RXM = log_softmax(np.tensordot(paths.theta_RD, start.phi_XMD, (1, 2)), axis=2)
         distance_R = 0.5 * np.abs(np.exp(got_RXM) - np.exp(target_XM)).sum(2).mean(1)
@@ -48,9 +46,7 @@ def experiment(setting: Setting) -> Finding:
             "all": mean_of(distance_R).to_json()["value"],
         }
 
-    cells = [
-        {"n": n, "replicates": replicates} for n in (4, 8, 12, 16, 20, 24, 32, 48, 64, 96)
-    ]
+    cells = [{"n": n, "replicates": replicates} for n in (4, 8, 12, 16, 20, 24, 32, 48, 64, 96)]
     table = setting.sweep("minimiser", cells, cell)
     loops = {name: through_loop(name, setting.seed) for name in ("square", "weighted")}
     worst = max([r["worst where they span"] or 0.0 for r in table] + list(loops.values()))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from srlm.lab import CLAIMS, instances, tabular
 from srlm.lab.bulk import bulk
-from srlm.lab.fits import bootstrap_slope, log_slope, slope
+from srlm.lab.fits import bootstrap_slope, slope
 from srlm.lab.plots import BLUE, GREEN, PURPLE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
@@ -82,10 +83,7 @@ def experiment(setting: Setting) -> Finding:
     means = [float(np.mean(r["failures"])) for r in calm]
     shape = [(n, f) for n, f in zip(FIXED, means, strict=True) if f > 0]
     decay = slope([n for n, _ in shape], [np.log(f) for _, f in shape], "log failure on n")
-    local = [
-        log_slope([a[0], np.sqrt(a[0] * b[0]), b[0]], [a[1], np.sqrt(a[1] * b[1]), b[1]]).value
-        for a, b in zip(shape[:-1], shape[1:], strict=True)
-    ]
+    local = [float(np.log(b[1] / a[1]) / np.log(b[0] / a[0])) for a, b in pairwise(shape)]
     scatter = bootstrap_slope(
         [r["n"] for r in noisy], [np.array(r["gaps"]) for r in noisy], setting.seed, "log-log"
     )

@@ -36,7 +36,9 @@ def experiment(setting: Setting) -> Finding:
     traces = []
     for a in EXPONENTIAL:
         s, scale = instances.exponential(D, a), float(np.exp(a))
-        seen = _rows(f"exponential, alpha = {a:g}", s, lambda r, a=a, c=scale: exponential_bound(c, a, r))
+        seen = _rows(
+            f"exponential, alpha = {a:g}", s, lambda r, a=a, c=scale: exponential_bound(c, a, r)
+        )
         low = [row for row in seen if row["ridge"] <= 1e-2 and s[-1] < row["ridge"] / 100]
         numbers[f"d_eff per log(1/l), exponential {a:g} (1/alpha = {1 / a:g})"] = slope(
             [np.log(1 / row["ridge"]) for row in low], [row["d_eff"] for row in low]
@@ -78,7 +80,9 @@ def experiment(setting: Setting) -> Finding:
     over = max(row["d_eff"] / row["formula"] for row in table if row["formula"] is not None)
     gap = {
         law: max(
-            row["formula"] - row["d_eff"] for row in table[:known] if row["spectrum"].startswith(law)
+            row["formula"] - row["d_eff"]
+            for row in table[:known]
+            if row["spectrum"].startswith(law)
         )
         for law in ("exponential", "polynomial, alpha = 4")
     }
@@ -89,7 +93,8 @@ def experiment(setting: Setting) -> Finding:
         source=CLAIMS["spectrum"].source,
         instance=(
             f"{len(EXPONENTIAL) + len(POLYNOMIAL) + len(SPIKED)} spectra of D = {D:,} at "
-            f"{len(RIDGES)} ridges; digits' pixels; the demo model's hidden states; ridges relative to the largest eigenvalue"
+            f"{len(RIDGES)} ridges; digits' pixels; the demo model's hidden states; "
+            "ridges relative to the largest eigenvalue"
         ),
         figures=table,
         numbers=numbers,
@@ -99,11 +104,13 @@ def experiment(setting: Setting) -> Finding:
         seen=(
             "The formulas hold. They are sharp: above d_eff by at most "
             f"{gap['exponential']:.2f} for exponential decay and "
-            f"{gap['polynomial, alpha = 4']:.2f} for polynomial decay at alpha = 4, at every ridge; "
-            f"slower polynomial decay is cut off at D = {D:,} and d_eff with it; the spiked formula "
-            "is loose where l is below tau/D. Real features: " + "; ".join(regimes)
+            f"{gap['polynomial, alpha = 4']:.2f} for polynomial decay at alpha = 4, at every "
+            f"ridge; slower polynomial decay is cut off at D = {D:,} and d_eff with it; the spiked "
+            "formula is loose where l is below tau/D. Real features: " + "; ".join(regimes)
         ),
-        plot=figure(traces, "ridge l", "d_eff (dotted: formula)", log_x=True, log_y=True, height=460),
+        plot=figure(
+            traces, "ridge l", "d_eff (dotted: formula)", log_x=True, log_y=True, height=460
+        ),
     )
 
 
