@@ -128,7 +128,7 @@ def test_exact_policies_have_a_page_too(tmp_path: Path) -> None:
 
 def test_astronomical_kappa_is_shown_by_its_logarithm() -> None:
     found = forecast(policy())
-    flat = Tabular(1e-3 * np.random.default_rng(0).standard_normal((2, 10_001)))
+    flat = Tabular(1e-3 * np.random.default_rng(0).standard_normal((2, 30_001)))
     large = forecast(flat, rows(2), correct=None, rounds=1)
     assert "log₁₀ κ" in Seen(page(large)).text
     assert "log₁₀ κ" not in Seen(page(found)).text

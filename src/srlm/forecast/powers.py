@@ -26,7 +26,7 @@ import numpy as np
 
 from srlm.errors import UserError
 from srlm.measure.intervals import mean
-from srlm.measure.search import Modes
+from srlm.measure.modes import Modes
 from srlm.types import Estimate, Floats, Ints, Samples, Tokens
 
 LEAST_SAMPLE_SIZE = 8.0

@@ -187,6 +187,7 @@ def at_exponent(
     ess = sharp.sample_size_P
     supported = float(sharp.supported_P.mean())
     guarantee = "estimate" if supported >= LEAST_SUPPORTED else "extrapolation"
+    guarantee = "exact" if listed.exact else guarantee
     method = "powers of the base" + ("" if listed.exact else ", from its draws and the mode")
 
     def over_prompts(value_P: Floats, least: float, most: float = np.inf) -> Estimate:

@@ -12,6 +12,7 @@ from srlm.report.appendix import examples, how_to_read, methods, what_was_run
 from srlm.report.changes import LEAST_CHANGE, Change
 from srlm.report.chart import grid
 from srlm.report.figures import charts
+from srlm.report.foretold_section import foretold_section
 from srlm.report.markup import safe, table
 from srlm.report.read import Round
 from srlm.report.summary import NEED_ANSWERS, Summary
@@ -194,6 +195,7 @@ SECTIONS: tuple[Callable[[Summary], str], ...] = (
     key_figures,
     warnings,
     plots,
+    foretold_section,
     by_round,
     examples,
     how_to_read,

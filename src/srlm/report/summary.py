@@ -15,6 +15,7 @@ from srlm.report.alarms import alarms
 from srlm.report.best import Best, best_round
 from srlm.report.changes import Change, change
 from srlm.report.examples import Group, choose
+from srlm.report.foretold import Foretold, foretold
 from srlm.report.read import Round, Run, read_run
 from srlm.report.verdict import Verdict, judge
 
@@ -59,6 +60,8 @@ class Summary:
     alarms: tuple[Alarm, ...]
     rounds: tuple[Round, ...]
     examples: tuple[Group, ...]
+    foretold: Foretold | None
+    """Beside exact updates; None where the folder does not hold what that takes."""
 
     @property
     def last(self) -> Round:
@@ -104,4 +107,5 @@ def summary_of(run: Run) -> Summary:
         alarms=found,
         rounds=run.rounds,
         examples=choose(run),
+        foretold=foretold(run),
     )

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from srlm.report.foretold_section import sentence
 from srlm.report.page import NAME
 from srlm.report.summary import Summary
 from srlm.report.words import SYMBOL, number, percent, visible
@@ -41,6 +42,8 @@ def print_summary(summary: Summary, console: Console) -> None:
         console.print(Text("sampling, greedy, mode: accuracies; mode is the ceiling.", "dim"))
     if summary.last.round:
         console.print(Text(f"Best round: {summary.best.round} ({summary.best.reason}).", "dim"))
+    if summary.foretold is not None:
+        console.print(Text(sentence(summary.foretold), "dim"))
     for alarm in summary.alarms:
         style = "bold red" if alarm.severity == "serious" else "bold yellow"
         mark = "!!" if alarm.severity == "serious" else "! "
