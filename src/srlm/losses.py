@@ -1,7 +1,9 @@
 """Losses: pure functions on tensors, one value a group, an equation number each.
 
 ``square`` and ``weighted`` have the same minimiser, pi_t exp(r / beta); ``dpo`` and ``ipo`` see
-only which of two responses has the higher reward. Rows are the distinct responses of groups that lie together. ``weight_R`` sums to 1 over a group;
+only which of two responses has the higher reward.
+
+Rows are the distinct responses of groups that lie together. ``weight_R`` sums to 1 over a group;
 ``group_R`` numbers the groups of the batch from 0. A batch may hold part of the step's groups:
 the caller divides the sum by the step's number of groups, so that micro-batches add up to the
 same step.
@@ -159,7 +161,9 @@ def _preference(
     best_G, worst_G = _ends(reward_R, group_R, groups)
     is_best_R, is_worst_R = reward_R == best_G[group_R], reward_R == worst_G[group_R]
     sign_R = is_best_R.to(h_R.dtype) - is_worst_R.to(h_R.dtype)
-    return h_R.new_zeros(groups).index_add(0, group_R, sign_R * h_R), (best_G > worst_G).to(h_R.dtype)
+    return h_R.new_zeros(groups).index_add(0, group_R, sign_R * h_R), (best_G > worst_G).to(
+        h_R.dtype
+    )
 
 
 def _ends(

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from srlm.errors import UserError
-from srlm.types import Floats, Pairs, Samples, rows_by_prompt
+from srlm.types import Bools, Floats, Ints, Pairs, Samples, rows_by_prompt
+
+RESOLUTION = 1e-3
+"""Rewards of a prompt that lie nearer together than this are not told apart: at beta = 1 the
+target's odds differ by a thousandth."""
 
 
 def groups(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
@@ -53,6 +59,67 @@ def pairs(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
     return _merge(kept, reward_R[keep], group_R, reward_floor)
 
 
+def best(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
+    """The best of a prompt's draws by reward, one group a prompt; equals share by their draws.
+
+    Maximum likelihood on it (``srlm.losses.weighted`` at any beta) is SFT-Sharpening ([SM]
+    section 3.1) where the reward is the likelihood: as the draws grow, the target is the policy's
+    mode. Raises as ``groups``.
+    """
+    made = groups(samples, reward_R, reward_floor=reward_floor)
+    best_G, _ = _ends(made.group_R, made.reward_R)
+    return _only(made, made.reward_R == best_G[made.group_R])
+
+
+def best_worst(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
+    """The best and the worst of a prompt's draws by reward, one pair a prompt ([SRLM] section 2.4).
+
+    Among equals the first drawn. A prompt whose rewards are all equal has no pair and is left out.
+
+    Raises:
+        UserError: no prompt has two responses with unequal rewards; or as ``groups``.
+    """
+    made = groups(samples, reward_R, reward_floor=reward_floor)
+    best_G, worst_G = _ends(made.group_R, made.reward_R)
+    keep_R = np.zeros(len(made), dtype=bool)
+    for end_G in (best_G, worst_G):
+        rows = np.flatnonzero(
+            (made.reward_R == end_G[made.group_R]) & (best_G > worst_G)[made.group_R]
+        )
+        keep_R[rows[np.unique(made.group_R[rows], return_index=True)[1]]] = True
+    if not keep_R.any():
+        raise UserError(
+            "no prompt has two responses with unequal rewards: there is nothing to prefer",
+            "stop here (--stop auto does), or look at the reward",
+        )
+    two = _only(made, keep_R)
+    return replace(two, weight_R=np.full(len(two), 0.5))
+
+
+def _only(made: Pairs, keep_R: Bools) -> Pairs:
+    """Some rows of the groups; weights sum to 1 again over those that are left."""
+    number_R = np.unique(made.group_R[keep_R], return_inverse=True)[1].astype(np.int64)
+    weight_R = made.weight_R[keep_R]
+    return replace(
+        made,
+        group_R=number_R,
+        prompt_R=made.prompt_R[keep_R],
+        tokens_R=tuple(made.tokens_R[r] for r in np.flatnonzero(keep_R)),
+        reference_R=made.reference_R[keep_R],
+        reward_R=made.reward_R[keep_R],
+        weight_R=weight_R / np.bincount(number_R, weight_R)[number_R],
+    )
+
+
+def _ends(group_R: Ints, reward_R: Floats) -> tuple[Floats, Floats]:
+    """Best and worst reward of each group, [G] and [G]."""
+    best_G = np.full(group_R.max() + 1, -np.inf)
+    np.maximum.at(best_G, group_R, reward_R)
+    worst_G = np.full(len(best_G), np.inf)
+    np.minimum.at(worst_G, group_R, reward_R)
+    return best_G, worst_G
+
+
 def _prompts(samples: Samples) -> int:
     return int(samples.prompt_R.max()) + 1 if len(samples) else 0
 
@@ -83,8 +150,7 @@ def _merge(
     weight_R = weight_R / np.bincount(number_R, weight_R)[number_R]
     reward = reward_R[index].astype(np.float64)
     if reward_floor is not None:
-        best_G = np.full(number_R[-1] + 1, -np.inf)
-        np.maximum.at(best_G, number_R, reward)
+        best_G, _ = _ends(number_R, reward)
         reward = np.maximum(reward, best_G[number_R] - reward_floor)
     return Pairs(
         group_R=number_R,
@@ -94,4 +160,13 @@ def _merge(
         reward_R=reward,
         weight_R=weight_R,
         draws=len(samples),
+        told_apart=_told_apart(samples, reward_R),
     )
+
+
+def _told_apart(samples: Samples, reward_R: Floats) -> tuple[int, int]:
+    """Prompts whose rewards differ by more than ``RESOLUTION``, of the prompts with a reward."""
+    rows = np.flatnonzero(np.isfinite(reward_R) & (samples.weight_R > 0))
+    best_P, worst_P = _ends(samples.prompt_R[rows], reward_R[rows])
+    known_P = np.isfinite(best_P)
+    return int((best_P - worst_P > RESOLUTION)[known_P].sum()), int(known_P.sum())

@@ -11,6 +11,7 @@
         prompts.parquet      the same a prompt
         held_out.parquet     the held-out draws behind them
         samples.parquet      training draws from pi_t
+        reward.json          what their rewards were like: missing, spread, length, ...
         pairs.parquet        groups made of them, from which pi_{t+1} is trained
         seconds.json         time by stage
       metrics.jsonl          one object a round
@@ -242,12 +243,15 @@ def write_pairs(prompts: list[Prompt], pairs: Pairs, path: Path) -> None:
             "weight": pa.array(pairs.weight_R),
         }
     )
-    pq.write_table(table.replace_schema_metadata({"draws": str(pairs.draws)}), path)
+    apart, of = pairs.told_apart
+    facts = {"draws": pairs.draws, "told_apart": apart, "rewarded": of}
+    pq.write_table(table.replace_schema_metadata({k: str(v) for k, v in facts.items()}), path)
 
 
 def read_pairs(path: Path) -> Pairs:
     """What ``write_pairs`` wrote."""
     table = pq.read_table(path)
+    facts = {k: int(v) for k, v in table.schema.metadata.items()}
     return Pairs(
         group_R=_array(table["group"]),
         prompt_R=_array(table["prompt"]),
@@ -255,7 +259,8 @@ def read_pairs(path: Path) -> Pairs:
         reference_R=_array(table["reference"]),
         reward_R=_array(table["reward"]),
         weight_R=_array(table["weight"]),
-        draws=int(table.schema.metadata[b"draws"]),
+        draws=facts[b"draws"],
+        told_apart=(facts[b"told_apart"], facts[b"rewarded"]),
     )
 
 

@@ -101,6 +101,8 @@ class Pairs:
     """Share of the group's draws, sums to 1 over a group."""
     draws: int
     """Draws that the groups were made from, duplicates included."""
+    told_apart: tuple[int, int] = (0, 0)
+    """Prompts whose responses have unequal rewards, of the prompts that have rewards."""
 
     def __len__(self) -> int:
         return len(self.tokens_R)
