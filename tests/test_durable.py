@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -289,7 +290,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     try:
         settings = tmp_path / "settings.yaml"
         settings.write_text(json.dumps(config.model_dump(mode="json")))
-        command = [shutil.which("srlm") or "srlm", "run", "--config", str(settings)]
+        command = [sys.executable, "-m", "srlm.cli", "run", "--config", str(settings)]
         command += ["--out", str(disk / "out")]
         full = subprocess.run(command, capture_output=True, text=True, check=False)
         assert full.returncode == 2, full.stderr
