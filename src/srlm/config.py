@@ -53,9 +53,14 @@ class SampleSettings(Settings):
     prompts: Count | None = Field(
         None, description="training prompts a round, drawn anew each round (all of them if empty)"
     )
-    draws: int = Field(8, ge=2, description="draws a prompt, k")
+    draws: int = Field(4, ge=2, description="draws a prompt, k")
     source: Literal["draws", "enumerate"] = Field(
         "draws", description="enumerate: every response with its probability (exact policies)"
+    )
+    mu: Positive | None = Field(
+        None,
+        description="best-of-n: draw on until k times the likeliest draw's probability is this;"
+        " a mode is missed with probability exp(-mu)",
     )
     max_tokens: Count = Field(256, description="length limit of a response, tokens")
     batch_rows: Count = Field(1024, description="responses decoded at once; changes no result")
@@ -64,8 +69,10 @@ class SampleSettings(Settings):
 class PairSettings(Settings):
     """How draws are compared."""
 
-    kind: Literal["groups", "pairs"] = Field(
-        "groups", description="groups: all k draws of a prompt together; pairs: two by two"
+    kind: Literal["auto", "groups", "pairs", "best-worst"] = Field(
+        "auto",
+        description="groups: all k draws of a prompt together; pairs: two by two; best-worst: by"
+        " reward; auto: as the update asks, best-worst for dpo and ipo, else groups",
     )
     reward_floor: float | None = Field(
         None,
@@ -77,11 +84,12 @@ class PairSettings(Settings):
 class UpdateSettings(Settings):
     """From pairs to the next policy."""
 
-    loss: Literal["weighted", "square"] = Field(
+    kind: Literal["weighted", "square", "best-of-n", "dpo", "ipo"] = Field(
         "weighted",
-        description="weighted: maximum likelihood, weights exp(reward/beta); square: the paper's",
+        description="weighted: maximum likelihood, weights exp(reward/beta); square: the paper's;"
+        " best-of-n: maximum likelihood on the best draw; dpo, ipo: preferences",
     )
-    beta: Positive = Field(1.0, description="one exact round is pi^(1 + 1/beta)")
+    beta: Positive = Field(0.5, description="one exact round is pi^(1 + 1/beta)")
     epochs: Count = Field(2, description="passes over a round's data")
     lr: Positive = Field(5e-4, description="peak learning rate of AdamW")
     prompts_per_step: Count = Field(128, description="groups an optimiser step")
@@ -89,6 +97,16 @@ class UpdateSettings(Settings):
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     clip: Positive = Field(1.0, description="largest gradient norm")
+    nll: float = Field(
+        0.0, ge=0, description="dpo, ipo: weight of -log pi of the preferred response"
+    )
+    lora: Count | None = Field(
+        None,
+        description="train adapters of this rank, merged after each round (all weights if empty)",
+    )
+    lora_alpha: Positive | None = Field(
+        None, description="scale of the adapters, times rank (twice the rank if empty)"
+    )
 
 
 REWARDS = (
@@ -200,6 +218,9 @@ class RunConfig(Settings):
     download: bool = Field(False, description="allow the network for a hub id")
     prompts: PromptSettings
     rounds: Count = Field(5, description="self-rewarding rounds")
+    stop: Literal["never", "auto"] = Field(
+        "never", description="auto: stop when further rounds gain nothing, by what needs no answers"
+    )
     seed: int = Field(0, ge=0, description="decides every draw")
     reward: str = Field(
         "likelihood",

@@ -11,21 +11,20 @@ from srlm.progress import Progress
 from srlm.prompts import read_prompts, split
 
 
-def test_base_is_made_once_and_prompts_are_readable(
+def test_model_by_start_and_seed_and_prompts_are_readable(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Path] = []
 
-    def build(start: Any, seed: int, folder: Path, progress: Any) -> None:
-        folder.mkdir()
-        made.append(folder)
+    def build(start: Any, seed: int, progress: Any) -> Path:
+        made.append(tmp_path / f"{start.name}-{seed}")
+        return made[-1]
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "srlm").mkdir()
-    monkeypatch.setattr(demo, "build_base", build)
+    monkeypatch.setattr(demo, "cached_base", build)
     one = demo.settings("good", 0, Progress.silent())
     assert demo.settings("good", 0, Progress.silent()) == one
-    assert made == [Path(one.model)]
+    assert made == [Path(one.model)] * 2
     assert demo.settings("good", 1, Progress.silent()).model != one.model
     assert demo.settings("giveup", 0, Progress.silent()).model != one.model
     train, held_out = split(read_prompts(one.prompts.file), one.prompts.held_out)

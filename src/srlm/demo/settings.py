@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-from dataclasses import asdict
-from pathlib import Path
-
-import torch
-
 from srlm.config import RunConfig, resolve
-from srlm.demo.base import RECIPE, build_base
-from srlm.demo.corpus import CORPUS_VERSION, Start, named_start, write_prompts
+from srlm.demo.base import cache_folder, cached_base
+from srlm.demo.corpus import CORPUS_VERSION, named_start, write_prompts
+from srlm.demo.network import RECIPE
 from srlm.progress import Progress
 
 PROMPTS = 4608
 """Of them a ninth is held out: 512 on average."""
+
+ROUNDS = 4
 
 
 def settings(start: str, seed: int, progress: Progress) -> RunConfig:
@@ -29,10 +24,8 @@ def settings(start: str, seed: int, progress: Progress) -> RunConfig:
         UserError: no start has that name.
     """
     author = named_start(start)
-    model = cache_folder() / f"base-{start}-{seed}-{_fingerprint(author, seed)}"
-    if not model.exists():
-        with progress.stage("base model", total=RECIPE.steps) as bar:
-            build_base(author, seed, model, lambda step, steps, loss: bar.advance(1))
+    with progress.stage(f"base model ({start})", total=RECIPE.steps) as bar:
+        model = cached_base(author, seed, lambda step, steps, loss: bar.advance(1))
     prompts = cache_folder() / f"prompts-{CORPUS_VERSION}-{PROMPTS}-{seed}.jsonl"
     write_prompts(prompts, PROMPTS, seed)
     return resolve(
@@ -43,17 +36,7 @@ def settings(start: str, seed: int, progress: Progress) -> RunConfig:
             "prompts.file": str(prompts),
             "prompts.answer": "last-number",
             "prompts.held_out": 1 / 9,
-            "samples.prompts": 2048,
+            "rounds": ROUNDS,
             "samples.max_tokens": 16,
         },
     )
-
-
-def cache_folder() -> Path:
-    """Where the user's caches are, by the convention of desktops, and srlm's in it."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "srlm"
-
-
-def _fingerprint(start: Start, seed: int) -> str:
-    parts = [CORPUS_VERSION, asdict(start), asdict(RECIPE), seed, torch.__version__]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:8]

@@ -7,8 +7,8 @@ about pi_t^(e^eta): its *efficiency* eta is read off the confidence that it reac
 
 s the step's exponent. Later rounds are foretold as powers of the *present* policy, from its own
 draws and modes, so that the drift of the rounds done is in the forecast:
-pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of one
-prior round of efficiency 1. (The slope p_eff on the base's draws is another number: it weighs
+pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of a quarter
+of a round of efficiency 1. (The slope p_eff on the base's draws is another number: it weighs
 unlikely responses, which training hardly moves, and so understates how sharp the modes become.)
 """
 
@@ -26,7 +26,10 @@ from srlm.forecast.trajectory import Evidence, Point, at_exponent
 from srlm.types import Floats
 
 PRIOR_EFFICIENCY = 1.0
-"""Of the one round that is assumed before any is seen."""
+"""Before any round is seen: that of exact updates."""
+PRIOR_ROUNDS = 0.25
+"""How many rounds that prior counts for. A step's exponent changes little over a run's rounds, and
+where it changes it mostly grows."""
 SPREAD = 0.2
 """Standard deviation of a later round's efficiency around the forecast's, from the backtest."""
 SATURATED = 0.995
@@ -75,13 +78,13 @@ def step(before: Known, confidence_before: float, confidence_after: float, beta:
 
 
 def expected_efficiency(steps: Sequence[Step]) -> float:
-    """Mean of the efficiencies seen and of one prior round.
+    """Mean of the efficiencies seen and of ``PRIOR_ROUNDS`` of a round of efficiency 1.
 
     >>> expected_efficiency([Step(2.0, 0.5), Step(None, None, "sure already")])
-    0.75
+    0.6
     """
     seen = [s.efficiency for s in steps if s.efficiency is not None]
-    return float(np.mean([PRIOR_EFFICIENCY, *seen]))
+    return (PRIOR_ROUNDS * PRIOR_EFFICIENCY + sum(seen)) / (PRIOR_ROUNDS + len(seen))
 
 
 @dataclass(frozen=True, slots=True)
