@@ -89,45 +89,48 @@ def _batched(A: torch.Tensor, b: torch.Tensor) -> tuple[Floats, Bools]:
     done_R = torch.zeros(R, dtype=torch.bool)
     if bool(good_R.all()):
         x_RD = torch.cholesky_solve(v_RD.unsqueeze(-1), L_RDD).squeeze(-1)
-        done_R = _passes(A, b, v_RD, x_RD)[0]
+        done_R = _passes(A, b, v_RD, x_RD)
     elif bool(good_R.any()):
         keep = good_R.nonzero().squeeze(1)
         x_RD[keep] = torch.cholesky_solve(v_RD[keep].unsqueeze(-1), L_RDD[keep]).squeeze(-1)
-        done_R[keep] = _passes(A[keep], b[keep], v_RD[keep], x_RD[keep])[0]
+        done_R = good_R & _passes(A, b, v_RD, x_RD)
     left = (~done_R).nonzero().squeeze(1)
     if len(left):
-        x_RD[left], done_R[left] = _ridge(A[left], b[left], G_RDD[left], v_RD[left])
+        # Iterated on D numbers a problem; A itself is read once more, for the check.
+        again_RD = _ridge(G_RDD[left], v_RD[left])
+        some = 2 * len(left) < R
+        passed = _passes(A[left], b[left], v_RD[left], again_RD) if some else None
+        if passed is None:
+            x_RD[left] = again_RD
+            done_R |= _passes(A, b, v_RD, x_RD)
+        else:
+            x_RD[left], done_R[left] = again_RD, passed
     return x_RD.numpy(), done_R.numpy()
 
 
 def _passes(
     A: torch.Tensor, b: torch.Tensor, v_RD: torch.Tensor, x_RD: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whether the residual passes, [R], and A^T (b - A x), [R, D] (zeros where not needed)."""
+) -> torch.Tensor:
+    """Whether the residual passes, [R]."""
     r_Rn = b - (A @ x_RD.unsqueeze(-1)).squeeze(-1)
     holds_R = r_Rn.norm(dim=1) <= TOLERANCE * b.norm(dim=1)
-    slope_RD = torch.zeros_like(v_RD)
     if not bool(holds_R.all()):
         slope_RD = (A.mT @ r_Rn.unsqueeze(-1)).squeeze(-1)
-        holds_R = holds_R | (slope_RD.norm(dim=1) <= TOLERANCE * v_RD.norm(dim=1))
-    return holds_R, slope_RD
+        holds_R |= slope_RD.norm(dim=1) <= TOLERANCE * v_RD.norm(dim=1)
+    return holds_R
 
 
-def _ridge(
-    A: torch.Tensor, b: torch.Tensor, G_RDD: torch.Tensor, v_RD: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+def _ridge(G_RDD: torch.Tensor, v_RD: torch.Tensor) -> torch.Tensor:
     # The ridge is a compromise: rounding leaves about 1e-16/ridge (1e-10) of x outside the row
     # space, and a step leaves ridge/s^2 of the error along a singular value s.
     scale_R = G_RDD.diagonal(dim1=1, dim2=2).sum(1).clamp_min(1e-300)
-    ridge = (1e-6 * scale_R)[:, None, None] * torch.eye(G_RDD.shape[1], dtype=A.dtype)
+    ridge = (1e-6 * scale_R)[:, None, None] * torch.eye(G_RDD.shape[1], dtype=G_RDD.dtype)
     L_RDD = torch.linalg.cholesky_ex(G_RDD + ridge)[0]
-    x_RD, slope_RD = torch.zeros_like(v_RD), v_RD
+    x_RD, slope_RD1 = torch.zeros_like(v_RD), v_RD.unsqueeze(-1)
     for _ in range(STEPS):
-        x_RD = x_RD + torch.cholesky_solve(slope_RD.unsqueeze(-1), L_RDD).squeeze(-1)
-        done_R, slope_RD = _passes(A, b, v_RD, x_RD)
-        if bool(done_R.all()):
-            break
-    return x_RD, done_R
+        x_RD = x_RD + torch.cholesky_solve(slope_RD1, L_RDD).squeeze(-1)
+        slope_RD1 = (v_RD - (G_RDD @ x_RD.unsqueeze(-1)).squeeze(-1)).unsqueeze(-1)
+    return x_RD
 
 
 # ---- large D: one problem at a time, half the work of a full product (BLAS syrk)

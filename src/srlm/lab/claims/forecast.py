@@ -81,9 +81,9 @@ def experiment(setting: Setting) -> Finding:
             f"On digits every round is supported. With {M} responses and {DRAWS} draws alone the "
             f"forecast is supported up to round {horizon} and off by up to a factor "
             f"{np.exp(beyond):.2f} beyond (which is marked); and the best of 16 draws "
-            f"overestimates kappa by {np.exp(start_16['log ratio']):.2f} before any round, whatever the "
-            "weights say: p* needs the search. With the mode it is supported again as it comes to carry "
-            "Z_p. The forecast is of exact updates: on digits the trained kappa levels off at "
+            f"overestimates kappa {np.exp(start_16['log ratio']):.2f} times before any "
+            "round, whatever the weights say: p* needs the search. With the mode it is supported "
+            "again as it comes to carry Z_p. The forecast is of exact updates: on digits the trained kappa levels off at "
             f"{digit[-1]['kappa trained']:.3f} where exact updates go to "
             f"{digit[-1]['kappa told']:.3f}, for a sure policy draws few distinct pairs."
         ),
