@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from srlm import cli
+from srlm import cli, runs
 from srlm.policy.linear_softmax import LinearSoftmax
 from srlm.policy.load import load
 from tests import tiny
@@ -111,7 +112,7 @@ def test_a_run_on_digits(srlm: Command, tmp_path: Path, capsys: pytest.CaptureFi
     model, file = digits(tmp_path)
     out = tmp_path / "out"
     columns = ["--prompt-column", "x", "--answer-column", "y"]
-    square = ["--loss", "square", "--beta", "2", "--rounds", "3", "--pairs", "pairs"]
+    square = ["--update", "square", "--beta", "2", "--rounds", "3", "--pairs", "pairs"]
     given = ["--model", model, "--prompts", file, "--out", out, "--held-out", "0.4"]
     assert srlm("run", *given, *columns, *square, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
@@ -299,6 +300,35 @@ def test_settings_can_be_mended_until_the_run_has_begun(
     assert srlm(*given) == 0
     assert srlm(*given, "--max-tokens", "3") == 2
     assert "samples.max_tokens: 4 -> 3" in capsys.readouterr().err
+
+
+def test_a_full_disk(
+    good: Path,
+    srlm: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Exit code 2 at the ninth write, and the same command goes on after room is made."""
+    given = ["run", "--model", good / "model", "--prompts", good / "p.jsonl", *SHORT]
+    given += ["--out", tmp_path / "out", "--rounds", "1"]
+    real, left = runs.commit, 9
+
+    def commit(path: Path, write: Callable[[Path], None]) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        real(path, write)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "commit", commit)
+        assert srlm(*given) == 2
+    shown = capsys.readouterr().err
+    assert "no space left on the disk while writing" in shown
+    assert "the same command" in shown
+    assert srlm(*given) == 0
+    assert len(metrics(tmp_path / "out")) == 2
 
 
 def test_no_pad_token_is_fine(good: Path, srlm: Command, tmp_path: Path) -> None:
