@@ -110,7 +110,8 @@ def run(
             started again with the same folder, the lab goes on where it stopped. None: keep
             nothing.
         progress: where to show stages; silent if left out.
-        workers: processes of one thread each; 1 runs here.
+        workers: processes of one thread each, which is the faster way (their stages are not
+            shown); 1 runs here.
 
     Raises:
         UserError: an unknown claim, or none; a worker that failed.
@@ -126,7 +127,7 @@ def run(
             f"choose among all, {', '.join(CLAIMS)}",
         )
     progress = progress or Progress.silent()
-    if workers > 1 and len(names) > 1:
+    if workers > 1:
         found = spread(names, seed=seed, quick=quick, out=out, progress=progress, workers=workers)
     else:
         found = experiments(names, seed=seed, quick=quick, out=out, progress=progress)

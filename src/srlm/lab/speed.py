@@ -3,7 +3,8 @@
 Replicate-rounds a second of processor time on one thread, P = 64 prompts, n = 256 pairs, ten
 rounds, measured beside a 2,048 x 2,048 float64 product on the same thread; each the best of some
 repetitions, interleaved, for other work on the machine only ever slows. Operations are counted
-as on paper, 2 X M D (logits) + 2 n D^2 (normal equations) + D^3 / 3 (Cholesky), whatever the code saves.
+as on paper, 2 X M D (logits) + 2 n D^2 (normal equations) + D^3 / 3 (Cholesky), whatever the
+code saves.
 """
 
 from __future__ import annotations

@@ -118,14 +118,28 @@ def experiment(setting: Setting) -> Finding:
                 for n, (k, a) in ORIENTATION.items()
             )
             + f". Largest differences {max(abs(a) for a, _ in off.values()):.3f} and "
-            f"{max(abs(b) for _, b in off.values()):.3f}. With few pairs the modes themselves "
-            f"suffer: mode accuracy {good[64]['mode_0']:.3f} -> {good[64]['mode_10']:.3f} and "
-            f"fidelity {good[64]['fidelity_10']:.3f} at n = 64. Poor start: kappa "
+            f"{max(abs(b) for _, b in off.values()):.3f}; {apart(raw)}With few "
+            f"pairs the modes themselves suffer: mode accuracy {good[64]['mode_0']:.3f} -> "
+            f"{good[64]['mode_10']:.3f} and fidelity {good[64]['fidelity_10']:.3f} at n = 64. Poor start: kappa "
             f"{poor[4096]['kappa_0']:.2f} -> {poor[4096]['kappa_8']:.2f} in eight rounds, mode "
             f"accuracy {poor[4096]['mode_0']:.3f} -> {poor[4096]['mode_10']:.3f}."
         ),
         plot=draw(raw),
     )
+
+
+def apart(raw: list[dict[str, Any]]) -> str:
+    """How far the run by hand lies from ours, in standard deviations of one run."""
+    out = []
+    for r in raw:
+        told = ORIENTATION.get(r["pairs"])
+        if r["start"] == "good" and told is not None and len(r["kappa_8"]) > 2:
+            gaps = [
+                (x - np.mean(r[key])) / np.std(r[key], ddof=1)
+                for key, x in zip(("kappa_8", "sampling_8"), told, strict=True)
+            ]
+            out.append(f"{gaps[0]:+.1f} and {gaps[1]:+.1f} at n = {r['pairs']:,}")
+    return f"by hand is off by {', '.join(out)} standard deviations of one run. " if out else ""
 
 
 def through_align(setting: Setting) -> float:
