@@ -142,7 +142,9 @@ def trained(
     policy = tiny.policy("llama")
     made = drawn(policy)
     done: list[int] = []
-    recipe = UpdateSettings(**{"prompts_per_step": 5, "epochs": 2, "lr": 1e-2} | changes)
+    recipe = UpdateSettings(
+        **{"beta": 1.0, "prompts_per_step": 5, "epochs": 2, "lr": 1e-2} | changes
+    )
     new, report = update.fit(
         policy, X, made, OBJECTIVES[objective], recipe, seed=seed, advance=done.append
     )
@@ -223,7 +225,7 @@ def test_one_step_is_the_slow_twins() -> None:
     loss = losses.weighted(logp_R, *tensors, everything, made.groups, 1.0).mean()
     grads = torch.autograd.grad(loss, policy.parameters())
     gradient = torch.cat([g.flatten() for g in grads])
-    recipe = UpdateSettings(prompts_per_step=100, epochs=1, lr=1e-3, clip=1e9)
+    recipe = UpdateSettings(beta=1.0, prompts_per_step=100, epochs=1, lr=1e-3, clip=1e9)
     update.fit(policy, X, made, update.weighted_objective, recipe, seed=0)
     clear = gradient.abs() > 1e-4
     assert clear.float().mean() > 0.5

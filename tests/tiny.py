@@ -164,6 +164,7 @@ SMALL: dict[str, Any] = {
     "samples.draws": 4,
     "samples.max_tokens": 4,
     "prompts.held_out": 0.3,
+    "update.beta": 1.0,
     "update.epochs": 1,
     "update.prompts_per_step": 8,
     "update.lr": 3e-3,

@@ -39,7 +39,7 @@ def recipe(
     config = resolve(None, {"model": "none", "prompts.file": "none"})
     parts = {"samples": samples, "update": update, "pairs": pairs}
     measure = MeasureSettings(draws=16)
-    update = update.model_copy(update={"loss": loss})
+    update = update.model_copy(update={"kind": loss})
     return recipe_of(config.model_copy(update=parts | {"measure": measure, "update": update}))
 
 
@@ -79,7 +79,7 @@ def causal_lm() -> Trajectory:
     """Weighted loss on groups, a tiny network."""
     x = tiny.texts(24)
     samples = SampleSettings(draws=6, max_tokens=4)
-    update = UpdateSettings(lr=3e-3, prompts_per_step=4, epochs=2)
+    update = UpdateSettings(beta=1.0, lr=3e-3, prompts_per_step=4, epochs=2)
     how = recipe("weighted", samples, update, PairSettings(reward_floor=6.0))
     return trajectory(tiny.policy("llama"), x[:16], x[16:], how)
 
