@@ -54,7 +54,7 @@ def consistency(answer: str | Extractor) -> Reward:
         facts = {"consistency: unreadable": unreadable}
         if len(top_P):
             facts["consistency: top vote"] = float(top_P.mean())
-        notes = ()
+        notes: tuple[str, ...] = ()
         if unreadable > 0.5:
             notes = (f"consistency: {unreadable:.0%} of the responses have no readable answer",)
         return Scored(reward_R, facts, notes)
@@ -79,7 +79,9 @@ def ballot(samples: Samples, vote_R: Floats) -> Ballot:
 
     Prompts whose readable draws all agree have nothing to compare and give no pair.
     """
-    best, worst, margin = [], [], []
+    best: list[int] = []
+    worst: list[int] = []
+    margin: list[float] = []
     P = int(samples.prompt_R.max()) + 1 if len(samples) else 0
     for rows in rows_by_prompt(samples.prompt_R, P):
         readable = rows[np.isfinite(vote_R[rows])]

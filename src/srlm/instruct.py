@@ -1,0 +1,202 @@
+"""New prompts by the model itself, from a few of the user's ([SRLM] section 2.3; self-instruction).
+
+The policy is shown some of the prompts and asked for another of their kind. What it writes is
+kept if it is whole, new, and worth asking: its own responses to it must neither all agree nor
+all differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from srlm.errors import UserError
+from srlm.policy.base import Language, Policy
+from srlm.prompts import prompt_id
+from srlm.rewards import asking
+from srlm.types import Floats, Prompt, Samples
+
+TEMPLATE = """Here are some requests.
+
+{prompt}
+
+Write one more request of the same kind: as hard as these and about something else. Reply with the
+request alone.
+"""
+SEPARATOR = "\n\n"
+PIECE = 5
+"""Characters of the pieces by whose overlap two prompts are called alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewPrompts:
+    """Prompts that the policy wrote."""
+
+    prompts: list[Prompt]
+    distinct_P: Floats
+    """Share of distinct responses (or answers) among the draws of each."""
+    refused: dict[str, int]
+    """What was not taken, by reason: unfinished, empty, known, alike, settled, scattered."""
+
+
+def instruct(
+    policy: Policy,
+    given: Sequence[Prompt],
+    count: int,
+    *,
+    seed: int = 0,
+    shown: int = 4,
+    template: str = TEMPLATE,
+    max_tokens: int = 256,
+    response_tokens: int = 256,
+    draws: int = 8,
+    distinct: tuple[float, float] = (0.25, 1.0),
+    alike: float = 0.6,
+    read: Callable[[str], str | None] = lambda text: text,
+    most_asked: int = 20,
+) -> NewPrompts:
+    """``count`` new prompts, or as many as ``most_asked * count`` questions give.
+
+    Each question shows ``shown`` of the given prompts, drawn without replacement, never new ones:
+    errors do not breed. A text is taken if it ended by itself, is no given or taken prompt, has
+    likeness (Jaccard index of 5-character pieces, letters and figures alone) below ``alike`` to
+    all of them, and if the share of distinct responses among ``draws`` of the policy's own lies
+    within ``distinct``. All k draws equal is a share of 1/k: nothing to learn; a share of 1 is as
+    it should be for free text, and noise where answers are read.
+
+    Args:
+        policy: writes the prompts and the responses; a language model.
+        given: text prompts.
+        count: how many new ones.
+        seed: of the prompts shown and of the draws.
+        shown: prompts a question.
+        template: the question, with {prompt} where the shown ones stand.
+        max_tokens: length limit of a new prompt.
+        response_tokens: length limit of a response to it.
+        draws: k.
+        distinct: least and greatest share of distinct responses.
+        alike: likeness from which a prompt counts as known.
+        read: what of a response is compared, as ``srlm.answers.extractor`` reads it.
+        most_asked: questions a wanted prompt at most.
+
+    Raises:
+        UserError: no text prompts, a template without {prompt}, or no language model.
+    """
+    if not isinstance(policy, Language):
+        raise UserError(
+            f"{type(policy).__name__} is no language model", "give one that writes text"
+        )
+    asking.check_template(template, ("prompt",), "template")
+    texts = [x.content for x in given if isinstance(x.content, str)]
+    if not texts:
+        raise UserError("no text prompts to learn from", "give some prompts as text")
+    rng = np.random.default_rng(seed)
+    known = [_pieces(x) for x in texts]
+    names = {_letters(x) for x in texts}
+    taken: list[Prompt] = []
+    share: list[float] = []
+    refused: Counter[str] = Counter()
+    asked = 0
+    while len(taken) < count and asked < most_asked * count:
+        batch = min(2 * (count - len(taken)) + 2, most_asked * count - asked)
+        wrote = _ask(policy, template, texts, shown, batch, max_tokens, rng, seed + asked)
+        asked += batch
+        fresh: list[Prompt] = []
+        for text, finished in zip(wrote.text_R, wrote.finished_R, strict=True):
+            reason = _known(text, bool(finished), names, known, alike)
+            if reason:
+                refused[reason] += 1
+                continue
+            content = text.strip()
+            names.add(_letters(content))
+            known.append(_pieces(content))
+            fresh.append(Prompt(prompt_id(content), content))
+        if not fresh:
+            continue
+        share_P = spread(policy, fresh, draws, seed, response_tokens, read)
+        for prompt, value in zip(fresh, share_P.tolist(), strict=True):
+            if value < distinct[0]:
+                refused["settled"] += 1
+            elif value > distinct[1]:
+                refused["scattered"] += 1
+            elif len(taken) < count:
+                taken.append(prompt)
+                share.append(value)
+    return NewPrompts(taken, np.array(share), dict(refused))
+
+
+def spread(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    draws: int,
+    seed: int,
+    max_tokens: int,
+    read: Callable[[str], str | None] = lambda text: text,
+) -> Floats:
+    """Distinct responses over draws, [P], in [1/k, 1]; those that cannot be read are one kind."""
+    samples = policy.sample(prompts, draws, seed=seed, max_tokens=max_tokens)
+    kinds: list[set[str | None]] = [set() for _ in prompts]
+    for p, text in zip(samples.prompt_R, samples.text_R, strict=True):
+        kinds[p].add(read(text))
+    return np.array([len(kind) / draws for kind in kinds])
+
+
+def likeness(one: frozenset[str], other: frozenset[str]) -> float:
+    """Jaccard index: pieces in both over pieces in either.
+
+    >>> likeness(_pieces("Add 2 and 3."), _pieces("add 2 and 3"))
+    1.0
+    """
+    either = len(one | other)
+    return len(one & other) / either if either else 1.0
+
+
+def _ask(
+    policy: Policy,
+    template: str,
+    texts: Sequence[str],
+    shown: int,
+    batch: int,
+    max_tokens: int,
+    rng: np.random.Generator,
+    seed: int,
+) -> Samples:
+    """What the policy writes to ``batch`` questions; one that is asked n times gets n draws."""
+    assert isinstance(policy, Language)
+    times: Counter[str] = Counter()
+    for _ in range(batch):
+        listed = SEPARATOR.join(texts[i] for i in rng.permutation(len(texts))[:shown])
+        times[asking.fill(template, {"prompt": listed}, policy)] += 1
+    questions = [asking.as_prompt(text) for text in times]
+    most = max(times.values())
+    wrote = policy.sample(questions, most, seed=seed, max_tokens=max_tokens)
+    return wrote.take(np.tile(np.arange(most), len(times)) < np.repeat(list(times.values()), most))
+
+
+def _known(
+    text: str, finished: bool, names: set[str], known: Sequence[frozenset[str]], alike: float
+) -> str:
+    """Why a text is no new prompt; empty if it is one."""
+    if not finished:
+        return "unfinished"
+    name = _letters(text)
+    if not name:
+        return "empty"
+    if name in names:
+        return "known"
+    pieces = _pieces(text)
+    return "alike" if any(likeness(pieces, other) >= alike for other in known) else ""
+
+
+def _letters(text: str) -> str:
+    """Letters and figures in lower case, one space between words."""
+    return " ".join(re.findall(r"\w+", text.casefold()))
+
+
+def _pieces(text: str) -> frozenset[str]:
+    plain = _letters(text)
+    return frozenset(plain[i : i + PIECE] for i in range(max(1, len(plain) - PIECE + 1)))
