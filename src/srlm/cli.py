@@ -135,33 +135,41 @@ def report(
 @app.command()
 def demo(
     start: Annotated[
-        Literal["good", "diffuse", "giveup"],
+        Literal["good", "diffuse", "giveup"] | None,
         typer.Option(
             help="Base model. diffuse: far from sure of its mode; giveup: its mode is a short,"
-            " useless response."
+            " useless response. Both good and giveup if left out."
         ),
-    ] = "good",
+    ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="INT", help="Of the base model and of the run.")
+        int, typer.Option(min=0, metavar="INT", help="Of the base models and of the runs.")
     ] = 0,
     out: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Folder of the run.", show_default="runs/demo-START-SEED"),
-    ] = None,
+        Path, typer.Option(metavar="DIR", help="Folder of the forecasts and runs.")
+    ] = Path("runs"),
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Do what run does to a small model that is trained here.
+    """Foretell and run self-rewarding on small models that are trained here.
 
-    It learns to add from a corpus that is noisy like the web, in a minute.
-    It is trained once and kept in your cache folder.
+    They learn to add from a corpus that is noisy like the web, half a minute each, and are kept
+    in your cache folder. One is foretold to improve, the other to fail.
     """
     with _interruptible():
-        from srlm.demo.settings import settings
+        from rich.console import Console
+
+        from srlm.demo.show import print_shown, show
         from srlm.progress import Progress
 
-        config = settings(start, seed, Progress(quiet=quiet or as_json))
-    _align(config, out or Path("runs", f"demo-{start}-{seed}"), as_json, quiet)
+        console = Console(highlight=False, quiet=as_json)
+        progress = Progress(quiet=quiet or as_json)
+        shown = [
+            show(name, seed, out / f"demo-{name}-{seed}", progress=progress, console=console)
+            for name in ([start] if start else ["good", "giveup"])
+        ]
+        print_shown(shown, console)
+        if as_json:
+            typer.echo(json.dumps([s.to_json() for s in shown]))
 
 
 @app.callback(invoke_without_command=True)

@@ -64,7 +64,7 @@ def measure(
             spectrum = measure_fisher(opened.policy, opened.prompts, found.measurement.samples)
         spectrum.print(Console(highlight=False))
         data["fisher"] = spectrum.to_json()
-    _write(found, data, config, write_measurement, out, json_file)
+    _write(found, data, config, write_measurement, out, json_file, Console(highlight=False))
     return found
 
 
@@ -75,17 +75,18 @@ def forecast(
     json_file: Path | None = None,
     piloted: Piloted | None = None,
     progress: Progress,
+    console: Console | None = None,
 ) -> Forecast:
     """``srlm forecast``: the trajectory, the verdict and the evidence; a pilot's too, if any."""
     opened = open_probe(config)
     found = _look(opened, config, beta=config.beta, rounds=config.rounds, progress=progress)
-    console = Console(highlight=False)
+    console = console or Console(highlight=False)
     print_forecast(found, console)
     data = to_json(found)
     if piloted is not None:
         data["pilot"] = piloted.to_json()
         print_pilot(data["pilot"], console)
-    _write(found, data, config, write_page, out, json_file)
+    _write(found, data, config, write_page, out, json_file, console)
     return found
 
 
@@ -152,6 +153,7 @@ def _write(
     write: Callable[[Forecast, Path, dict[str, object]], Path],
     out: Path | None,
     json_file: Path | None,
+    console: Console,
 ) -> None:
     from srlm import runs
 
@@ -167,4 +169,4 @@ def _write(
         runs.write_text(out / "forecast.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
         runs.commit(out / "prompts.parquet", lambda p: write_prompt_table(found.measurement, p))
         page = write(found, out, flatten(config.model_dump(mode="json")))
-        Console(highlight=False).print(f"\nPage: {page}", soft_wrap=True, markup=False)
+        console.print(f"\nPage: {page}", soft_wrap=True, markup=False)
