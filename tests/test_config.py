@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
         ({"model": "m"}, ["prompts: missing"]),
         ({"prompts.prompt_column": "q"}, ["model: missing", "prompts.file: missing"]),
         (NEEDED | {"rounds": 0, "samples.draws": 1}, ["rounds: ", "samples.draws: "]),
-        (NEEDED | {"update.loss": "best"}, ["'weighted' or 'square'", "'best'"]),
+        (NEEDED | {"update.kind": "best"}, ["'weighted', 'square'", "'best'"]),
         (NEEDED | {"prompts.held_out": 1.0}, ["prompts.held_out"]),
         (NEEDED | {"update.lr": "nan"}, ["update.lr"]),
         (NEEDED | {"update.lr": "inf"}, ["update.lr"]),

@@ -38,7 +38,7 @@ def linear_job(folder: Path, **changes: Any) -> RunConfig:
         folder.mkdir()
         tiny.linear().save(folder / "linear")
         tiny.write_prompts(folder / "vectors.jsonl", tiny.vectors(24), ["r0", "r1"] * 12)
-    square = {"update.loss": "square", "pairs.kind": "pairs", "samples.prompts": 10}
+    square = {"update.kind": "square", "pairs.kind": "pairs", "samples.prompts": 10}
     return tiny.config(folder / "linear", folder / "vectors.jsonl", **square | changes)
 
 
@@ -107,7 +107,8 @@ def test_killed_at_every_write(tmp_path: Path) -> None:
 def test_a_network_killed_at_some_writes(tmp_path: Path) -> None:
     """In the middle of round 1's policy and its measurement, and after its policy."""
     config = causal_job(tmp_path / "in").model_dump(mode="json")
-    kills = [[14, "middle"], [14, "after"], [17, "middle"]]
+    kills = [[f"001/{name}", "middle"] for name in ("policy", "measure.json")]
+    kills += [["001/policy", "after"]]
     check(killing.start(config, tmp_path / "runs", kills, random=1), tmp_path / "runs")
 
 

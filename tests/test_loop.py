@@ -209,7 +209,7 @@ def test_settings_name_functions() -> None:
     made = loop.recipe_of(RunConfig.model_validate(flat))
     assert made.objective is update.weighted_objective
     assert made.reward is likelihood
-    other = {"update": {"loss": "square"}, "pairs": {"kind": "pairs", "reward_floor": 1.5}}
+    other = {"update": {"kind": "square"}, "pairs": {"kind": "pairs", "reward_floor": 1.5}}
     made = loop.recipe_of(RunConfig.model_validate(flat | other))
     assert made.objective is update.square_objective
     samples = tiny.tabular(1, 4, scale=4).sample(rows(1), 40, seed=0, max_tokens=1)

@@ -144,7 +144,7 @@ def test_the_program_itself(tmp_path: Path) -> None:
     tiny.write_prompts(tmp_path / "p.jsonl", tiny.vectors(20))
     given = [sys.executable, "-m", "srlm.cli", "run", "--model", str(tmp_path / "model")]
     given += ["--prompts", str(tmp_path / "p.jsonl"), "--out", str(tmp_path / "out"), "--rounds=1"]
-    given += ["--held-out", "0.3", "--json"]
+    given += ["--held-out", "0.3", "--beta", "1", "--json"]
     first = subprocess.run(given, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     assert json.loads(first.stdout)["rounds"][1]["round"] == 1

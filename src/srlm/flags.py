@@ -29,6 +29,7 @@ RUN: Flags = {
     },
     "Rounds": {
         "--rounds": "rounds",
+        "--stop": "stop",
         "--seed": "seed",
         "--reward": "reward",
         "--length-tolerance": "length_tolerance",
@@ -48,6 +49,7 @@ RUN: Flags = {
     "Samples and pairs": {
         "--prompts-per-round": "samples.prompts",
         "--draws": "samples.draws",
+        "--mu": "samples.mu",
         "--max-tokens": "samples.max_tokens",
         "--source": "samples.source",
         "--batch-rows": "samples.batch_rows",
@@ -55,7 +57,7 @@ RUN: Flags = {
         "--reward-floor": "pairs.reward_floor",
     },
     "Update": {
-        "--loss": "update.loss",
+        "--update": "update.kind",
         "--beta": "update.beta",
         "--epochs": "update.epochs",
         "--lr": "update.lr",
@@ -64,6 +66,9 @@ RUN: Flags = {
         "--warmup": "update.warmup",
         "--weight-decay": "update.weight_decay",
         "--clip": "update.clip",
+        "--nll": "update.nll",
+        "--lora": "update.lora",
+        "--lora-alpha": "update.lora_alpha",
     },
     "Measure": {
         "--measure-prompts": "measure.prompts",

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from srlm import pairs as pairing
+from srlm import draws as drawing
 from srlm import prompts as reading
 from srlm import update
 from srlm.answers import checker
@@ -30,9 +30,8 @@ from srlm.rewards.base import Reward, scored
 from srlm.rewards.named import reward_of
 from srlm.rewards.report import RewardReport
 from srlm.rewards.report import report as report_rewards
-from srlm.types import Estimate, Floats, Pairs, Prompt, Samples, UpdateReport, undefined
-
-Pair = Callable[[Samples, Floats], Pairs]
+from srlm.types import Estimate, Pairs, Prompt, Samples, UpdateReport, undefined
+from srlm.updates import Pair, objective_of, pair_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,23 +190,7 @@ def _measuring(
 def _drawing(
     current: Lazy, prompts: list[Prompt], settings: SampleSettings, seed: int, t: int
 ) -> Callable[[], Samples]:
-    def draw() -> Samples:
-        policy = current()
-        if settings.source == "draws":
-            return policy.sample(
-                prompts,
-                settings.draws,
-                seed=derived(seed, "samples", t),
-                max_tokens=settings.max_tokens,
-            )
-        if not isinstance(policy, Exact):
-            raise UserError(
-                f"{type(policy).__name__}: responses cannot be enumerated",
-                "use --source draws; enumeration is for linear-softmax and tabular policies",
-            )
-        return policy.enumerate(prompts)
-
-    return draw
+    return lambda: drawing.draw(current(), prompts, settings, derived(seed, "samples", t))
 
 
 def _pairing(
@@ -334,20 +317,13 @@ class RunSummary:
     """The lines of metrics.jsonl."""
 
 
-OBJECTIVES = {"weighted": update.weighted_objective, "square": update.square_objective}
-PAIRINGS = {"groups": pairing.groups, "pairs": pairing.pairs}
-
-
 def recipe_of(config: RunConfig) -> Recipe:
     """Settings to functions: the one place where names are looked up."""
-    pair = PAIRINGS[config.pairs.kind]
     return Recipe(
         samples=config.samples,
         reward=reward_of(config),
-        pair=lambda samples, reward_R: pair(
-            samples, reward_R, reward_floor=config.pairs.reward_floor
-        ),
-        objective=OBJECTIVES[config.update.loss],
+        pair=pair_of(config),
+        objective=objective_of(config),
         update=config.update,
         measure=config.measure,
     )

@@ -37,7 +37,7 @@ def compare(found: Forecast, held_out: list[Prompt], beta: float) -> None:
         likelihood,
         lambda samples, reward_R: pairs.pairs(samples, reward_R),
         update.square_objective,
-        UpdateSettings(loss="square", beta=beta),
+        UpdateSettings(kind="square", beta=beta),
         MeasureSettings(prompts=len(held_out)),
     )
     points = found.trajectories[beta]

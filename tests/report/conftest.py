@@ -79,7 +79,7 @@ def fake_run(
         "rounds": len(powers) - 1,
         "seed": 0,
         "samples": {"draws": 8, "max_tokens": 64},
-        "update": {"loss": "weighted", "beta": 1.0, "epochs": 2, "lr": 5e-4},
+        "update": {"kind": "weighted", "beta": 1.0, "epochs": 2, "lr": 5e-4},
         "measure": {"prompts": 512, "draws": 16},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")

@@ -36,7 +36,7 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = tiny.prompts([str(x) for x in range(X)])
     file = tiny.write_prompts(place / "prompts.jsonl", asked, best)
     changes: dict[str, Any] = {
-        "samples.source": "enumerate", "update.loss": "square", "update.beta": 1.0,
+        "samples.source": "enumerate", "update.kind": "square", "update.beta": 1.0,
         "prompts.held_out": 0.5, "samples.max_tokens": 1,
     }  # fmt: skip
     run(tiny.config(place / "model", file, **changes), place / "run")

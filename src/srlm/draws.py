@@ -1,0 +1,86 @@
+"""The training draws of a round: a fixed number a prompt, all responses, or as many as it takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import chain
+
+import numpy as np
+
+from srlm.config import SampleSettings
+from srlm.errors import UserError
+from srlm.policy.base import Exact, Policy
+from srlm.types import Prompt, Samples
+
+MOST = 1024
+"""Draws a prompt at most, where their number adapts."""
+
+
+def draw(policy: Policy, prompts: Sequence[Prompt], settings: SampleSettings, seed: int) -> Samples:
+    """The responses of a round, as the settings say.
+
+    Raises:
+        UserError: the policy's responses are to be enumerated and cannot be.
+    """
+    if settings.source == "enumerate":
+        if not isinstance(policy, Exact):
+            raise UserError(
+                f"{type(policy).__name__}: responses cannot be enumerated",
+                "use --source draws; enumeration is for linear-softmax and tabular policies",
+            )
+        return policy.enumerate(prompts)
+    if settings.mu is not None:
+        return adaptive(policy, prompts, settings.mu, settings.draws, seed, settings.max_tokens)
+    return policy.sample(prompts, settings.draws, seed=seed, max_tokens=settings.max_tokens)
+
+
+def adaptive(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    mu: float,
+    block: int,
+    seed: int,
+    max_tokens: int,
+    *,
+    most: int = MOST,
+) -> Samples:
+    """Draws until k * max_{i<=k} pi(y_i|x) >= mu at the end of a block, each of weight 1/k.
+
+    Then the likeliest draw is a mode with probability at least 1 - exp(-mu), after at most
+    (1 + mu)/p*(x) draws on average, up to the block ([SM] Lemma I.1, with ``block`` = 1). Sure
+    prompts stop early, so that draws go where they are needed.
+
+    Args:
+        mu: exponent of the failure probability, > 0.
+        block: draws made of a prompt before the rule is looked at; each block has its own seed.
+        most: draws a prompt at most; a prompt that reaches it keeps the best that it has.
+    """
+    parts: list[Samples] = []
+    left = np.arange(len(prompts))
+    best_P = np.full(len(prompts), -np.inf)
+    for number in range(-(-most // block)):
+        key = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
+        part = policy.sample([prompts[int(p)] for p in left], block, seed=key, max_tokens=max_tokens)
+        parts.append(replace(part, prompt_R=left[part.prompt_R]))
+        np.maximum.at(best_P, parts[-1].prompt_R, part.logp_R)
+        drawn = (number + 1) * block
+        left = left[np.log(drawn) + best_P[left] < np.log(mu)]
+        if not len(left):
+            break
+    return _joined(parts)
+
+
+def _joined(parts: list[Samples]) -> Samples:
+    """The draws of all parts, those of a prompt together, with equal weights."""
+    prompt_R = np.concatenate([part.prompt_R for part in parts])
+    every = Samples(
+        prompt_R=prompt_R,
+        tokens_R=tuple(chain.from_iterable(part.tokens_R for part in parts)),
+        logp_R=np.concatenate([part.logp_R for part in parts]),
+        weight_R=1.0 / np.bincount(prompt_R)[prompt_R],
+        finished_R=np.concatenate([part.finished_R for part in parts]),
+        text_R=tuple(chain.from_iterable(part.text_R for part in parts)),
+        token_logp_R=tuple(chain.from_iterable(part.token_logp_R for part in parts)),
+    )
+    return every.take(np.argsort(prompt_R, kind="stable"))
