@@ -162,3 +162,32 @@ def test_run_writes_findings_page_and_cells(tmp_path: Path) -> None:
     assert len(cells) == 13
     again = lab.run(["greedy"], quick=True, out=tmp_path)
     assert [replace(f, seconds=0.0) for f in one] == [replace(f, seconds=0.0) for f in again]
+
+
+def test_stages_at_a_terminal_do_not_nest() -> None:
+    from srlm.progress import Progress
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    (found,) = lab.run(["contraction"], quick=True, progress=Progress(console=console))
+    assert found.verdict == "holds"
+
+
+@pytest.mark.slow
+def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    names = ["greedy", "spectrum"]
+    apart = lab.run(names, quick=True, out=tmp_path, workers=2)
+    here = lab.run(names, quick=True)
+    assert [f.claim for f in apart] == names
+    for one, other in zip(apart, here, strict=True):
+        a, b = (json.loads(replace(f, seconds=0.0).to_json()) for f in (one, other))
+        assert a["figures"] == b["figures"]
+        assert (a["verdict"], a["because"]) == (b["verdict"], b["because"])
+
+
+@pytest.mark.slow
+def test_a_worker_that_fails_says_so(tmp_path: Path) -> None:
+    (tmp_path / "cells").write_text("in the way")
+    with pytest.raises(UserError, match="greedy"):
+        lab.run(["greedy"], quick=True, out=tmp_path, workers=2)

@@ -38,11 +38,7 @@ def demo_prompts(count: int, seed: int) -> list[Prompt]:
 
 def open_base(arch: str, steps: int, setting: Setting) -> Any:
     """The policy of a trained base, trained now unless it is in the cache."""
-    with setting.progress.stage(f"train {arch}, {steps}", total=steps) as bar:
-        folder = cached_base(
-            STARTS["good"], setting.seed, lambda *_: bar.advance(1), arch=arch, steps=steps
-        )
-    return load(folder)
+    return load(cached_base(STARTS["good"], setting.seed, arch=arch, steps=steps))
 
 
 def demo_base(setting: Setting) -> tuple[str, Any] | None:

@@ -84,8 +84,8 @@ def experiment(setting: Setting) -> Finding:
             f"overestimates kappa {np.exp(start_16['log ratio']):.2f} times before any "
             "round, whatever the weights say: p* needs the search. With the mode it is supported "
             "again as it comes to carry Z_p. The forecast is of exact updates: on digits the "
-            f"trained kappa levels off at {digit[-1]['kappa trained']:.3f} where exact updates go to "
-            f"{digit[-1]['kappa told']:.3f}, for a sure policy draws few distinct pairs."
+            f"trained kappa levels off at {digit[-1]['kappa trained']:.3f} where exact updates go "
+            f"to {digit[-1]['kappa told']:.3f}, for a sure policy draws few distinct pairs."
         ),
         plot=draw(table),
     )
