@@ -1,10 +1,10 @@
 """Runs that are killed by SIGKILL at a chosen place and then given again, in forked processes.
 
 A program, so that torch is imported once for all of them: ``python -m tests.killing JOB``, where
-JOB is a JSON file with ``config``, ``folder`` and ``kills``: pairs of a write's number (negative
-from the end, or "every") and a phase. It writes ``folder/whole``, an uninterrupted run, and
-``folder/NAME`` for each kill; the killed runs go on by the same call. It prints, as JSON, the exit
-codes and the number of writes of the whole run.
+JOB is a JSON file with ``config``, ``folder`` and ``kills``: pairs of a write (its number,
+negative from the end; the end of its path; or "every") and a phase. It writes ``folder/whole``,
+an uninterrupted run, and ``folder/NAME`` for each kill; the killed runs go on by the same call. It
+prints, as JSON, the exit codes and the number of writes of the whole run.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def dying(index: int, phase: str) -> Callable[[Path, Callable[[Path], None]], None]:
-    """``runs.commit`` that dies at its ``index``-th call, from 1."""
+def dying(at: int | str, phase: str) -> Callable[[Path, Callable[[Path], None]], None]:
+    """``runs.commit`` that dies at its ``at``-th call, from 1, or where a path ends with ``at``."""
     from srlm import runs
 
     real, calls = runs.commit, 0
@@ -51,7 +51,7 @@ def dying(index: int, phase: str) -> Callable[[Path, Callable[[Path], None]], No
     def commit(path: Path, write: Callable[[Path], None]) -> None:
         nonlocal calls
         calls += 1
-        if calls != index:
+        if calls != at if isinstance(at, int) else not str(path).endswith(at):
             real(path, write)
             return
         if phase == "middle":
@@ -96,11 +96,11 @@ def counted(config: dict[str, Any], out: Path, note: Path) -> None:
     note.write_text(json.dumps({"writes": calls, "modules": list(sys.modules)}))
 
 
-def killed_at(config: dict[str, Any], out: Path, index: int, phase: str) -> None:
+def killed_at(config: dict[str, Any], out: Path, at: int | str, phase: str) -> None:
     """A run that dies at a write."""
     from srlm import runs
 
-    runs.commit = dying(index, phase)
+    runs.commit = dying(at, phase)
     go(config, out)
 
 
@@ -140,13 +140,14 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         ):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
-    for index, phase in [
+    for at, phase in [
         (i, phase)
-        for at, phase in job["kills"]
-        for i in (range(1, writes + 1) if at == "every" else [at % (writes + 1)])
+        for given, phase in job["kills"]
+        for i in (range(1, writes + 1) if given == "every" else [given])
     ]:
-        out = folder / f"{index:03d}-{phase}"
-        first = forked(lambda: killed_at(config, out, index, phase))  # noqa: B023
+        at = at % (writes + 1) if isinstance(at, int) else at
+        out = folder / f"{at}-{phase}".replace("/", "-")
+        first = forked(lambda: killed_at(config, out, at, phase))  # noqa: B023
         codes[out.name] = [first, forked(lambda: go(config, out))]  # noqa: B023
     at_random = random.Random(0)
     for i in range(job.get("random", 0)):
