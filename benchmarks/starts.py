@@ -1,0 +1,144 @@
+"""The demo's starts on several seeds: foretold, run, and how well the one said the other.
+
+    python benchmarks/starts.py [--starts good diffuse giveup] [--seeds 0 1 2] [--out runs/starts]
+
+Each start and seed is `srlm demo` with its defaults: a forecast of the base, then the run. From
+the run's rounds it reads the headroom captured, the fidelity and the seconds a round; from the
+forecast the verdict and the destination; and from the forecast made after one round the error on
+the rounds that followed. Results: benchmarks/results/starts.json and docs/starts.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from environment import environment
+from rich.console import Console
+
+from srlm.demo.show import show
+from srlm.progress import Progress
+
+HERE = Path(__file__).parent
+
+
+def one(start: str, seed: int, out: Path) -> dict[str, Any]:
+    """The figures of one start and seed."""
+    folder = out / f"{start}-{seed}"
+    shown = show(start, seed, folder, progress=Progress(quiet=True), console=Console(quiet=True))
+    first, last = shown.rounds[0], shown.rounds[-1]
+    piloted = json.loads((folder / "rounds/001/forecast.json").read_text(encoding="utf-8"))
+    ahead = {a["round"]: a for a in piloted["ahead"]}
+    later = [line for line in shown.rounds if line["round"] in ahead]
+
+    def value(line: dict[str, Any], name: str) -> float | None:
+        number: float | None = line[name]["value"]
+        return number
+
+    change = last["sampling_accuracy"]["value"] - first["sampling_accuracy"]["value"]
+    foretold = (shown.foretold or 0.0) - first["sampling_accuracy"]["value"]
+    return {
+        "start": start,
+        "seed": seed,
+        "verdict": shown.verdict,
+        "sign_right": (change > 0) == (foretold > 0),
+        "destination": shown.foretold,
+        "destination_error": (shown.foretold or 0.0) - first["mode_accuracy"]["value"],
+        "base": {n: value(first, n) for n in MEASURED},
+        "last": {n: value(last, n) for n in MEASURED},
+        "rounds": last["round"],
+        "seconds_a_round": [round(sum(x["seconds"].values()), 1) for x in shown.rounds[1:]],
+        "seconds": shown.seconds,
+        "certified": [x["kappa"]["guarantee"] for x in shown.rounds],
+        "pilot_kappa_error": [
+            round(ahead[x["round"]]["kappa"]["value"] / x["kappa"]["value"] - 1, 4) for x in later
+        ],
+        "pilot_accuracy_error": [
+            round(
+                ahead[x["round"]]["sampling_accuracy"]["value"] - x["sampling_accuracy"]["value"],
+                4,
+            )
+            for x in later
+        ],
+    }
+
+
+MEASURED = (
+    "kappa",
+    "failure_fraction",
+    "confidence",
+    "fidelity",
+    "sampling_accuracy",
+    "greedy_accuracy",
+    "mode_accuracy",
+    "headroom_captured",
+    "greedy_is_mode",
+    "entropy",
+    "length",
+)
+
+
+def table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
+    """The page in docs/."""
+    lines = [
+        "# The demo's starts, foretold and run",
+        "",
+        "Written by `python benchmarks/starts.py`; do not edit. "
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, "
+        f"torch {machine['torch']}.",
+        "",
+        "| start | seed | foretold | its end | accuracy | κ | F | headroom | fidelity | "
+        "slowest round, s | forecast, s | all rounds, s |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for r in rows:
+        a, b = r["base"], r["last"]
+        headroom = b["headroom_captured"]
+        lines.append(
+            f"| {r['start']} | {r['seed']} | {r['verdict']} | {r['destination']:.3f} | "
+            f"{a['sampling_accuracy']:.3f} → {b['sampling_accuracy']:.3f} | "
+            f"{a['kappa']:.3f} → {b['kappa']:.3f} | "
+            f"{a['failure_fraction']:.3f} → {b['failure_fraction']:.3f} | "
+            f"{'–' if headroom is None else f'{headroom:.1%}'} | {b['fidelity']:.3f} | "
+            f"{max(r['seconds_a_round']):.0f} | {r['seconds']['forecast']:.0f} | "
+            f"{sum(r['seconds_a_round']):.0f} |"
+        )
+    lines += [
+        "",
+        "*Its end*: sampling accuracy where exact rounds lead, foretold from draws of the base "
+        "alone. Headroom is undefined where the base's modes are no better than its samples.",
+        "",
+        "After one pilot round, the rounds that followed (forecast - measured; κ relative):",
+        "",
+        "| start | seed | κ, rounds 2, 3, ... | accuracy, rounds 2, 3, ... |",
+        "| --- | --- | --- | --- |",
+    ]
+    for r in rows:
+        kappa = ", ".join(f"{x:+.1%}" for x in r["pilot_kappa_error"])
+        accuracy = ", ".join(f"{x:+.3f}" for x in r["pilot_accuracy_error"])
+        lines.append(f"| {r['start']} | {r['seed']} | {kappa} | {accuracy} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run what is asked, write results and page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--starts", nargs="+", default=["good", "diffuse", "giveup"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--out", type=Path, default=Path("runs/starts"))
+    asked = parser.parse_args()
+    machine = environment()
+    rows = []
+    for start in asked.starts:
+        for seed in asked.seeds:
+            rows.append(one(start, seed, asked.out))
+            print(json.dumps(rows[-1]), flush=True)
+    result = {"environment": machine, "rows": rows}
+    (HERE / "results/starts.json").write_text(json.dumps(result, indent=1) + "\n")
+    (HERE.parent / "docs/starts.md").write_text(table(rows, machine), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
