@@ -18,6 +18,7 @@ from srlm.config import UpdateSettings
 from srlm.errors import UserError
 from srlm.minimisers import Loss
 from srlm.policy.base import Differentiable, LogLinear, Policy
+from srlm.policy.lora import Adaptable, adapted
 from srlm.types import Floats, Ints, Pairs, Prompt, UpdateReport, rows_by_prompt
 
 CHECKED_GROUPS = 512
@@ -56,7 +57,7 @@ def fit(
 
     Log-linear policies get the exact minimiser (nearest to theta_t where it is not unique),
     others AdamW with linear warm-up and linear decay to zero, whole groups in a batch,
-    gradients clipped.
+    gradients clipped; with ``settings.lora`` on adapters, which are merged at the end.
 
     Args:
         policy: pi_t, consumed.
@@ -68,12 +69,22 @@ def fit(
         advance: called with the number of groups done, for progress.
 
     Raises:
-        UserError: the loss or its gradient is not finite (the caller keeps the last good policy).
+        UserError: the loss or its gradient is not finite (the caller keeps the last good policy);
+            adapters on a policy without layers.
     """
+    if settings.lora is not None and not isinstance(policy, Adaptable):
+        raise UserError(
+            f"--lora {settings.lora}: {type(policy).__name__} has no layers to adapt",
+            "leave --lora out; adapters are for language models",
+        )
     if isinstance(policy, LogLinear):
         return _solve(policy, prompts, pairs, objective, settings)
     if isinstance(policy, Differentiable):
-        return _descend(policy, prompts, pairs, objective, settings, seed, advance)
+        if settings.lora is None:
+            return _descend(policy, prompts, pairs, objective, settings, seed, advance)
+        assert isinstance(policy, Adaptable)
+        with adapted(policy, settings.lora, settings.lora_alpha, seed):
+            return _descend(policy, prompts, pairs, objective, settings, seed, advance)
     raise TypeError(f"{type(policy).__name__} is neither LogLinear nor Differentiable")
 
 

@@ -9,6 +9,7 @@ from functools import partial
 from srlm import losses, pairs, update
 from srlm.config import RunConfig
 from srlm.errors import UserError
+from srlm.policy.lora import require_peft
 from srlm.types import Floats, Pairs, Samples
 
 Pair = Callable[[Samples, Floats], Pairs]
@@ -54,8 +55,11 @@ def objective_of(config: RunConfig) -> update.Objective:
     """The objective that the settings name.
 
     Raises:
-        UserError: a likelihood term or adapting draws with an update that has none.
+        UserError: a likelihood term or adapting draws with an update that has none; adapters
+            without peft.
     """
+    if config.update.lora is not None:
+        require_peft()
     kind, chosen = config.update.kind, UPDATES[config.update.kind]
     if config.update.nll and not chosen.prefers:
         raise UserError(
