@@ -92,6 +92,7 @@ def test_hutchinson_covers_the_trace() -> None:
     importlib.util.find_spec("curvlinops") is None,
     reason="curvlinops is not installed: its dependencies would replace torch",
 )
+@pytest.mark.filterwarnings("ignore:.torch.jit.script.:DeprecationWarning")
 def test_product_is_curvlinops() -> None:
     from curvlinops import GGNLinearOperator
 
@@ -115,7 +116,7 @@ def test_product_is_curvlinops() -> None:
     v = np.random.default_rng(0).standard_normal(product.size)
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         other = GGNLinearOperator(
-            module, torch.nn.CrossEntropyLoss(), dict(module.named_parameters()),
+            module, torch.nn.CrossEntropyLoss(), list(module.parameters()),
             [(inputs, target)], check_deterministic=False,
         )  # fmt: skip
         want = other @ torch.from_numpy(v).float()

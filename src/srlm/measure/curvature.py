@@ -110,7 +110,7 @@ def fisher(
     prompts: Sequence[Prompt],
     samples: Samples,
     *,
-    responses: int = 256,
+    responses: int = 128,
     top: int = 8,
     probes: int = 16,
     steps: int = 40,
@@ -231,18 +231,21 @@ def _network(
 ) -> FisherSpectrum:
     product = FisherProduct(policy, prompts, samples)
     D, rng = product.size, np.random.default_rng(seed)
-    signs_KD = rng.choice([-1.0, 1.0], (probes, D))
-    moved_KD = np.stack([product.times(v) for v in signs_KD])
-    if not np.isfinite(moved_KD).all():
+    start_D = product.times(rng.choice([-1.0, 1.0], D))
+    if not np.isfinite(start_D).all():
         raise UserError("Fisher information: not finite", "check the model's weights")
-    trace_K = (signs_KD * moved_KD).sum(1)
-    how = f"Hutchinson, {probes} probes"
+    largest, Q_DK = eigsh(product.operator(), k=min(top, D - 1), which="LA", v0=start_D, tol=1e-4)
+    largest = largest[::-1]
+    # tr F = tr(Q^T F Q) + tr F(1 - Q Q^T): probes are left with the rest, where they differ less.
+    rest_K = []
+    for _ in range(probes):
+        z_D = rng.choice([-1.0, 1.0], D)
+        z_D -= Q_DK @ (Q_DK.T @ z_D)
+        rest_K.append(float(z_D @ product.times(z_D)))
+    trace_K = float(largest.sum()) + np.array(rest_K)
+    how = f"Hutchinson, {probes} probes beside the {len(largest)} largest"
     method = f"matrix-free, {len(samples)} draws"
-    k = min(top, D - 1)
-    largest = eigsh(
-        product.operator(), k=k, which="LA", v0=moved_KD[0], tol=1e-4, return_eigenvectors=False
-    )[::-1]
-    ritz = lanczos(product.times, moved_KD[0], min(steps, D))
+    ritz = lanczos(product.times, start_D, min(steps, D))
     smallest, condition = small_end(float(largest[0]), ritz, product.epsilon, steps)
     states_NH = product.hidden_states()
     values = np.linalg.svd(states_NH - states_NH.mean(0), compute_uv=False) ** 2 / len(states_NH)
