@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	    >/dev/null 2>&1 && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format lock clean
+.PHONY: help demo test slow lint format lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -16,8 +16,11 @@ help:  ## list the targets
 demo: $(READY)  ## self-reward a small model and name the report page
 	$(VENV)/bin/srlm demo
 
-test: $(READY)  ## run all tests (one process a core, one thread each)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto -q
+test: $(READY)  ## run the fast tests (one process a core, one thread each)
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto -q -m "not slow"
+
+slow: $(READY)  ## run the slow tests: kills at every write, wide simulations
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto -q -m slow
 
 lint: $(READY)  ## check style and types
 	$(VENV)/bin/ruff check .
