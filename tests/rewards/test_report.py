@@ -71,3 +71,13 @@ def test_the_report_is_json_whatever_the_rewards(value: float) -> None:
     found = report(responses([0, 0], ["a", "b"]), Scored(np.full(2, value), {"x": np.nan}))
     text = json.dumps(found.to_json(), allow_nan=False)
     assert json.loads(text)["facts"] == {"x": None}
+
+
+def test_agreement_with_the_votes_by_hand() -> None:
+    """Prompt 0: votes 2/3, 2/3, 1/3; prompt 1 has one response and says nothing."""
+    samples = responses([0, 0, 0, 1], ["a 7", "b 7", "c 8", "d 1"])
+    found = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), read=lambda text: text[-1])
+    expected = np.corrcoef([0.9, 0.5, 0.1], [2, 2, 1])[0, 1]
+    assert found.vote_correlation.value == pytest.approx(expected)
+    none = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), read=lambda text: None)
+    assert none.vote_correlation.value is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,9 @@ import numpy as np
 
 from srlm.measure.intervals import by_prompt, mean, resamples, share
 from srlm.rewards.base import Scored
+from srlm.rewards.consistency import votes
 from srlm.rewards.rows import distinct
-from srlm.types import Estimate, Floats, Samples, undefined
+from srlm.types import Estimate, Floats, Ints, Samples, undefined
 
 ALL_ALIKE = 0.9
 """Share of prompts without any difference of reward from which rewards count as saturated."""
@@ -34,6 +36,10 @@ class RewardReport:
     """Share of the prompts with two or more distinct rewarded responses whose rewards are equal."""
     length_correlation: Estimate
     """Pearson's, of reward and length in tokens within prompts."""
+    vote_correlation: Estimate
+    """Pearson's, of reward and the share of the prompt's draws with the same answer, within
+    prompts. A judge that tells right from wrong goes along with the votes, as far as right
+    answers are the commoner; where it falls, round after round, the judge wears out."""
     facts: dict[str, float]
     """What the reward itself told."""
     notes: tuple[str, ...]
@@ -48,31 +54,40 @@ class RewardReport:
             "spread": self.spread.to_json(),
             "alike": self.alike.to_json(),
             "length_correlation": self.length_correlation.to_json(),
+            "vote_correlation": self.vote_correlation.to_json(),
             "facts": {k: float(v) if np.isfinite(v) else None for k, v in self.facts.items()},
             "notes": list(self.notes),
         }
 
 
-def report(samples: Samples, found: Scored, *, seed: int = 0) -> RewardReport:
+def report(
+    samples: Samples,
+    found: Scored,
+    *,
+    read: Callable[[str], str | None] = str.strip,
+    seed: int = 0,
+) -> RewardReport:
     """Figures of a round's rewards; intervals over prompts by bootstrap. O(R + resamples P).
 
     Args:
         samples: the draws.
         found: their rewards.
+        read: the answer of a response's text, None where there is none, for the votes.
         seed: of the bootstrap.
     """
     known_R = np.isfinite(found.reward_R)
     missing = int((~known_R).sum())
     kept, r_R = samples.take(known_R), found.reward_R[known_R]
     used, p_R = np.unique(kept.prompt_R, return_inverse=True)
-    P = len(used)
-    total_P = np.bincount(p_R, kept.weight_R, minlength=P)
-    w_R = kept.weight_R / total_P[p_R]
-    mean_P = by_prompt(r_R, w_R, p_R, P)
-    centred_R = r_R - mean_P[p_R]
-    spread_P = np.sqrt(by_prompt(centred_R**2, w_R, p_R, P))
+    w_R = _shares(kept.weight_R, p_R)
+    mean_P = by_prompt(r_R, w_R, p_R, len(used))
+    spread_P = np.sqrt(by_prompt((r_R - mean_P[p_R]) ** 2, w_R, p_R, len(used)))
+    known: dict[str, str | None] = {text: read(text) for text in set(kept.text_R)}
+    vote_R = votes(kept.prompt_R, [known[text] for text in kept.text_R], kept.weight_R)
     alike = _alike(kept, r_R)
-    correlation = _correlation(kept, centred_R, w_R, np.asarray(p_R), P, seed)
+    length_R = kept.length_R.astype(np.float64)
+    correlation = within(r_R, length_R, kept.prompt_R, kept.weight_R, "lengths", seed)
+    agreement = within(r_R, vote_R, kept.prompt_R, kept.weight_R, "votes", seed)
     notes = list(found.notes)
     if missing:
         notes.insert(0, f"{missing} of {len(samples)} responses have no reward and are left out")
@@ -93,6 +108,7 @@ def report(samples: Samples, found: Scored, *, seed: int = 0) -> RewardReport:
         spread=mean(spread_P, seed, "standard deviation within prompts", least=0.0),
         alike=alike,
         length_correlation=correlation,
+        vote_correlation=agreement,
         facts=dict(found.facts),
         notes=tuple(notes),
     )
@@ -110,19 +126,30 @@ def _alike(kept: Samples, r_R: Floats) -> Estimate:
     return share(int((equal_P & several_P).sum()), int(several_P.sum()))
 
 
-def _correlation(
-    kept: Samples, centred_R: Floats, w_R: Floats, p_R: np.ndarray, P: int, seed: int
+def within(
+    reward_R: Floats, other_R: Floats, prompt_R: Ints, weight_R: Floats, name: str, seed: int = 0
 ) -> Estimate:
-    """Within-prompt covariance over the root of the within-prompt variances, pooled."""
+    """Pearson correlation within prompts: pooled covariance over the root of pooled variances.
+
+    Rows where either is not-a-number are left out. Interval by bootstrap over prompts.
+
+    Args:
+        reward_R, other_R: what is compared.
+        prompt_R: the prompt of each row.
+        weight_R: shares of the prompt's draws; taken anew over the rows that are left.
+        name: what ``other_R`` are, for the note.
+        seed: of the bootstrap.
+    """
     method = "Pearson correlation within prompts"
-    length_R = kept.length_R.astype(np.float64)
-    off_R = length_R - by_prompt(length_R, w_R, p_R, P)[p_R]
-    sums_P3 = np.stack(
-        [by_prompt(x, w_R, p_R, P) for x in (centred_R * off_R, centred_R**2, off_R**2)], axis=1
-    )
-    both, rewards, lengths = sums_P3.sum(0) if P else np.zeros(3)
-    if lengths <= 1e-12 * P or rewards <= 1e-18 * P:
-        what = "lengths" if lengths <= 1e-12 * P else "rewards"
+    rows = np.flatnonzero(np.isfinite(reward_R) & np.isfinite(other_R))
+    used, p_R = np.unique(prompt_R[rows], return_inverse=True)
+    P = len(used)
+    w_R = _shares(weight_R[rows], p_R)
+    x_R, y_R = (v[rows] - by_prompt(v[rows], w_R, p_R, P)[p_R] for v in (reward_R, other_R))
+    sums_P3 = np.stack([by_prompt(v, w_R, p_R, P) for v in (x_R * y_R, x_R**2, y_R**2)], axis=1)
+    both, rewards, others = sums_P3.sum(0)
+    if others <= 1e-12 * P or rewards <= 1e-18 * P:
+        what = name if others <= 1e-12 * P else "rewards"
         return undefined(method, f"no prompt's {what} differ", P)
     values = []
     for count_BP in resamples(P, seed):
@@ -130,4 +157,9 @@ def _correlation(
         below_B = np.sqrt(sums_B3[:, 1] * sums_B3[:, 2])
         values.append(sums_B3[below_B > 0, 0] / below_B[below_B > 0])
     low, high = np.quantile(np.concatenate(values), [0.025, 0.975])
-    return Estimate(float(both / np.sqrt(rewards * lengths)), float(low), float(high), P, method)
+    return Estimate(float(both / np.sqrt(rewards * others)), float(low), float(high), P, method)
+
+
+def _shares(weight_R: Floats, p_R: Ints) -> Floats:
+    """Weights that sum to 1 over each prompt's rows."""
+    return np.asarray(weight_R / np.bincount(p_R, weight_R)[p_R]) if len(p_R) else weight_R
