@@ -22,9 +22,8 @@ FAMILIES = (
     ("gpt2", 300),
     ("qwen3", 300),
     ("llama", 150),
-    ("llama", 600),
 )
-"""Architecture and training steps, 10 s to 60 s of training each. Mistral differs from llama by a
+"""Architecture and training steps, 10 s to 40 s of training each. Mistral differs from llama by a
 sliding window alone, which texts this short never fill: the same numbers (seen), so left out."""
 
 
@@ -50,7 +49,7 @@ def demo_base(setting: Setting) -> tuple[str, Any] | None:
         return f"llama, {steps:,} steps", load(folder)
     if setting.quick:
         return None
-    return "llama, 600 steps", open_base("llama", 600, setting)
+    return "llama, 300 steps", open_base("llama", 300, setting)
 
 
 def hidden_states(policy: Any, asked: list[Prompt], samples: Samples) -> Floats:

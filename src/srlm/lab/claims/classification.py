@@ -122,7 +122,8 @@ def experiment(setting: Setting) -> Finding:
             f"pairs the modes themselves suffer: mode accuracy {good[64]['mode_0']:.3f} -> "
             f"{good[64]['mode_10']:.3f} and fidelity {good[64]['fidelity_10']:.3f} at n = 64. "
             f"Poor start: kappa {poor[4096]['kappa_0']:.2f} -> {poor[4096]['kappa_8']:.2f} in "
-            f"eight rounds, mode accuracy {poor[4096]['mode_0']:.3f} -> {poor[4096]['mode_10']:.3f}."
+            f"eight rounds, mode accuracy {poor[4096]['mode_0']:.3f} -> "
+            f"{poor[4096]['mode_10']:.3f}."
         ),
         plot=draw(raw),
     )
