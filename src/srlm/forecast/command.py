@@ -166,7 +166,8 @@ def _write(
         from srlm.tables import write_prompt_table
 
         out.mkdir(parents=True, exist_ok=True)
-        runs.write_text(out / "forecast.json", json.dumps(data, indent=1, allow_nan=False) + "\n")
         runs.commit(out / "prompts.parquet", lambda p: write_prompt_table(found.measurement, p))
         page = write(found, out, flatten(config.model_dump(mode="json")))
+        numbers = json.dumps(data, indent=1, allow_nan=False) + "\n"
+        runs.write_text(page.with_suffix(".json"), numbers)
         console.print(f"\nPage: {page}", soft_wrap=True, markup=False)
