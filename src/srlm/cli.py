@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ import typer
 from srlm.config import ForecastConfig, ProbeConfig, RunConfig, resolve, resolve_as
 from srlm.errors import UserError
 from srlm.flags import FORECAST, PROBE, RUN, by_key, with_settings
+from srlm.lab import CLAIMS, TASKS
+from srlm.plan_settings import PLAN, PlanConfig, RunPlanConfig
 
 Json = Annotated[
     bool, typer.Option("--json", metavar=" ", help="Print JSON, for programs; no progress.")
@@ -172,6 +175,78 @@ def demo(
             typer.echo(json.dumps([s.to_json() for s in shown]))
 
 
+@app.command()
+@with_settings(PlanConfig, PLAN)
+def plan(
+    run_folder: Annotated[
+        Path | None,
+        typer.Option("--run", metavar="DIR", help="Take the numbers that are not given from it."),
+    ] = None,
+    json_file: JsonFile = None,
+    **flags: str | bool | None,
+) -> None:
+    """Say what the theory's bounds ask: rounds, pairs, and what limits them.
+
+    With --run, the assumptions and the rounds to come too.
+    """
+    with _interruptible():
+        from rich.console import Console
+
+        from srlm.plan_terminal import print_plan, print_run_plan
+        from srlm.planning import plan_run, to_json
+        from srlm.theory import plan as bounds
+
+        console, given = Console(highlight=False), by_key(PLAN, flags)
+        if run_folder is None:
+            made = bounds(**resolve_as(PlanConfig, None, given).model_dump())
+            _write_json(json_file, to_json(made))
+            print_plan(made, console)
+        else:
+            of_run = plan_run(run_folder, **resolve_as(RunPlanConfig, None, given).model_dump())
+            _write_json(json_file, to_json(of_run))
+            print_run_plan(of_run, console)
+
+
+@app.command(epilog="\n\n".join(f"{name}: {claim.statement}" for name, claim in CLAIMS.items()))
+def lab(
+    claims: Annotated[list[str], typer.Argument(metavar="CLAIM...|all", help="What to try.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a page and a file a claim there.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="INT", help="Decides every draw.")] = 0,
+    quick: Annotated[
+        bool, typer.Option("--quick", metavar=" ", help="Fewer replicates; nothing is trained.")
+    ] = False,
+    json_file: JsonFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Try claims of the theory on instances: figures, a plot and a verdict each.
+
+    The same command on the same folder goes on where it stopped.
+    """
+    with _interruptible():
+        from rich.console import Console
+
+        from srlm.lab import run as try_claims
+        from srlm.lab.words import print_findings
+        from srlm.progress import Progress
+
+        several = len(claims) > 1 or claims == ["all"]
+        found = try_claims(
+            claims,
+            seed=seed,
+            quick=quick,
+            out=out,
+            progress=Progress(quiet=quiet),
+            workers=min(os.cpu_count() or 1, len(TASKS)) if several else 1,
+        )
+        _write_json(json_file, [json.loads(one.to_json()) for one in found])
+        console = Console(highlight=False)
+        print_findings(found, console)
+        if out is not None:
+            console.print(f"\nPage: {out / 'lab.html'}", soft_wrap=True, markup=False)
+
+
 @app.callback(invoke_without_command=True)
 def _srlm(
     version: Annotated[
@@ -255,6 +330,18 @@ def _tell(folder: Path, page: Path, as_json: bool) -> None:
         typer.echo(json.dumps(data))
         return
     print_summary(summary, Console(highlight=False))
+
+
+def _write_json(file: Path | None, data: object) -> None:
+    """The numbers for programs, whole or not at all."""
+    if file is None:
+        return
+    from srlm.runs import write_text
+
+    if file.is_dir():
+        raise UserError(f"{file}: a folder", "give --json the path of a file")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_text(file, json.dumps(data, indent=1, allow_nan=False) + "\n")
 
 
 def _print_settings(settings: RunConfig, as_json: bool) -> None:
