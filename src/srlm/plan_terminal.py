@@ -11,6 +11,7 @@ from srlm.planning import RunPlan
 from srlm.theory import Bound, Plan, kappa_bound
 
 WIDTH = 80
+LATE = "A floor of kappa that has not shown yet is not foretold."
 STATES = {"holds": "green", "fails": "bold red", "cannot be told": "yellow"}
 SYMBOLS = {
     "kappa0": "κ₀, condition number of the start",
@@ -161,7 +162,8 @@ def _print_ahead(made: RunPlan, console: Console, width: int) -> None:
         table.add_row(str(t), _kappa(kappa), Text(f"[{_kappa(low)}, {_kappa(high)}]"))
     console.print(table, width=width)
     console.print(
-        Text(f"{_arrival(made)} {_score(made)} {_sentence(made.ahead.note)}", "dim"), width=width
+        Text(f"{_arrival(made)} {_score(made)} {_sentence(made.ahead.note)} {LATE}", "dim"),
+        width=width,
     )
 
 
@@ -188,8 +190,11 @@ def _sentence(text: str) -> str:
 def _score(made: RunPlan) -> str:
     if made.score is None:
         return "Too few rounds to score it on."
+    score = made.score
+    inside = round(score.coverage * score.predicted)
     return (
-        f"Back-test: fitted on the first three rounds, it misses the later log kappa "
-        f"({made.score.predicted} seen) by {made.score.mean_error:.2g} on average; no change at "
-        f"all would miss by {made.score.mean_error_of['as it was']:.2g}."
+        f"Back-test: fitted on the first three rounds, it misses log kappa of the later ones by "
+        f"{score.mean_error:.2g} on average (no change at all: "
+        f"{score.mean_error_of['as it was']:.2g}), and {inside} of {score.predicted} lie in the "
+        "interval."
     )
