@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from srlm import runs
 from srlm.answers import checker, extractor
 from srlm.config import RunConfig
-from srlm.forecast.pace import Ahead, Step, ahead, expected_efficiency, step
+from srlm.forecast.pace import Ahead, Step, ahead, expected_efficiency, kept_accuracy, step
 from srlm.forecast.trajectory import Evidence, gather
 from srlm.types import Floats, Prompt
 
@@ -89,14 +89,15 @@ def follow(folder: Path, t: int, config: RunConfig) -> dict[str, Any]:
     steps = [Step(**s) for s in before["steps"]] if before else []
     now = evidence_of_round(folder, t, config)
     if t:
-        steps.append(
-            step(
-                evidence_of_round(folder, t - 1, config).known,
-                metrics[t - 1]["confidence"]["value"],
-                metrics[t]["confidence"]["value"],
-                beta,
-            )
+        earlier = evidence_of_round(folder, t - 1, config)
+        made = step(
+            earlier.known,
+            metrics[t - 1]["confidence"]["value"],
+            metrics[t]["confidence"]["value"],
+            beta,
         )
+        accuracy = metrics[t]["sampling_accuracy"]["value"]
+        steps.append(replace(made, kept=kept_accuracy(earlier, made.exponent, accuracy)))
     out = {
         "made": t,
         "efficiency": expected_efficiency(steps),
@@ -125,15 +126,7 @@ def told(a: Ahead) -> dict[str, Any]:
         "supported": a.expected.supported,
     }
     for name in NAMES:
-        estimate = getattr(a.expected, name).to_json()
-        ends = [
-            getattr(getattr(p, name), side)
-            for p in (a.slow, a.expected, a.fast)
-            for side in ("value", "low", "high")
-        ]
-        told = [x for x in ends if x is not None and np.isfinite(x)]
-        estimate["low"] = min(told, default=None)
-        estimate["high"] = max(told, default=None)
+        estimate = a.told(name).to_json()
         out[name] = estimate
     return out
 

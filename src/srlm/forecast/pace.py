@@ -7,15 +7,17 @@ about pi_t^(e^eta): its *efficiency* eta is read off the confidence that it reac
 
 s the step's exponent. Later rounds are foretold as powers of the *present* policy, from its own
 draws and modes, so that the drift of the rounds done is in the forecast:
-pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of a quarter
-of a round of efficiency 1. (The slope p_eff on the base's draws is another number: it weighs
+pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of a tenth of
+a round of efficiency 1. Accuracy falls short of what the power of the policy before would give,
+for training sharpens wrong responses too (drift): the share that it kept in the last round done is
+foretold for each later one. (The slope p_eff on the base's draws is another number: it weighs
 unlikely responses, which training hardly moves, and so understates how sharp the modes become.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import brentq
@@ -23,11 +25,11 @@ from scipy.optimize import brentq
 from srlm.errors import UserError
 from srlm.forecast.powers import Known, sharpen
 from srlm.forecast.trajectory import Evidence, Point, at_exponent
-from srlm.types import Floats
+from srlm.types import Estimate, Floats
 
 PRIOR_EFFICIENCY = 1.0
 """Before any round is seen: that of exact updates."""
-PRIOR_ROUNDS = 0.25
+PRIOR_ROUNDS = 0.1
 """How many rounds that prior counts for. A step's exponent changes little over a run's rounds, and
 where it changes it mostly grows."""
 SPREAD = 0.2
@@ -46,6 +48,8 @@ class Step:
     """log s / log(1 + 1/beta)."""
     why: str = ""
     """Why it cannot be told."""
+    kept: float = 1.0
+    """Accuracy after the round over that of pi_t^s, at most 1: what drift left of it."""
 
 
 def step(before: Known, confidence_before: float, confidence_after: float, beta: float) -> Step:
@@ -80,8 +84,8 @@ def step(before: Known, confidence_before: float, confidence_after: float, beta:
 def expected_efficiency(steps: Sequence[Step]) -> float:
     """Mean of the efficiencies seen and of ``PRIOR_ROUNDS`` of a round of efficiency 1.
 
-    >>> expected_efficiency([Step(2.0, 0.5), Step(None, None, "sure already")])
-    0.6
+    >>> round(expected_efficiency([Step(2.0, 0.5), Step(None, None, "sure already")]), 3)
+    0.545
     """
     seen = [s.efficiency for s in steps if s.efficiency is not None]
     return (PRIOR_ROUNDS * PRIOR_EFFICIENCY + sum(seen)) / (PRIOR_ROUNDS + len(seen))
@@ -97,12 +101,18 @@ class Ahead:
     """At an efficiency two standard deviations lower (0 at least)."""
     fast: Point
 
+    def told(self, name: str) -> Estimate:
+        """The expected value, its band spanned by the slow and the fast forecast."""
+        points = (self.slow, self.expected, self.fast)
+        ends = [x for p in points for x in _ends(getattr(p, name)) if x is not None]
+        return replace(
+            getattr(self.expected, name), low=min(ends, default=None), high=max(ends, default=None)
+        )
+
     def covers(self, name: str, value: float) -> bool:
         """Whether a measured value lies between the slow and the fast forecast, intervals in."""
-        ends = [getattr(p, name) for p in (self.slow, self.expected, self.fast)]
-        low = min(e.low if e.low is not None else e.value for e in ends)
-        high = max(e.high if e.high is not None else e.value for e in ends)
-        return bool(low <= value <= high)
+        band = self.told(name)
+        return band.low is not None and band.high is not None and band.low <= value <= band.high
 
 
 def ahead(
@@ -120,8 +130,12 @@ def ahead(
     eta = expected_efficiency(steps)
     ideal = float(np.log1p(1 / beta))
 
+    kept = steps[-1].kept if steps else 1.0
+
     def point(j: int, efficiency: float) -> Point:
-        return at_exponent(now, float(np.exp(efficiency * ideal * j)), beta=beta, number=done + j)
+        exponent = float(np.exp(efficiency * ideal * j))
+        found = at_exponent(now, exponent, beta=beta, number=done + j)
+        return replace(found, sampling_accuracy=_scaled(found.sampling_accuracy, kept**j))
 
     out = []
     for j in range(1, rounds - done + 1):
@@ -158,6 +172,29 @@ def score(
         np.array(accuracies),
         sum(a.covers("kappa", k) for a, k, _ in pairs),
     )
+
+
+def kept_accuracy(before: Evidence, exponent: float | None, accuracy: float | None) -> float:
+    """What drift left of the accuracy that pi_t^s would have: at most 1, at least 1/2.
+
+    Args:
+        before: of the policy before the round.
+        exponent: s, the step's; None gives 1.
+        accuracy: measured after the round; None gives 1.
+    """
+    if exponent is None or accuracy is None:
+        return 1.0
+    pure = at_exponent(before, exponent, beta=1.0, number=0).sampling_accuracy.value
+    return 1.0 if not pure else float(np.clip(accuracy / pure, 0.5, 1.0))
+
+
+def _scaled(e: Estimate, factor: float) -> Estimate:
+    value, low, high = (None if x is None else x * factor for x in (e.value, e.low, e.high))
+    return replace(e, value=value, low=low, high=high)
+
+
+def _ends(e: Estimate) -> tuple[float | None, float | None, float | None]:
+    return e.value, e.low, e.high
 
 
 def _value(x: float | None) -> float:
