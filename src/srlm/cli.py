@@ -189,6 +189,7 @@ def plan(
 
     With --run, the assumptions and the rounds to come too.
     """
+    _check_json(json_file)
     with _interruptible():
         from rich.console import Console
 
@@ -199,12 +200,12 @@ def plan(
         console, given = Console(highlight=False), by_key(PLAN, flags)
         if run_folder is None:
             made = bounds(**resolve_as(PlanConfig, None, given).model_dump())
-            _write_json(json_file, to_json(made))
             print_plan(made, console)
+            _write_json(json_file, to_json(made))
         else:
             of_run = plan_run(run_folder, **resolve_as(RunPlanConfig, None, given).model_dump())
-            _write_json(json_file, to_json(of_run))
             print_run_plan(of_run, console)
+            _write_json(json_file, to_json(of_run))
 
 
 @app.command(epilog="\n\n".join(f"{name}: {claim.statement}" for name, claim in CLAIMS.items()))
@@ -224,6 +225,7 @@ def lab(
 
     The same command on the same folder goes on where it stopped.
     """
+    _check_json(json_file)
     with _interruptible():
         from rich.console import Console
 
@@ -240,11 +242,11 @@ def lab(
             progress=Progress(quiet=quiet),
             workers=min(os.cpu_count() or 1, len(TASKS)) if several else 1,
         )
-        _write_json(json_file, [json.loads(one.to_json()) for one in found])
         console = Console(highlight=False)
         print_findings(found, console)
         if out is not None:
             console.print(f"\nPage: {out / 'lab.html'}", soft_wrap=True, markup=False)
+        _write_json(json_file, [json.loads(one.to_json()) for one in found])
 
 
 @app.callback(invoke_without_command=True)
@@ -332,14 +334,18 @@ def _tell(folder: Path, page: Path, as_json: bool) -> None:
     print_summary(summary, Console(highlight=False))
 
 
+def _check_json(file: Path | None) -> None:
+    """Before the work, so that none is lost."""
+    if file is not None and file.is_dir():
+        raise UserError(f"{file}: a folder", "give --json the path of a file")
+
+
 def _write_json(file: Path | None, data: object) -> None:
     """The numbers for programs, whole or not at all."""
     if file is None:
         return
     from srlm.runs import write_text
 
-    if file.is_dir():
-        raise UserError(f"{file}: a folder", "give --json the path of a file")
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(data, indent=1, allow_nan=False) + "\n")
 

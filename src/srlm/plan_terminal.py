@@ -105,7 +105,7 @@ def _bounds(made: Plan) -> list[tuple[str, str]]:
         return [("bounds", "none: no number of rounds and pairs meets the target")]
     problem, after = made.problem, f"after {_times(made.rounds, 'round')}"
     ceiling = 1.0 / problem.confidence
-    settled = made.fixed_point < ceiling
+    settled = made.fixed_point < ceiling * (1.0 - 1e-9)
     lower = f">= {figure(made.lower_bound)}" if made.lower_bound > 0 else "no claim: kappa_0 < 2"
     empty = f"vacuous (not below 1/mu = {figure(ceiling)})"
     kappa = kappa_bound(made.kappa_path[-1], problem.confidence, "iterated")
