@@ -18,6 +18,7 @@ from srlm.loop import Lazy, Round
 from srlm.measure.evaluate import BaseReference, Measurement
 from srlm.policy.base import Policy
 from srlm.rewards.report import RewardReport
+from srlm.stop import Stop
 from srlm.tables import write_prompt_table
 from srlm.types import Estimate, Pairs, Prompt, Samples, UpdateReport
 
@@ -141,6 +142,11 @@ class Durable:
         """reward.json of round t."""
         path = self._run.round(t) / "reward.json"
         runs.commit(path, lambda partial: runs.write_json(report.to_json(), partial))
+
+    def stopped(self, stop: Stop) -> None:
+        """stop.json."""
+        path = self._run.folder / "stop.json"
+        runs.commit(path, lambda partial: runs.write_json(stop.to_json(), partial))
 
     def policy(
         self, t: int, make: Callable[[], tuple[Policy, UpdateReport]]

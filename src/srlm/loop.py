@@ -18,11 +18,13 @@ import numpy as np
 
 from srlm import draws as drawing
 from srlm import prompts as reading
+from srlm import stop as stopping
 from srlm import update
-from srlm.answers import checker
+from srlm.answers import Extractor, checker, extractor
 from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
 from srlm.errors import UserError
 from srlm.forecast.powers import kappa_next
+from srlm.measure.agreement import kept
 from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
 from srlm.policy.base import Exact, Policy
 from srlm.progress import Progress
@@ -44,6 +46,10 @@ class Recipe:
     objective: update.Objective
     update: UpdateSettings
     measure: MeasureSettings
+    read: Extractor = str.strip
+    """The answer of a response's text, to see whether answers stay the base's."""
+    stop: stopping.Rule | None = None
+    """None: all rounds are run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,10 @@ class Store(Protocol):
         """Keep what the rewards of round t were like."""
         ...
 
+    def stopped(self, stop: stopping.Stop) -> None:
+        """Keep why the run ended."""
+        ...
+
     def policy(
         self, t: int, make: Callable[[], tuple[Policy, UpdateReport]]
     ) -> tuple[Lazy, UpdateReport]: ...
@@ -106,7 +116,7 @@ def align(
     Round t draws from pi_t, rewards the draws by pi_t, pairs them, and updates towards
     pi_{t+1} = argmin of the objective, which for the likelihood reward is
     pi_t^(1 + 1/beta) normalised, where the policy class contains it. Every policy is measured
-    on held-out prompts.
+    on held-out prompts. With ``recipe.stop`` the run may end before (``srlm.stop``).
 
     Args:
         policy: pi_0. Left as it is by the in-memory store.
@@ -130,6 +140,7 @@ def align(
     base: BaseReference | None = None
     report: UpdateReport | None = None
     foretold = undefined("one exact round from the policy before", "this is the base")
+    history: list[dict[str, Estimate]] = []
     for t in range(rounds + 1):
         with progress.stage(f"round {t}: measure"):
             estimates, as_reference = store.measure(
@@ -139,18 +150,35 @@ def align(
         paced = _paced(estimates, t, recipe.update.beta)
         yield Round(t, paced | {"kappa_ideal": foretold}, report)
         foretold = estimates["kappa_next"]
-        if t == rounds:
+        history.append(estimates)
+        if _ended(history, recipe, rounds, store):
             return
         chosen = round_prompts(prompts, recipe.samples.prompts, seed, t)
         with progress.stage(f"round {t + 1}: samples"):
             samples = store.samples(t, chosen, _drawing(current, chosen, recipe.samples, seed, t))
         with progress.stage(f"round {t + 1}: pairs"):
             pairs = store.pairs(t, chosen, _pairing(current, chosen, samples, recipe, store, t))
+        if recipe.stop and (end := stopping.by_rewards(history, pairs.told_apart, recipe.stop)):
+            store.stopped(end)
+            return
         work = pairs.groups * recipe.update.epochs
         with progress.stage(f"round {t + 1}: update", total=work) as bar:
             current, report = store.policy(
                 t + 1, _updating(current, chosen, pairs, recipe, seed, t, bar.advance)
             )
+
+
+def _ended(history: list[dict[str, Estimate]], recipe: Recipe, rounds: int, store: Store) -> bool:
+    """Whether the round just measured is the last."""
+    last = len(history) - 1 == rounds
+    if recipe.stop is None:
+        return last
+    end = stopping.by_measurement(history, recipe.stop)
+    if end is None and last:
+        end = stopping.at_the_end(history, recipe.stop)
+    if end is not None:
+        store.stopped(end)
+    return end is not None
 
 
 # ---- the stages, put off until the store wants them
@@ -182,7 +210,8 @@ def _measuring(
             seed=seed,
             exact=isinstance(policy, Exact),
         )
-        return replace(made, estimates=made.estimates | {"kappa_next": ahead})
+        still = kept(policy, made, base, recipe.read, seed=seed)
+        return replace(made, estimates=made.estimates | {"kappa_next": ahead} | still)
 
     return measure
 
@@ -285,6 +314,10 @@ class Memory:
         """What the rewards of the last round were like."""
         self.reward_report = report
 
+    def stopped(self, stop: stopping.Stop) -> None:
+        """Why the run ended."""
+        self.stop = stop
+
     def policy(
         self, t: int, make: Callable[[], tuple[Policy, UpdateReport]]
     ) -> tuple[Lazy, UpdateReport]:
@@ -318,7 +351,7 @@ class RunSummary:
 
 
 def recipe_of(config: RunConfig) -> Recipe:
-    """Settings to functions: the one place where names are looked up."""
+    """Settings to functions."""
     return Recipe(
         samples=config.samples,
         reward=reward_of(config),
@@ -326,6 +359,8 @@ def recipe_of(config: RunConfig) -> Recipe:
         objective=objective_of(config),
         update=config.update,
         measure=config.measure,
+        read=extractor(config.prompts.answer),
+        stop=stopping.rule_of(config.reward) if config.stop == "auto" else None,
     )
 
 
@@ -342,6 +377,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
     from srlm.report.page import write_page
 
     progress = progress or Progress(quiet=True)
+    recipe = recipe_of(config)
     everything = reading.read_prompts(
         Path(config.prompts.file),
         prompt_column=config.prompts.prompt_column,
@@ -369,7 +405,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             policy,
             train,
             held_out,
-            recipe_of(config),
+            recipe,
             rounds=config.rounds,
             seed=config.seed,
             correct=correct,

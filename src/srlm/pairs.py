@@ -74,10 +74,8 @@ def best(samples: Samples, reward_R: Floats, *, reward_floor: float | None = Non
 def best_worst(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
     """The best and the worst of a prompt's draws by reward, one pair a prompt ([SRLM] section 2.4).
 
-    Among equals the first drawn. A prompt whose rewards are all equal has no pair and is left out.
-
-    Raises:
-        UserError: no prompt has two responses with unequal rewards; or as ``groups``.
+    Among equals the first drawn. A prompt whose rewards are all equal has no pair and is left out;
+    no pair at all is no error here. Raises as ``groups``.
     """
     made = groups(samples, reward_R, reward_floor=reward_floor)
     best_G, worst_G = _ends(made.group_R, made.reward_R)
@@ -87,11 +85,6 @@ def best_worst(samples: Samples, reward_R: Floats, *, reward_floor: float | None
             (made.reward_R == end_G[made.group_R]) & (best_G > worst_G)[made.group_R]
         )
         keep_R[rows[np.unique(made.group_R[rows], return_index=True)[1]]] = True
-    if not keep_R.any():
-        raise UserError(
-            "no prompt has two responses with unequal rewards: there is nothing to prefer",
-            "stop here (--stop auto does), or look at the reward",
-        )
     two = _only(made, keep_R)
     return replace(two, weight_R=np.full(len(two), 0.5))
 

@@ -70,8 +70,13 @@ def fit(
 
     Raises:
         UserError: the loss or its gradient is not finite (the caller keeps the last good policy);
-            adapters on a policy without layers.
+            adapters on a policy without layers; no pairs.
     """
+    if not pairs.groups:
+        raise UserError(
+            "no prompt has two responses with unequal rewards: there is nothing to prefer",
+            "take the last round; --stop auto ends there",
+        )
     if settings.lora is not None and not isinstance(policy, Adaptable):
         raise UserError(
             f"--lora {settings.lora}: {type(policy).__name__} has no layers to adapt",
