@@ -225,6 +225,9 @@ def test_a_plan_is_readable() -> None:
     assert "LIMITED BY BETA" in text
     assert text.count("vacuous") == 6  # failure twice, kappa, its fixed point, pace, rounds
     assert "<=" not in text.replace("p* <= 1/2", "")  # nothing else claims to bound
+    text = shown(print_plan, plan(4.0, 1.0, 0.1, 0.05, 50.0, samples=10**8))
+    best = plan(4.0, 1.0, 0.1, 0.05, 50.0)
+    assert f"{best.rounds} rounds of {best.samples:.1e} pairs" in text
     assert "none: no number" in shown(print_plan, plan(4.0, 1.0, 0.1, 2.0, 50.0))
 
 

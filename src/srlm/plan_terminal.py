@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from srlm.lab.words import figure
 from srlm.planning import RunPlan
-from srlm.theory import Bound, Plan, kappa_bound
+from srlm.theory import Bound, Plan, kappa_bound, plan
 
 WIDTH = 80
 LATE = "A floor of kappa that has not shown yet is not foretold."
@@ -97,6 +99,11 @@ def _needed(made: Plan) -> list[tuple[str, str]]:
     ]
     if made.limited_by == "beta":
         rows.append(("beta needed, at most", figure(made.beta_needed)))
+    if made.limited_by in ("pairs", "rounds"):  # then another choice of both does
+        least = plan(**asdict(made.problem))
+        if least.rounds is not None and least.samples is not None:
+            does = f"{_times(least.rounds, 'round')} of {figure(float(least.samples))} pairs"
+            rows.append(("cheapest that does", does))
     return rows
 
 
