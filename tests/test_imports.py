@@ -74,7 +74,7 @@ def test_light_imports(code: str) -> None:
 
 # Who may not import whom. The flow is types <- stages <- loop <- cli.
 LOOP = ("loop", "durable")
-COMMANDS = ("cli", "flags")
+COMMANDS = ("cli", "flags", "pilot", "demo.show")
 BASICS = ("types", "errors", "config")
 STAGES = ("prompts", "answers", "rewards", "pairs", "losses", "policy")
 BESIDE = ("measure", "theory", "report", "forecast", "runs")
@@ -95,7 +95,7 @@ def test_imports_point_one_way(who: tuple[str, ...], whom: tuple[str, ...]) -> N
     wrong = [
         f"{name} imports {other}"
         for name in FILES
-        if under(name, *who)
+        if under(name, *who) and not under(name, *COMMANDS)
         for other in sorted(imports(name))
         if under(other, *whom)
     ]
