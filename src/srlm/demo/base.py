@@ -20,7 +20,15 @@ import torch
 import transformers
 
 from srlm.demo.corpus import CORPUS_VERSION, Start, documents
-from srlm.demo.network import RECIPE, Progress, blank_model, character_tokenizer, encode, train
+from srlm.demo.network import (
+    RECIPE,
+    Progress,
+    Recipe,
+    blank_model,
+    character_tokenizer,
+    encode,
+    train,
+)
 from srlm.errors import UserError
 
 
@@ -67,7 +75,7 @@ def build_base(
     """
     if folder.exists():
         raise UserError(f"{folder} exists already", "name a folder that does not exist")
-    recipe = replace(RECIPE, steps=steps)
+    recipe = recipe_of(start, steps)
     tokenizer = character_tokenizer()
     ids_RT, labels_RT = encode(documents(start, recipe.steps * recipe.batch, seed), tokenizer)
     with _settled(seed):
@@ -94,6 +102,15 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "srlm"
 
 
+def recipe_of(start: Start, steps: int) -> Recipe:
+    """The base's recipe: a layer more where the corpus holds verdicts.
+
+    To judge a worked answer takes one more step of thought than to write it: the sums, where the
+    text departs from them, and whether it departs anywhere.
+    """
+    return replace(RECIPE, steps=steps, layers=RECIPE.layers + (start.check > 0))
+
+
 def base_key(start: Start, seed: int, arch: str, steps: int) -> str:
     """A short digest of everything that decides a base's weights on one machine."""
     settings = {
@@ -102,7 +119,7 @@ def base_key(start: Start, seed: int, arch: str, steps: int) -> str:
         "start": asdict(start),
         "seed": seed,
         "arch": arch,
-        "recipe": asdict(replace(RECIPE, steps=steps)),
+        "recipe": asdict(recipe_of(start, steps)),
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 

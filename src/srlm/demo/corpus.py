@@ -68,6 +68,7 @@ STARTS: dict[str, Start] = {
     "good": Start("good"),
     "diffuse": Start("diffuse", slip=0.22, terse=0.45, guess=0.3),
     "giveup": Start("giveup", slip=0.28, give_up=0.35),
+    "judge": Start("judge", check=0.5, check_error=0.1),
 }
 
 
