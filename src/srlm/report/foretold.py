@@ -1,8 +1,9 @@
 """What exact updates would have given, beside what was measured, and where the difference lies.
 
 From the base's held-out draws and modes, as the run folder keeps them: the *ideal* trajectory,
-pi_0 to the power (1 + 1/beta)^t, and the forecast *at the measured effective exponent* of each
-round, the power that training really reached (theory.md section 3). Then
+pi_0 to the power (1 + 1/beta)^t, and the forecast *at the exponent reached*: the power at which
+the base is as sure as the round was (its mean p*). The slope p_eff weighs unlikely responses, which
+training hardly moves, and understates it (docs/decisions/0002). Then
 
     ideal - measured = (ideal - at exponent) + (at exponent - measured) = pace + drift:
 
@@ -20,6 +21,7 @@ import numpy as np
 
 from srlm import runs
 from srlm.answers import checker
+from srlm.forecast.pace import step
 from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sharpen
 from srlm.measure.intervals import mean
 from srlm.report.read import Run
@@ -90,7 +92,7 @@ def foretold(run: Run) -> Foretold | None:
     ids = run.rounds[0].table.prompt_id if run.rounds[0].table else ()
     steps = []
     for r, ideal in zip(run.rounds, exponents(beta, len(run.rounds) - 1), strict=True):
-        p = r["exponent"]
+        p = _reached(listed, run.rounds[0]["confidence"], r["confidence"], r["exponent"], beta)
         if r.table is None or r.table.prompt_id != ids or p.value is None or p.value <= 0:
             continue
         measured = {sure: r.table.p_star**sign, "sampling_accuracy": r.table.sampling_accuracy}
@@ -112,6 +114,22 @@ def foretold(run: Run) -> Foretold | None:
             )
         )
     return Foretold(tuple(values), tuple(steps), len(ids)) if len(steps) > 1 else None
+
+
+def _reached(
+    base: Known, before: Estimate, now: Estimate, slope: Estimate, beta: float
+) -> Estimate:
+    """The power of the base that is as sure as the round; the slope p_eff where none is."""
+
+    def power(confidence: float | None) -> float | None:
+        if confidence is None or before.value is None:
+            return None
+        return step(base, before.value, confidence, beta).exponent
+
+    value = power(now.value)
+    if value is None:
+        return slope
+    return Estimate(value, power(now.low), power(now.high), now.n, "power of equal confidence")
 
 
 def _part(measured_P: Floats, at_EP: list[Floats], ideal_P: Floats) -> Part:

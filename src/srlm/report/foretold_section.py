@@ -26,7 +26,7 @@ def foretold_section(s: Summary) -> str:
     return f"""<section><h2>Foretold and seen</h2>
 <p>{safe(sentence(found))}</p>
 <p class="faint">Exact rounds turn the base into its power (1 + 1/β)<sup>round</sup>: ideal.
-Training comes as far as the power that the effective exponent measures: at exponent.
+Training comes as far as the power at which the base would be as sure: at exponent.
 <strong>Pace</strong>, ideal minus at exponent, is the way still to go: more steps, more draws, a
 higher rate. <strong>Drift</strong>, at exponent minus measured, is training that left the path: r²
 and fidelity say the same. From the base's draws and modes on {found.prompts} prompts.</p>
@@ -34,6 +34,10 @@ and fidelity say the same. From the base's draws and modes on {found.prompts} pr
 <p class="faint">Differences are paired over the prompts, their 95 % intervals hold the exponent's
 own. Drift in round 0, where there can be none, is the sampling error of the method. A difference
 whose interval holds 0 is not told apart from it.</p></section>"""
+
+
+SAME = 0.005
+"""A gap under this is none."""
 
 
 def sentence(found: Foretold) -> str:
@@ -48,6 +52,8 @@ def sentence(found: Foretold) -> str:
     )
     if not last.firm:
         text += " (an extrapolation)"
+    if abs(gap) < SAME:
+        return f"{text}: no difference worth a word."
     return (
         f"{text}. Of the difference, {_signed(gap)}, pace makes {_signed(part.pace.value)} "
         f"{interval(part.pace.low, part.pace.high)} and drift {_signed(part.drift.value)} "
