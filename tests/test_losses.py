@@ -173,3 +173,50 @@ def test_groups_do_not_meet() -> None:
         together = of(loss, made, logp_R, 0.5).tolist()
         alone = [of(loss, *merged([draws]), 0.5).item() for draws in prompts]
         assert together == pytest.approx(alone)
+
+
+two_draws = st.lists(
+    st.tuples(st.integers(0, 2), finite, finite, st.sampled_from([-2.0, -1.0, -0.5])),
+    min_size=1,
+    max_size=2,
+)
+
+
+@given(st.lists(two_draws, min_size=1, max_size=4), st.floats(0.05, 5))
+def test_preferences_are_the_papers_formulas(
+    prompts: list[list[tuple[int, float, float, float]]], beta: float
+) -> None:
+    made, logp_R = merged(prompts)
+    for name in ("dpo", "ipo"):
+        expected = []
+        for draws in prompts:
+            one = numbers(draws) if len({y[0] for y in draws}) > 1 else numbers(draws)[:1]
+            expected.append(getattr(comparing, name)(one, beta))
+        found = of(getattr(losses, name), made, logp_R, beta).tolist()
+        assert found == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+def test_a_tie_moves_nothing() -> None:
+    logp = torch.tensor([-1.0, -2.0], dtype=torch.float64, requires_grad=True)
+    reference = torch.tensor([-1.5, -1.0], dtype=torch.float64)
+    reward, weight = torch.full((2,), -3.0), torch.full((2,), 0.5)
+    for loss, value in ((losses.dpo, log(2)), (losses.ipo, 0.0)):
+        out = loss(logp, reference, reward, weight, torch.zeros(2, dtype=torch.long), 1, 0.3)
+        (gradient,) = torch.autograd.grad(out.sum(), logp)
+        assert out.item() == pytest.approx(value)
+        assert gradient.tolist() == [0, 0]
+
+
+@pytest.mark.parametrize("loss", [losses.dpo, losses.ipo])
+def test_preferences_refuse_groups_of_three(loss: object) -> None:
+    draws = [(y, -1.0, -1.0, -float(y)) for y in range(3)]
+    with pytest.raises(ValueError, match="between two responses"):
+        of(loss, *merged([draws]), 1.0)
+
+
+@given(draws_of_a_prompt)
+def test_chosen_is_weighted_in_the_limit(draws: list[tuple[int, float, float, float]]) -> None:
+    draws = [(y, a, b, float(round(r))) for y, a, b, r in draws]
+    made, logp_R = merged([draws])
+    limit = of(losses.weighted, made, logp_R, 1e-3).item()
+    assert of(losses.chosen, made, logp_R, 1.0).item() == pytest.approx(limit, abs=1e-9)

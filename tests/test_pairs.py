@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm import losses, pairs
+from srlm import losses, pairs, runs
 from srlm.errors import UserError
 from srlm.policy.tabular import Tabular, rows
 from srlm.types import Pairs, Samples
@@ -121,3 +123,61 @@ def test_responses_of_zero_probability_are_left_out() -> None:
     samples = policy.enumerate(rows(1))
     made = pairs.groups(samples, samples.logp_R)
     assert [x[2:] for x in seen(made)] == [(0, 0.5), (2, 0.5)]
+
+
+def test_the_best_of_the_draws_share_by_how_often_they_were_drawn() -> None:
+    samples = drawn([[2, 0, 2, 0, 0, 1], [4, 4], [3, 5]])
+    made = pairs.best(samples, np.array([1.0, 1, 1, 1, 1, 0, 7, 7, np.nan, 2]))
+    assert [(p, y, round(w, 6)) for _, p, y, w in seen(made)] == [
+        (0, 2, 0.4),
+        (0, 0, 0.6),
+        (1, 4, 1.0),
+        (2, 5, 1.0),
+    ]
+    assert made.draws == 10
+    assert made.groups == 3
+
+
+def test_best_and_worst_leave_out_prompts_without_a_difference() -> None:
+    samples = drawn([[2, 0, 1, 3], [4, 4], [6, 5, 7]])
+    made = pairs.best_worst(samples, np.array([1.0, 0, 1, 0, 7, 7, 2, 2, 3]))
+    assert seen(made) == [(0, 0, 2, 0.5), (0, 0, 0, 0.5), (1, 2, 6, 0.5), (1, 2, 7, 0.5)]
+    assert made.told_apart == (2, 3)
+    none = pairs.best_worst(samples, np.zeros(9))
+    assert (len(none), none.groups, none.told_apart) == (0, 0, (0, 3))
+
+
+@given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=4))
+def test_best_and_worst_are_the_ends_of_the_groups(labels: list[list[int]]) -> None:
+    samples = drawn(labels)
+    ends = {p: (min(ys), max(ys)) for p, ys in enumerate(labels) if min(ys) < max(ys)}
+    made = pairs.best_worst(samples, samples.logp_R)
+    found: dict[int, list[int]] = {}
+    for _, p, y, _ in seen(made):
+        found.setdefault(p, []).append(y)
+    assert {p: tuple(sorted(ys)) for p, ys in found.items()} == ends
+    best = pairs.best(samples, samples.logp_R)
+    assert [(p, y, w) for _, p, y, w in seen(best)] == [
+        (p, min(ys), 1.0) for p, ys in enumerate(labels)
+    ]
+
+
+def test_how_many_prompts_the_reward_tells_apart() -> None:
+    samples = drawn([[0, 1], [2, 2], [3, 4], [5, 6]])
+    reward = np.array([0.0, 1.0, 2.0, 2.0, 3.0, 3.0 + pairs.RESOLUTION / 2, np.nan, np.nan])
+    for kind in (pairs.groups, pairs.pairs, pairs.best):
+        assert kind(samples, reward).told_apart == (1, 3)
+
+
+def test_no_pairs_are_written_and_read(tmp_path: Path) -> None:
+    prompts = rows(3)
+    for labels in ([[2, 0], [4, 4], [5, 6]], [[2, 2], [4, 4], [5, 5]]):
+        samples = drawn(labels)
+        made = pairs.best_worst(samples, samples.logp_R)
+        runs.write_pairs(prompts, made, tmp_path / "pairs.parquet")
+        again = runs.read_pairs(tmp_path / "pairs.parquet")
+        assert (seen(again), again.draws, again.told_apart) == (
+            seen(made),
+            made.draws,
+            made.told_apart,
+        )

@@ -33,6 +33,26 @@ def weighted(draws: Sequence[Draw], beta: float) -> float:
     return -sum(v_j * d[0] for v_j, d in zip(v, draws, strict=True))
 
 
+def margin(draws: Sequence[Draw]) -> float | None:
+    """log pi / pi_t of the draw with the higher reward less that of the other; None at a tie."""
+    if len(draws) < 2 or draws[0][2] == draws[1][2]:
+        return None
+    better, worse = sorted(draws, key=lambda d: -d[2])
+    return (better[0] - better[1]) - (worse[0] - worse[1])
+
+
+def dpo(draws: Sequence[Draw], beta: float) -> float:
+    """-log of the logistic function of beta times the margin."""
+    m = margin(draws)
+    return -log(1 / (1 + exp(-beta * (0.0 if m is None else m))))
+
+
+def ipo(draws: Sequence[Draw], beta: float) -> float:
+    """The square of what the margin lacks of 1 / (2 beta)."""
+    m = margin(draws)
+    return 0.0 if m is None else (m - 1 / (2 * beta)) ** 2
+
+
 def entropy(p: Sequence[float]) -> float:
     """-sum p log p, nats."""
     return -sum(x * log(x) for x in p if x > 0)
