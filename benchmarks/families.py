@@ -1,6 +1,6 @@
 """kappa, F, spectra and forecast of four model families at two training lengths.
 
-    python benchmarks/families.py [--steps 250,750] [--out benchmarks/families.json]
+    python benchmarks/families.py [--steps 250,750] [--out FILE]
 
 Tiny GPT-2, Qwen3, Mistral and Llama networks (about 100,000 parameters) are trained on the demo's
 corpus and then looked at as ``srlm forecast`` and ``srlm measure --fisher`` do. Nothing is
@@ -92,10 +92,11 @@ def show(rows: list[dict[str, Any]]) -> None:
     for r in rows:
         f = r["fisher"]
         condition = f["fisher_condition_number"]["value"]
+        star = "" if r["forecast_last"]["supported"] else "*"
         table.add_row(
             r["family"], str(r["steps"]), f"{r['kappa']['value']:.3f}",
             f"{r['failure_fraction']['value']:.3f}", f"{r['sampling_accuracy']['value']:.3f}",
-            f"{r['mode_accuracy']['value']:.3f}", f"{r['forecast_last']['kappa']:.3f}" + "*" * (not r["forecast_last"]["supported"]),
+            f"{r['mode_accuracy']['value']:.3f}", f"{r['forecast_last']['kappa']:.3f}{star}",
             f"{r['forecast_last']['sampling_accuracy']:.3f}", r["verdict"],
             f"{f['largest_eigenvalues'][0]:.1f}", f"{f['trace']['value']:.0f}",
             "unstable" if condition is None else f"{condition:.0f}",
@@ -109,7 +110,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", default="250,750", help="training lengths")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results/families.json")
     given = parser.parse_args()
     torch.set_num_threads(2)
     rows: list[dict[str, Any]] = []

@@ -12,8 +12,9 @@ import torch
 from rich.console import Console
 
 from srlm.errors import UserError
-from srlm.measure.curvature import FisherSpectrum, ends, fisher, lanczos, small_end
+from srlm.measure.curvature import FisherSpectrum, fisher
 from srlm.measure.fisher_product import FisherProduct
+from srlm.measure.spectrum_ends import ends, lanczos, small_end
 from srlm.policy.causal_lm import CausalLM
 from srlm.policy.linear_softmax import LinearSoftmax
 from srlm.policy.tabular import Tabular, rows
