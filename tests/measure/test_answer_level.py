@@ -8,7 +8,13 @@ import numpy as np
 import pytest
 
 from srlm.errors import UserError
-from srlm.measure.answer_level import distinct_mass, pass_at, split_sample, vote_at
+from srlm.measure.answer_level import (
+    distinct_mass,
+    pass_at,
+    split_sample,
+    vote_at,
+    vote_curve,
+)
 from srlm.policy.tabular import Tabular, rows
 from srlm.types import Samples
 
@@ -135,3 +141,25 @@ def test_unreadable_draws_and_too_few() -> None:
         split_sample(single, answers, 3)
     with pytest.raises(UserError, match="8 are asked about"):
         pass_at(samples, np.zeros(12, dtype=bool), 3, [1, 8])
+
+
+def test_random_subsets_agree_with_all_of_them() -> None:
+    rng = np.random.default_rng(5)
+    P, K, ks = 60, 16, (1, 2, 3, 8, 16)
+    answer = rng.choice(["a", "b", "c", "d", ""], size=P * K, p=[0.4, 0.25, 0.2, 0.1, 0.05])
+    answers = [a or None for a in answer.tolist()]
+    right = np.array([a == "a" for a in answers])
+    drawn = Samples(
+        prompt_R=np.repeat(np.arange(P), K),
+        tokens_R=tuple((r,) for r in range(P * K)),
+        logp_R=np.zeros(P * K),
+        weight_R=np.full(P * K, 1 / K),
+        finished_R=np.ones(P * K, dtype=bool),
+        text_R=tuple(str(a) for a in answers),
+    )
+    every = vote_at(drawn, answers, right, P, ks)
+    some = vote_curve(drawn, answers, right, P, ks)
+    for k in ks:
+        # 60 prompts x 64 subsets: a standard error of .5 / sqrt(60 * 64) at most
+        assert some[k].value == pytest.approx(every[k].value, abs=4 * 0.5 / (P * 64) ** 0.5)
+    assert some[16].value == pytest.approx(every[16].value, abs=1e-12)

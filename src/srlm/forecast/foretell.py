@@ -12,7 +12,7 @@ from srlm.config import MeasureSettings
 from srlm.errors import UserError
 from srlm.forecast.trajectory import Evidence, Point, destination, evidence, trajectory
 from srlm.forecast.verdict import Verdict, decide
-from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_at
+from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_curve
 from srlm.measure.evaluate import Correct, Measurement, evaluate
 from srlm.policy.base import Exact, Policy
 from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
@@ -261,7 +261,7 @@ def _answer_level(
         part = _renumbered(part, number)
         answers = [a for a, k in zip(answer_R, keep_R, strict=True) if k]
         right: Bools = np.nan_to_num(right_R[keep_R]) > 0.5
-        majority = vote_at(part, answers, right, len(answered), ks, seed=seed)
+        majority = vote_curve(part, answers, right, len(answered), ks, seed=seed)
         passed = pass_at(part, right, len(answered), ks, seed=seed)
     return AnswerLevel(
         certain=_certain(found),
