@@ -1,0 +1,295 @@
+"""--stop auto: the rules on made-up rounds, no use of answers, the same end when a run goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srlm import loop, pairs, stop, update
+from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
+from srlm.loop import run
+from srlm.measure import agreement
+from srlm.measure.evaluate import evaluate, reference
+from srlm.policy.tabular import Tabular, rows
+from srlm.report import page
+from srlm.rewards.likelihood import likelihood
+from srlm.types import Estimate, Floats, Prompt, undefined
+from tests import tiny
+
+RULE = stop.rule_of("likelihood")
+FREE = stop.rule_of("judge")
+
+
+def near(value: float | None, width: float = 0.01) -> Estimate:
+    if value is None:
+        return undefined("test", "unknown")
+    return Estimate(value, value - width, value + width, 100, "test")
+
+
+def rounds(
+    kappa: Sequence[float],
+    kept: Sequence[float | None] | None = None,
+    ahead: Sequence[float] | None = None,
+    width: float = 0.01,
+) -> list[dict[str, Estimate]]:
+    """Rounds of a policy that becomes surer as kappa falls."""
+    kept_T = kept or [1 / k for k in kappa]
+    ahead_T = ahead or [1.0] * len(kappa)
+    return [
+        {
+            "kappa": near(k, width),
+            "kappa_next": near(a),
+            "confidence": near(1 / k),
+            "fidelity": near(0.99),
+            "base_mode_probability": near(x, width),
+            "base_answer_share": near(x, width),
+        }
+        for k, x, a in zip(kappa, kept_T, ahead_T, strict=True)
+    ]
+
+
+def ends(history: list[dict[str, Estimate]], rule: stop.Rule = RULE) -> stop.Stop | None:
+    """The first stop that the rounds give."""
+    for t in range(1, len(history) + 1):
+        if (end := stop.by_measurement(history[:t], rule)) is not None:
+            return end
+    return None
+
+
+def test_it_goes_on_while_kappa_falls() -> None:
+    assert ends(rounds([3.0, 2.0, 1.5, 1.2, 1.1])) is None
+    assert ends(rounds([1.0])) is None  # the base alone
+
+
+def test_floor() -> None:
+    end = ends(rounds([2.0, 1.3, 1.1, 1.015, 1.01]))
+    assert end is not None
+    assert (end.round, end.code, end.best) == (3, "floor", 3)
+    assert "1.015 [1.005, 1.025] in round 3 has reached its floor of 1" in end.reason
+    for rule in (RULE, FREE):  # any reward: no draws are left that differ
+        assert ends(rounds([2.0, 1.005]), rule) is not None
+
+
+def test_floor_of_tied_modes() -> None:
+    """Two modes everywhere: kappa tends to 2, and an exact round changes nothing."""
+    end = ends(rounds([3.0, 2.2, 2.01], ahead=[2.5, 2.1, 2.005]))
+    assert end is not None
+    assert (end.round, end.code) == (2, "floor")
+    assert "an exact round would leave it at 2.005" in end.reason
+    assert ends(rounds([3.0, 2.2, 2.01], ahead=[2.5, 2.1, 2.005]), FREE) is None
+
+
+def test_level() -> None:
+    end = ends(rounds([3.0, 2.0, 1.995, 1.5]))
+    assert end is not None
+    assert (end.round, end.code) == (2, "level")
+    assert "is not under the interval of round 1" in end.reason
+    assert ends(rounds([3.0, 2.0, 1.995, 1.5]), FREE) is None
+    assert ends(rounds([3.0, 3.0, 2.0])) is None  # one round says little: it may warm up
+
+
+def test_drift_and_the_best_round() -> None:
+    end = ends(rounds([3.0, 2.0, 1.5, 1.3], kept=[0.33, 0.5, 0.52, 0.45]))
+    assert end is not None
+    assert (end.round, end.code, end.best) == (3, "drift", 2)
+    assert "confidence rose from 0.6667 to 0.7692 while base mode probability fell" in end.reason
+    assert "fidelity is 0.99" in end.reason
+    assert end.best_reason == "highest base mode probability, 0.52"
+    assert ends(rounds([3.0, 2.0, 1.5, 1.3], kept=[0.33, 0.5, 0.52, 0.515])) is None
+    assert ends(rounds([3.0, 2.0, 1.5, 1.3], kept=[0.33, 0.5, 0.52, 0.45]), FREE) is None
+
+
+def test_drift_by_answers_where_modes_are_unknown() -> None:
+    history = rounds([3.0, 2.0, 1.5, 1.3], kept=[0.33, 0.5, 0.52, 0.45])
+    for e in history:
+        e["base_mode_probability"] = near(None)
+    end = ends(history)
+    assert end is not None
+    assert (end.code, end.best) == ("drift", 2)
+    assert "base answer share fell" in end.reason
+
+
+def test_nothing_known_stops_nothing() -> None:
+    history = rounds([3.0, 2.0, 1.5])
+    for e in history:
+        e |= dict.fromkeys(e, near(None))
+        e["kappa"] = Estimate(np.inf, None, None, 9, "search")
+    assert ends(history) is None
+    assert stop.at_the_end(history, RULE).best == 2
+
+
+def test_a_reward_that_tells_nothing_apart() -> None:
+    history = rounds([3.0, 2.0])
+    for rule in (RULE, FREE):
+        assert stop.by_rewards(history, (50, 1000), rule) is None
+        end = stop.by_rewards(history, (49, 1000), rule)
+        assert end is not None
+        assert (end.code, end.round) == ("indifferent", 1)
+        assert "only 49 of 1000 prompts" in end.reason
+
+
+def test_rules_by_reward() -> None:
+    assert stop.rule_of("likelihood:2").kept[0] == "base_mode_probability"
+    assert stop.rule_of("consistency,likelihood:0.1").kept == ("base_answer_share",)
+    assert stop.rule_of("judge,likelihood:0.1").kept == ()
+
+
+# ---- what is kept of the base
+
+
+def measured(policy: Any, x: list[Prompt], base: Any = None) -> Any:
+    return evaluate(policy, x, None, MeasureSettings(draws=16), seed=0, max_tokens=4, base=base)
+
+
+def test_kept_by_enumeration() -> None:
+    """Two responses have the answer 'a'; the mode is another."""
+    base = Tabular(
+        np.log([[0.4, 0.3, 0.3], [0.1, 0.8, 0.1], [0.4, 0.3, 0.3]]), None, ("b", "a ", "a")
+    )
+    later = Tabular(np.log([[0.9, 0.1, 1e-9], [0.1, 0.8, 0.1], [0.2, 0.5, 0.3]]), None, base.text_M)
+    x = rows(3)
+    first = measured(base, x)
+    out = agreement.kept(base, first, None, str.strip, seed=0)
+    assert out["base_mode_probability"].value == pytest.approx((0.4 + 0.8 + 0.4) / 3)
+    assert out["base_answer_share"].value == pytest.approx((0.6 + 0.9 + 0.6) / 3)
+    assert out["answer_agreement"].value == 1.0
+    then = reference(first)
+    out = agreement.kept(later, measured(later, x, then), then, str.strip, seed=0)
+    assert out["base_mode_probability"].value == pytest.approx((0.9 + 0.8 + 0.2) / 3)
+    assert out["base_answer_share"].value == pytest.approx((0.1 + 0.9 + 0.8) / 3, abs=1e-6)
+    assert out["answer_agreement"].value == pytest.approx(2 / 3)
+
+
+def test_kept_leaves_out_what_is_not_clear() -> None:
+    base = Tabular(np.log([[0.5, 0.5, 1e-9], [0.4, 0.3, 0.3]]), None, ("a", "b", "?"))
+    out = agreement.kept(base, measured(base, rows(2)), None, str.strip, seed=0)
+    assert out["base_mode_probability"].value == pytest.approx(0.4)
+    assert "1 prompts left out" in out["base_mode_probability"].note
+    assert out["answer_agreement"].guarantee == "undefined"
+    nothing = agreement.kept(base, measured(base, rows(2)), None, lambda text: None, seed=0)
+    assert nothing["base_answer_share"].value is None
+
+
+@pytest.mark.parametrize(("hits", "clear"), [(12, True), (11, False)])
+def test_a_majority_among_draws_must_be_more_than_chance(hits: int, clear: bool) -> None:
+    assert agreement._clear(hits / 16, np.full(16, 1 / 16)) == clear
+
+
+def test_kept_on_a_network_is_confidence_at_the_base() -> None:
+    policy, x = tiny.policy("llama"), tiny.texts(10)
+    first = measured(policy, x)
+    out = agreement.kept(policy, first, None, str.strip, seed=0)
+    unique = first.modes.unique_P
+    mean = np.exp(first.modes.logp_P[unique]).mean()
+    assert out["base_mode_probability"].value == pytest.approx(mean, rel=1e-5)
+
+
+# ---- in the loop
+
+
+def recipe(**changes: Any) -> loop.Recipe:
+    every: dict[str, Any] = {
+        "samples": SampleSettings(source="enumerate"),
+        "reward": likelihood,
+        "pair": pairs.groups,
+        "objective": update.square_objective,
+        "update": UpdateSettings(beta=0.5),
+        "measure": MeasureSettings(),
+        "stop": RULE,
+    }
+    return loop.Recipe(**every | changes)
+
+
+def aligned(base: Any, x: list[Prompt], how: loop.Recipe, most: int = 30) -> tuple[int, stop.Stop]:
+    store = loop.Memory()
+    done = [r.number for r in loop.align(base, x, x, how, rounds=most, store=store)]
+    return done[-1], store.stop
+
+
+def test_exact_rounds_end_at_the_floor() -> None:
+    last, end = aligned(tiny.tabular(40, 5, scale=1.0), rows(40), recipe())
+    assert (end.code, end.round, end.best) == ("floor", last, last)
+    assert 1 < last < 12
+
+
+def test_a_reward_without_differences_ends_the_run() -> None:
+    def alike(policy: Any, prompts: Any, samples: Any) -> Floats:
+        return np.zeros(len(samples))
+
+    last, end = aligned(tiny.tabular(), rows(5), recipe(reward=alike, stop=FREE))
+    assert (last, end.code) == (0, "indifferent")
+    how = recipe(reward=alike, pair=pairs.best_worst, objective=update.dpo_objective, stop=FREE)
+    assert aligned(tiny.tabular(), rows(5), how)[1].code == "indifferent"
+
+
+def test_a_reward_that_leads_elsewhere_drifts() -> None:
+    """The least likely response is rewarded under the likelihood's rule."""
+
+    def rare(policy: Any, prompts: Any, samples: Any) -> Floats:
+        return -3.0 * samples.logp_R * (samples.logp_R < np.log(0.3))
+
+    base = Tabular(np.log(np.tile([0.6, 0.39, 0.01], (30, 1))))
+    last, end = aligned(base, rows(30), recipe(reward=rare, update=UpdateSettings(beta=3.0)))
+    assert end.code in ("drift", "level")
+    assert end.best < last
+
+
+def test_all_rounds_done_names_the_best_too() -> None:
+    last, end = aligned(tiny.tabular(40, 5), rows(40), recipe(), most=1)
+    assert (last, end.code, end.best) == (1, "rounds", 1)
+
+
+def job(folder: Path, answers: Sequence[str], **changes: Any) -> Any:
+    folder.mkdir(exist_ok=True)
+    tiny.linear(scale=1.5).save(folder / "model")
+    file = tiny.write_prompts(folder / "vectors.jsonl", tiny.vectors(60), answers)
+    keys = {"rounds": 9, "stop": "auto", "update.beta": 0.4, "samples.draws": 16}
+    return tiny.config(folder / "model", file, **keys | changes)
+
+
+@pytest.mark.parametrize("labels", ["right", "permuted", "none"])
+def test_answers_change_nothing(
+    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    answers = [f"r{i % 4}" for i in range(60)]
+    run(job(tmp_path / "one", answers), tmp_path / "run-one")
+    shuffled = list(np.random.default_rng(0).permutation(answers))
+    other = {"right": answers, "permuted": shuffled, "none": []}[labels]
+    run(job(tmp_path / "two", other), tmp_path / "run-two")
+    one, two = ((tmp_path / name / "stop.json").read_bytes() for name in ("run-one", "run-two"))
+    assert one == two
+    end = json.loads(one)
+    assert end["code"] != "rounds"
+    assert (
+        len((tmp_path / "run-one" / "metrics.jsonl").read_text().splitlines()) == end["round"] + 1
+    )
+    for name in ("base_mode_probability", "base_answer_share", "answer_agreement"):
+        line = json.loads((tmp_path / "run-one" / "metrics.jsonl").read_text().splitlines()[-1])
+        assert 0 <= line[name]["value"] <= 1
+
+
+def test_a_run_that_goes_on_ends_in_the_same_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    config = job(tmp_path / "in", [])
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    run(config, whole)
+    end = json.loads((whole / "stop.json").read_text())
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "rounds" / f"{end['round']:03d}")
+    (cut / "stop.json").unlink()
+    run(config, cut)
+    assert (cut / "stop.json").read_bytes() == (whole / "stop.json").read_bytes()
+    assert sorted(p.name for p in (cut / "rounds").iterdir()) == sorted(
+        p.name for p in (whole / "rounds").iterdir()
+    )
+    run(config, whole)
+    assert (cut / "stop.json").read_bytes() == (whole / "stop.json").read_bytes()
