@@ -7,8 +7,8 @@ about pi_t^(e^eta): its *efficiency* eta is read off the confidence that it reac
 
 s the step's exponent. Later rounds are foretold as powers of the *present* policy, from its own
 draws and modes, so that the drift of the rounds done is in the forecast:
-pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of a tenth of
-a round of efficiency 1. Accuracy falls short of what the power of the policy before would give,
+pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of a quarter
+of a round of efficiency 1. Accuracy falls short of what the power of the policy before would give,
 for training sharpens wrong responses too (drift): the share that it kept in the last round done is
 foretold for each later one. (The slope p_eff on the base's draws is another number: it weighs
 unlikely responses, which training hardly moves, and so understates how sharp the modes become.)
@@ -29,7 +29,7 @@ from srlm.types import Estimate, Floats
 
 PRIOR_EFFICIENCY = 1.0
 """Before any round is seen: that of exact updates."""
-PRIOR_ROUNDS = 0.1
+PRIOR_ROUNDS = 0.25
 """How many rounds that prior counts for. A step's exponent changes little over a run's rounds, and
 where it changes it mostly grows."""
 SPREAD = 0.2
@@ -85,7 +85,7 @@ def expected_efficiency(steps: Sequence[Step]) -> float:
     """Mean of the efficiencies seen and of ``PRIOR_ROUNDS`` of a round of efficiency 1.
 
     >>> round(expected_efficiency([Step(2.0, 0.5), Step(None, None, "sure already")]), 3)
-    0.545
+    0.6
     """
     seen = [s.efficiency for s in steps if s.efficiency is not None]
     return (PRIOR_ROUNDS * PRIOR_EFFICIENCY + sum(seen)) / (PRIOR_ROUNDS + len(seen))
