@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,8 @@ class Run:
     manifest: Mapping[str, Any]
     """Dotted keys."""
     rounds: tuple[Round, ...]
+    stop: Mapping[str, Any] = field(default_factory=dict)
+    """``srlm.stop.Stop`` of a run that was to stop by itself; empty for others."""
 
     @property
     def kappa_name(self) -> str:
@@ -146,6 +148,7 @@ def read_run(folder: Path) -> Run:
             "run the same command again, so that the missing rounds are made",
         )
     config, manifest = folder / "config.yaml", folder / "manifest.json"
+    stop = folder / "stop.json"
     return Run(
         folder=folder,
         config=flatten(read_yaml(config)) if config.is_file() else {},
@@ -153,6 +156,7 @@ def read_run(folder: Path) -> Run:
         if manifest.is_file()
         else {},
         rounds=rounds,
+        stop=_object(stop.read_text("utf-8"), str(stop)) if stop.is_file() else {},
     )
 
 

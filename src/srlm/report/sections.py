@@ -39,13 +39,21 @@ def verdict(s: Summary) -> str:
     return f"""<section class="verdict {tone}">
 <span class="badge">{safe(v.badge)}</span>
 <p class="sentence">{sentence}</p>
-<p class="faint">{progress}. {best}</p>
+<p class="faint">{progress}. {best}{_stopped(s)}</p>
 <div class="three">
 {_card(s, "Confidence", "confidence", "how sure the policy is of its likeliest response")}
 {_card(s, "Fidelity", "fidelity", "prompts whose likeliest response is still the base's")}
 {_answers_card(s)}
 </div>
 </section>"""
+
+
+def _stopped(s: Summary) -> str:
+    """Why the run ended by itself, and the round it offers without knowing any answer."""
+    if not s.stop:
+        return ""
+    reason, best = safe(str(s.stop.get("reason")), 300), safe(str(s.stop.get("best_reason")))
+    return f"<br>Stopped: {reason}. Best round without answers: {s.stop.get('best')} ({best})."
 
 
 def _card(s: Summary, title: str, name: str, meaning: str) -> str:

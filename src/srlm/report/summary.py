@@ -60,6 +60,8 @@ class Summary:
     alarms: tuple[Alarm, ...]
     rounds: tuple[Round, ...]
     examples: tuple[Group, ...]
+    stop: Mapping[str, Any]
+    """Why the run ended and its best round by what needs no answers; empty where not recorded."""
     foretold: Foretold | None
     """Beside exact updates; None where the folder does not hold what that takes."""
 
@@ -107,5 +109,6 @@ def summary_of(run: Run) -> Summary:
         alarms=found,
         rounds=run.rounds,
         examples=choose(run),
+        stop=run.stop,
         foretold=foretold(run),
     )
