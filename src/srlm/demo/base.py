@@ -52,7 +52,7 @@ def build_base(
     progress: Progress | None = None,
     *,
     arch: str = "llama",
-    steps: int = RECIPE.steps,
+    steps: int | None = None,
 ) -> float:
     """Train a base on the corpus of `start` and save it as a Hugging Face folder.
 
@@ -102,16 +102,19 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "srlm"
 
 
-def recipe_of(start: Start, steps: int) -> Recipe:
-    """The base's recipe: a layer more where the corpus holds verdicts.
+def recipe_of(start: Start, steps: int | None = None) -> Recipe:
+    """The base's recipe; `steps` other than its own where given.
 
-    To judge a worked answer takes one more step of thought than to write it: the sums, where the
-    text departs from them, and whether it departs anywhere.
+    Where the corpus holds verdicts there is a layer more and half as many steps again. To judge a
+    worked answer takes more than to write it: the sums, where the text departs from them, and
+    whether it departs anywhere. It is learnt late and all at once.
     """
-    return replace(RECIPE, steps=steps, layers=RECIPE.layers + (start.check > 0))
+    judges = start.check > 0
+    own = 3 * RECIPE.steps // 2 if judges else RECIPE.steps
+    return replace(RECIPE, layers=RECIPE.layers + judges, steps=own if steps is None else steps)
 
 
-def base_key(start: Start, seed: int, arch: str, steps: int) -> str:
+def base_key(start: Start, seed: int, arch: str, steps: int | None) -> str:
     """A short digest of everything that decides a base's weights on one machine."""
     settings = {
         "corpus": CORPUS_VERSION,
@@ -130,7 +133,7 @@ def cached_base(
     progress: Progress | None = None,
     *,
     arch: str = "llama",
-    steps: int = RECIPE.steps,
+    steps: int | None = None,
 ) -> Path:
     """The folder of a base in the user's cache, built with `build_base` if it is not there.
 

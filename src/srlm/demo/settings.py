@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from srlm.config import RunConfig, resolve
-from srlm.demo.base import cache_folder, cached_base
+from srlm.demo.base import cache_folder, cached_base, recipe_of
 from srlm.demo.corpus import CORPUS_VERSION, named_start, write_prompts
-from srlm.demo.network import RECIPE
 from srlm.progress import Progress
 
 PROMPTS = 4608
@@ -24,7 +23,7 @@ def settings(start: str, seed: int, progress: Progress) -> RunConfig:
         UserError: no start has that name.
     """
     author = named_start(start)
-    with progress.stage(f"base model ({start})", total=RECIPE.steps) as bar:
+    with progress.stage(f"base model ({start})", total=recipe_of(author).steps) as bar:
         model = cached_base(author, seed, lambda step, steps, loss: bar.advance(1))
     prompts = cache_folder() / f"prompts-{CORPUS_VERSION}-{PROMPTS}-{seed}.jsonl"
     write_prompts(prompts, PROMPTS, seed)
