@@ -9,8 +9,8 @@ s the step's exponent. Later rounds are foretold as powers of the *present* poli
 draws and modes, so that the drift of the rounds done is in the forecast:
 pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of a quarter
 of a round of efficiency 1. Accuracy falls short of what the power of the policy before would give,
-for training sharpens wrong responses too (drift): the share that it kept in the last round done is
-foretold for each later one. (The slope p_eff on the base's draws is another number: it weighs
+for training sharpens wrong responses too (drift): the share that it kept in the last round done, and
+a little less, is foretold for the later ones. (The slope p_eff on the base's draws is another number: it weighs
 unlikely responses, which training hardly moves, and so understates how sharp the modes become.)
 """
 
@@ -32,6 +32,9 @@ PRIOR_EFFICIENCY = 1.0
 PRIOR_ROUNDS = 0.25
 """How many rounds that prior counts for. A step's exponent changes little over a run's rounds, and
 where it changes it mostly grows."""
+LATER_KEPT = 0.98
+"""Share of its accuracy that a trained policy keeps in rounds after those seen, besides the share
+kept in the last of them: drift goes on, and levels off."""
 SPREAD = 0.2
 """Standard deviation of a later round's efficiency around the forecast's, from the backtest."""
 SATURATED = 0.995
@@ -130,12 +133,12 @@ def ahead(
     eta = expected_efficiency(steps)
     ideal = float(np.log1p(1 / beta))
 
-    kept = steps[-1].kept if steps else 1.0
+    kept = steps[-1].kept * LATER_KEPT if steps else 1.0
 
     def point(j: int, efficiency: float) -> Point:
         exponent = float(np.exp(efficiency * ideal * j))
         found = at_exponent(now, exponent, beta=beta, number=done + j)
-        return replace(found, sampling_accuracy=_scaled(found.sampling_accuracy, kept**j))
+        return replace(found, sampling_accuracy=_scaled(found.sampling_accuracy, kept))
 
     out = []
     for j in range(1, rounds - done + 1):
