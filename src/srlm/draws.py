@@ -61,7 +61,9 @@ def adaptive(
     best_P = np.full(len(prompts), -np.inf)
     for number in range(-(-most // block)):
         key = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
-        part = policy.sample([prompts[int(p)] for p in left], block, seed=key, max_tokens=max_tokens)
+        part = policy.sample(
+            [prompts[int(p)] for p in left], block, seed=key, max_tokens=max_tokens
+        )
         parts.append(replace(part, prompt_R=left[part.prompt_R]))
         np.maximum.at(best_P, parts[-1].prompt_R, part.logp_R)
         drawn = (number + 1) * block

@@ -150,6 +150,7 @@ def realizability_of(run: Run) -> Assumption:
     def unexplained(p: float, r2: float) -> float:
         return float((beta * (p - 1.0) - 1.0) ** 2 + beta**2 * p**2 * (1.0 - r2) / r2)
 
+    assert p.value is not None and r2.value is not None  # else there is a reason against it
     share = unexplained(p.value, r2.value)
     least_r2 = max(r2.low if r2.low is not None else r2.value, 1e-12)
     ends = [x for x in (p.low, p.value, p.high) if x is not None]

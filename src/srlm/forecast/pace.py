@@ -9,9 +9,10 @@ s the step's exponent. Later rounds are foretold as powers of the *present* poli
 draws and modes, so that the drift of the rounds done is in the forecast:
 pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of a quarter
 of a round of efficiency 1. Accuracy falls short of what the power of the policy before would give,
-for training sharpens wrong responses too (drift): the share that it kept in the last round done, and
-a little less, is foretold for the later ones. (The slope p_eff on the base's draws is another number: it weighs
-unlikely responses, which training hardly moves, and so understates how sharp the modes become.)
+for training sharpens wrong responses too (drift): the share that it kept in the last round done,
+and a little less, is foretold for the later ones. (The slope p_eff on the base's draws is another
+number: it weighs unlikely responses, which training hardly moves, and so understates how sharp the
+modes become.)
 """
 
 from __future__ import annotations
