@@ -147,10 +147,13 @@ def realizability_of(run: Run) -> Assumption:
     if against:
         return Assumption(name, "cannot be told", ("; ".join(against),), math.nan)
 
-    def unexplained(p: float, r2: float) -> float:
-        return float((beta * (p - 1.0) - 1.0) ** 2 + beta**2 * p**2 * (1.0 - r2) / r2)
+    assert beta is not None and p.value is not None and r2.value is not None  # else: against
+    strength = float(beta)
 
-    assert p.value is not None and r2.value is not None  # else there is a reason against it
+    def unexplained(p: float, r2: float) -> float:
+        missed = strength * (p - 1.0) - 1.0
+        return float(missed**2 + strength**2 * p**2 * (1.0 - r2) / r2)
+
     share = unexplained(p.value, r2.value)
     least_r2 = max(r2.low if r2.low is not None else r2.value, 1e-12)
     ends = [x for x in (p.low, p.value, p.high) if x is not None]
