@@ -81,7 +81,7 @@ def test_floor_of_tied_modes() -> None:
     end = ends(rounds([3.0, 2.2, 2.01], ahead=[2.5, 2.1, 2.005]))
     assert end is not None
     assert (end.round, end.code) == (2, "floor")
-    assert "an exact round would leave it at 2.005" in end.reason
+    assert "reached its floor: an exact round would leave it at 2.005" in end.reason
     assert ends(rounds([3.0, 2.2, 2.01], ahead=[2.5, 2.1, 2.005]), FREE) is None
 
 
@@ -89,9 +89,16 @@ def test_level() -> None:
     end = ends(rounds([3.0, 2.0, 1.995, 1.5]))
     assert end is not None
     assert (end.round, end.code) == (2, "level")
-    assert "is not under the interval of round 1" in end.reason
+    assert "is little or nothing below that of round 1, 2 [1.99, 2.01]" in end.reason
     assert ends(rounds([3.0, 2.0, 1.995, 1.5]), FREE) is None
     assert ends(rounds([3.0, 3.0, 2.0])) is None  # one round says little: it may warm up
+
+
+def test_few_prompts_and_wide_intervals_stop_nothing_that_moves() -> None:
+    assert ends(rounds([5.0, 3.9, 3.1, 2.5], ahead=[2.0] * 4, width=4.0)) is None
+    end = ends(rounds([5.0, 3.9, 3.8], ahead=[2.0] * 3, width=4.0))
+    assert end is not None
+    assert (end.round, end.code) == (2, "level")
 
 
 def test_drift_and_the_best_round() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from math import log
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from srlm.errors import UserError
 from srlm.policy.linear_softmax import LinearSoftmax
 from srlm.policy.listed import Listed
 from srlm.policy.tabular import Tabular, rows
+from srlm.report import page
 from srlm.types import Floats, Pairs, Prompt
 from tests import tiny
 
@@ -355,3 +358,17 @@ def test_the_losses_agree_on_who_is_preferred() -> None:
             loss(at, reference, reward, weight, group, 1, 0.5).sum(), at
         )
         assert gradient[0] < 0 < gradient[1]
+
+
+@pytest.mark.parametrize("kind", updates.UPDATES)
+def test_every_update_runs_from_its_settings(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    tiny.saved(tmp_path / "lm")
+    file = tiny.write_prompts(tmp_path / "texts.jsonl", tiny.texts(20), ["a"] * 20)
+    more = {"best-of-n": {"samples.mu": 1.0}, "dpo": {"update.nll": 0.1}}.get(kind, {})
+    changes = {"update.kind": kind, "rounds": 2, "stop": "auto"} | more
+    done = loop.run(tiny.config(tmp_path / "lm", file, **changes), tmp_path / "run")
+    assert len(done.rounds) == 3
+    assert json.loads((tmp_path / "run" / "stop.json").read_text())["code"] == "rounds"

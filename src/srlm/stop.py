@@ -18,8 +18,15 @@ Estimates = Mapping[str, Estimate]
 FLOOR = 0.01
 """kappa this near to 1 is at its floor: 1 - E[p*] <= kappa - 1, so a draw is the mode but for one
 in a hundred."""
+WIDE = 0.05
+"""kappa's interval must end below 1 plus this before its lower end says anything of the floor."""
+LITTLE = 0.1
+"""A round that takes less than this share off kappa - 1, and stays in its interval, is level."""
 APART = 0.05
 """Share of the prompts whose responses the reward must tell apart."""
+WORN = 0.75
+"""Share of its first correlation with the votes under which a judge is worn out. On the demo a
+round made above it still gains, one made below it gains nothing more (docs/rewards.md)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +40,8 @@ class Rule:
     """
 
     kept: tuple[str, ...]
+    judged: bool = False
+    """Whether a judge rewards, which may wear out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +51,7 @@ class Stop:
     round: int
     """The last one made."""
     code: str
-    """rounds, floor, level, drift or indifferent."""
+    """rounds, floor, level, drift, indifferent or worn."""
     reason: str
     best: int
     best_reason: str
@@ -66,36 +75,33 @@ def rule_of(reward: str) -> Rule:
         return Rule(("base_mode_probability", "base_answer_share"))
     if names <= {"likelihood", "likelihood-per-token", "self-certainty", "consistency"}:
         return Rule(("base_answer_share",))
-    return Rule(())
+    return Rule((), judged=True)
 
 
 def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:
     """Whether to stop after measuring the last round of ``history`` (round 0 first).
 
-    * floor: kappa's interval reaches down to 1 + ``FLOOR``; or, where the reward is to lead to
-      the base's modes, even an exact round would leave kappa inside its interval (tied modes).
+    * floor: kappa's interval reaches down to 1 + ``FLOOR`` and ends below 1 + ``WIDE``; or, where
+      the reward leads to the base's modes, an exact round would be level (tied modes).
     * drift: confidence rose and one of ``rule.kept`` fell under the interval of its best round.
-    * level: kappa is not under the interval of the round before (only with ``rule.kept``, and
-      not in the first round).
+    * level: kappa is inside the interval of the round before (or above) and the round took less
+      than ``LITTLE`` off kappa - 1; only with ``rule.kept``, and not in the first round.
     """
     t, now = len(history) - 1, history[-1]
     if t == 0:
         return None
     before = history[-2]
     text = f"kappa {_told(now['kappa'])} in round {t}"
-    kappa, low = _known(now["kappa"].value), _known(now["kappa"].low)
-    if kappa is not None and low is not None:
-        if low <= 1 + FLOOR:
-            return _stop(history, rule, "floor", f"{text} has reached its floor of 1")
-        ahead = _known(now["kappa_next"].value)
-        if rule.kept and ahead is not None and ahead >= low:
-            what = f"an exact round would leave it at {ahead:.4g}, inside its interval"
-            return _stop(history, rule, "floor", f"{text}: {what}")
+    kappa, low, high = map(_known, (now["kappa"].value, now["kappa"].low, now["kappa"].high))
+    if low is not None and high is not None and low <= 1 + FLOOR and high <= 1 + WIDE:
+        return _stop(history, rule, "floor", f"{text} has reached its floor of 1")
+    if rule.kept and _level(now["kappa"], _known(now["kappa_next"].value)):
+        what = f"an exact round would leave it at {_told(now['kappa_next'])}"
+        return _stop(history, rule, "floor", f"{text} has reached its floor: {what}")
     if (drift := _drift(history, rule)) is not None:
         return _stop(history, rule, "drift", drift)
-    least = _known(before["kappa"].low)
-    if rule.kept and t > 1 and kappa is not None and least is not None and kappa >= least:
-        what = f"is not under the interval of round {t - 1}, {_told(before['kappa'])}"
+    if rule.kept and t > 1 and _level(before["kappa"], kappa):
+        what = f"is little or nothing below that of round {t - 1}, {_told(before['kappa'])}"
         return _stop(history, rule, "level", f"{text} {what}")
     return None
 
@@ -113,6 +119,33 @@ def by_rewards(
         return None
     reason = f"the reward tells the responses of only {apart} of {of} prompts apart"
     return _stop(history, rule, "indifferent", reason)
+
+
+def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule) -> Stop | None:
+    """Whether the judge has worn out; where ``rule.judged`` alone.
+
+    A judge that tells right from wrong goes along with the votes among a prompt's draws as far as
+    right answers are the commoner. Training on its scores selects the responses that it is wrong
+    about, so that on the policy's own draws it tells ever less while on the base's it tells as
+    much as ever. Stops where the interval of its correlation with the votes lies under ``WORN``
+    of the first round's: the last policy was made by a judge that still held, and is the best.
+
+    Args:
+        history: of the rounds so far.
+        votes: ``RewardReport.vote_correlation`` of rounds 0 to the last.
+        rule: what stopping goes by.
+    """
+    first, now = votes[0], votes[-1]
+    high = _known(now.high)
+    if not rule.judged or first.value is None or first.value <= 0 or high is None:
+        return None
+    if len(votes) == 1 or high >= WORN * first.value:
+        return None
+    reason = (
+        f"the judge wears out: its correlation with the votes among the draws is {_told(now)}, "
+        f"and was {_told(first)} in the base"
+    )
+    return _stop(history, rule, "worn", reason)
 
 
 def at_the_end(history: Sequence[Estimates], rule: Rule) -> Stop:
@@ -155,6 +188,14 @@ def _drift(history: Sequence[Estimates], rule: Rule) -> str | None:
                 f"{_told(now['fidelity'])}"
             )
     return None
+
+
+def _level(before: Estimate, after: float | None) -> bool:
+    """Whether kappa stays in its interval and loses less than ``LITTLE`` of what is above 1."""
+    value, low = _known(before.value), _known(before.low)
+    if value is None or low is None or after is None:
+        return False
+    return after >= low and after - 1 >= (1 - LITTLE) * (value - 1)
 
 
 def _stop(history: Sequence[Estimates], rule: Rule, code: str, reason: str) -> Stop:

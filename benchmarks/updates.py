@@ -1,0 +1,266 @@
+"""Every update on the demo's starts, at equal draws and at equal time.
+
+    python benchmarks/updates.py [--starts good diffuse] [--seeds 0 1 2] [--rounds 5]
+                                 [--prompts 4096] [--only weighted dpo ...] [--page]
+
+The same base, prompts, draws a prompt and learning rate schedule for every update; each has the
+beta and learning rate of ``CHOICES``, best of those tried on one start and seed. Seconds are
+processor seconds of one thread for drawing, rewarding, pairing and training; measuring is not
+counted. Two tables: after the same rounds, so from the same number of draws; and at the last
+round that ends within the seconds that the default takes for all of its rounds. Beside them,
+without training: majority vote and best of n by likelihood over as many draws as a round has,
+greedy decoding, and the modes themselves. Answers serve for showing alone.
+
+Results: benchmarks/results/updates.json and docs/updates.md; ``--page`` writes the page anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from environment import environment
+
+from srlm.answers import checker, extractor
+from srlm.config import RunConfig, flatten, resolve
+from srlm.demo.settings import settings
+from srlm.loop import align, derived, recipe_of
+from srlm.policy.base import Policy
+from srlm.policy.load import load
+from srlm.progress import Bar, Progress
+from srlm.prompts import read_prompts, split
+from srlm.types import Prompt, Samples, rows_by_prompt
+
+HERE = Path(__file__).parent
+DRAWS = 4
+CHOICES: dict[str, dict[str, Any]] = {
+    "weighted": {},
+    "square, groups": {"update.kind": "square", "update.beta": 2.0, "pairs.reward_floor": 4.0},
+    "square, pairs": {
+        "update.kind": "square",
+        "update.beta": 2.0,
+        "pairs.kind": "pairs",
+        "pairs.reward_floor": 4.0,
+    },
+    "best-of-n": {"update.kind": "best-of-n"},
+    "best-of-n, mu 2": {"update.kind": "best-of-n", "samples.mu": 2.0},
+    "dpo": {"update.kind": "dpo", "update.beta": 0.5, "update.lr": 2e-4},
+    "dpo, nll .2": {"update.kind": "dpo", "update.beta": 0.5, "update.lr": 2e-4, "update.nll": 0.2},
+    "ipo": {"update.kind": "ipo", "update.beta": 0.2, "update.lr": 2e-4},
+    "weighted, LoRA 8": {"update.lora": 8, "update.lr": 4e-3},
+}
+"""What each update is run with, beside the defaults."""
+MEASURED = (
+    "kappa",
+    "failure_fraction",
+    "confidence",
+    "fidelity",
+    "base_mode_probability",
+    "answer_agreement",
+    "sampling_accuracy",
+    "greedy_accuracy",
+    "mode_accuracy",
+    "headroom_captured",
+    "entropy",
+    "distinct_responses",
+    "p_eff",
+)
+
+
+class Clock:
+    """Stands for ``Progress`` and adds up the processor seconds of the stages that train."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None) -> Iterator[Bar]:
+        """Time a stage."""
+        begun = time.process_time()
+        yield Bar(lambda _: None)
+        if "measure" not in name:
+            self.seconds += time.process_time() - begun
+
+
+def config_of(start: str, seed: int, changes: dict[str, Any]) -> RunConfig:
+    """The demo's settings, changed."""
+    base = flatten(settings(start, seed, Progress(quiet=True)).model_dump(mode="json"))
+    return resolve(None, base | {"samples.draws": DRAWS} | changes)
+
+
+def opened(config: RunConfig) -> tuple[Policy, list[Prompt], list[Prompt]]:
+    """The base and the prompts of a run."""
+    policy = load(config.model, device="cpu", dtype=config.dtype)
+    return policy, *split(read_prompts(config.prompts.file), config.prompts.held_out)
+
+
+def one(name: str, config: RunConfig) -> dict[str, Any]:
+    """A run's rounds in figures; seconds and tokens add up from the base on."""
+    policy, train, held_out = opened(config)
+    recipe, clock, tokens = recipe_of(config), Clock(), 0
+
+    def counting(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Any:
+        nonlocal tokens
+        tokens += int(samples.length_R.sum())
+        return recipe.reward(policy, prompts, samples)
+
+    rounds = []
+    for done in align(
+        policy,
+        train,
+        held_out,
+        replace(recipe, reward=counting),
+        rounds=config.rounds,
+        seed=config.seed,
+        correct=checker(config.prompts.answer),
+        progress=clock,  # type: ignore[arg-type]
+    ):
+        figures: dict[str, Any] = {key: done.estimates[key].value for key in MEASURED}
+        rounds.append(figures | {"seconds": round(clock.seconds, 2), "tokens": tokens})
+    flat = flatten(config.update.model_dump())
+    return {"update": name, "settings": flat, "rounds": rounds}
+
+
+def controls(config: RunConfig) -> dict[str, float]:
+    """Accuracy of the base on held-out prompts by what needs no training."""
+    policy, _, held_out = opened(config)
+    x = held_out[: config.measure.prompts]
+    read, right = extractor(config.prompts.answer), checker(config.prompts.answer)
+    samples = policy.sample(x, DRAWS, seed=derived(config.seed, "controls"), max_tokens=16)
+    greedy = policy.greedy(x, max_tokens=16)
+    rows_P = rows_by_prompt(samples.prompt_R, len(x))
+
+    def share(texts: Sequence[str]) -> float:
+        return float(np.mean([right(text, p) for text, p in zip(texts, x, strict=True)]))
+
+    def voted(rows: np.ndarray) -> str:
+        """The first response whose answer has most votes."""
+        votes = Counter(read(samples.text_R[r]) for r in rows)
+        return max((samples.text_R[r] for r in rows), key=lambda text: votes[read(text)])
+
+    return {
+        "one draw": float(
+            np.mean([right(t, x[p]) for t, p in zip(samples.text_R, samples.prompt_R, strict=True)])
+        ),
+        "greedy": share(greedy.text_R),
+        f"majority of {DRAWS}": share([voted(rows) for rows in rows_P]),
+        f"likeliest of {DRAWS}": share(
+            [samples.text_R[rows[np.argmax(samples.logp_R[rows])]] for rows in rows_P]
+        ),
+    }
+
+
+def page(result: dict[str, Any]) -> str:
+    """docs/updates.md."""
+    machine, rows = result["environment"], result["rows"]
+    lines = [
+        "# The updates compared",
+        "",
+        "Written by `python benchmarks/updates.py`; do not edit. "
+        f"{machine['processor']}, {machine['cores']} cores, one thread, torch {machine['torch']}; "
+        f"{result['prompts']} prompts and {DRAWS} draws a prompt a round.",
+        "",
+        "Seconds are processor seconds for drawing and training, measuring left out. Distinct: "
+        "share of distinct responses among 16 draws of a held-out prompt. Kept: probability that a "
+        "draw is the base's mode.",
+        "",
+    ]
+    groups = sorted({(r["start"], r["seed"]) for r in rows})
+    for start, seed in groups:
+        mine = [r for r in rows if (r["start"], r["seed"]) == (start, seed)]
+        beside = next(c for c in result["controls"] if (c["start"], c["seed"]) == (start, seed))
+        base = mine[0]["rounds"][0]
+        known = ", ".join(f"{k} {v:.3f}" for k, v in beside["accuracy"].items())
+        lines += [
+            f"## {start}, seed {seed}",
+            "",
+            f"The base: κ {base['kappa']:.3f}, F {base['failure_fraction']:.3f}, entropy "
+            f"{base['entropy']:.2f}, distinct {base['distinct_responses']:.2f}. Accuracy without "
+            f"training: {known}, mode {base['mode_accuracy']:.3f}.",
+            "",
+        ]
+        budget = mine[0]["rounds"][-1]["seconds"]
+        last = {r["update"]: len(r["rounds"]) - 1 for r in mine}
+        within = {
+            r["update"]: max(t for t, x in enumerate(r["rounds"]) if x["seconds"] <= budget)
+            for r in mine
+        }
+        head = f"within the {budget:.0f} s of {mine[0]['update']}'s rounds"
+        for title, at in (("after the same rounds", last), (head, within)):
+            lines += [
+                f"Equal {'draws' if at is last else 'time'}, {title}:",
+                "",
+                "| update | round | headroom | accuracy | mode | fidelity | kept | κ | F | "
+                "entropy | distinct | s | tokens |",
+                "|" + " --- |" * 13,
+            ]
+            for r in mine:
+                x, room = r["rounds"][at[r["update"]]], None
+                room = x["headroom_captured"]
+                lines.append(
+                    f"| {r['update']} | {at[r['update']]} | "
+                    f"{'–' if room is None else f'{room:.1%}'} | {x['sampling_accuracy']:.3f} | "
+                    f"{x['mode_accuracy']:.3f} | {x['fidelity']:.3f} | "
+                    f"{x['base_mode_probability']:.3f} | {x['kappa']:.3f} | "
+                    f"{x['failure_fraction']:.3f} | {x['entropy']:.2f} | "
+                    f"{x['distinct_responses']:.2f} | {x['seconds']:.0f} | {x['tokens']:,} |"
+                )
+            lines.append("")
+    lines += ["Settings beside the defaults: ", ""]
+    lines += [
+        f"- {name}: {changed or 'the defaults'}" for name, changed in result["choices"].items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run what is asked, write results and page."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--starts", nargs="+", default=["good", "diffuse"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prompts", type=int, default=4096)
+    parser.add_argument(
+        "--only", nargs="*", default=None, help="updates to run, the first sets the time"
+    )
+    parser.add_argument("--page", action="store_true", help="write the page from the results")
+    parser.add_argument("--results", type=Path, default=HERE / "results/updates.json")
+    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs/updates.md")
+    asked = parser.parse_args()
+    if not asked.page:
+        torch.set_num_threads(1)
+        names = asked.only or list(CHOICES)
+        rows: list[dict[str, Any]] = []
+        beside: list[dict[str, Any]] = []
+        shared = {"rounds": asked.rounds, "samples.prompts": asked.prompts}
+        for start in asked.starts:
+            for seed in asked.seeds:
+                plain = config_of(start, seed, shared)
+                beside.append({"start": start, "seed": seed, "accuracy": controls(plain)})
+                for name in names:
+                    config = config_of(start, seed, shared | CHOICES[name])
+                    rows.append({"start": start, "seed": seed} | one(name, config))
+                    print(json.dumps(rows[-1]), flush=True)
+        result = {
+            "environment": environment(),
+            "prompts": asked.prompts,
+            "choices": {name: CHOICES[name] for name in names},
+            "rows": rows,
+            "controls": beside,
+        }
+        asked.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    result = json.loads(asked.results.read_text(encoding="utf-8"))
+    asked.docs.write_text(page(result), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
