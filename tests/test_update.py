@@ -250,5 +250,6 @@ def test_an_absurd_learning_rate_stops_the_round() -> None:
 
 
 def test_what_is_neither_exact_nor_trainable() -> None:
+    compared = enumerated(Tabular(np.zeros((2, 3))), rows(2))
     with pytest.raises(TypeError, match="neither LogLinear nor Differentiable"):
-        update.fit(object(), X, None, update.square_objective, UpdateSettings(), seed=0)  # type: ignore[arg-type]
+        update.fit(object(), rows(2), compared, update.square_objective, UpdateSettings(), seed=0)  # type: ignore[arg-type]
