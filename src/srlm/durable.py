@@ -143,6 +143,11 @@ class Durable:
         path = self._run.round(t) / "reward.json"
         runs.commit(path, lambda partial: runs.write_json(report.to_json(), partial))
 
+    def votes(self, t: int) -> Estimate:
+        """Out of reward.json of round t."""
+        kept = runs.read_json(self._run.round(t) / "reward.json")["vote_correlation"]
+        return Estimate(**({"note": ""} | kept))
+
     def stopped(self, stop: Stop) -> None:
         """stop.json."""
         path = self._run.folder / "stop.json"

@@ -82,6 +82,10 @@ class Store(Protocol):
         """Keep what the rewards of round t were like."""
         ...
 
+    def votes(self, t: int) -> Estimate:
+        """Correlation of round t's rewards with the votes, from what was kept."""
+        ...
+
     def stopped(self, stop: stopping.Stop) -> None:
         """Keep why the run ended."""
         ...
@@ -141,6 +145,7 @@ def align(
     report: UpdateReport | None = None
     foretold = undefined("one exact round from the policy before", "this is the base")
     history: list[dict[str, Estimate]] = []
+    votes: list[Estimate] = []
     for t in range(rounds + 1):
         with progress.stage(f"round {t}: measure"):
             estimates, as_reference = store.measure(
@@ -158,7 +163,11 @@ def align(
             samples = store.samples(t, chosen, _drawing(current, chosen, recipe.samples, seed, t))
         with progress.stage(f"round {t + 1}: pairs"):
             pairs = store.pairs(t, chosen, _pairing(current, chosen, samples, recipe, store, t))
-        if recipe.stop and (end := stopping.by_rewards(history, pairs.told_apart, recipe.stop)):
+        votes.append(store.votes(t))
+        if recipe.stop and (
+            end := stopping.by_rewards(history, pairs.told_apart, recipe.stop)
+            or stopping.by_judge(history, votes, recipe.stop)
+        ):
             store.stopped(end)
             return
         work = pairs.groups * recipe.update.epochs
@@ -227,7 +236,7 @@ def _pairing(
 ) -> Callable[[], Pairs]:
     def pair() -> Pairs:
         found = scored(recipe.reward(current(), prompts, samples), samples)
-        store.rewarded(t, report_rewards(samples, found))
+        store.rewarded(t, report_rewards(samples, found, read=recipe.read))
         return recipe.pair(samples, found.reward_R)
 
     return pair
@@ -313,6 +322,10 @@ class Memory:
     def rewarded(self, t: int, report: RewardReport) -> None:
         """What the rewards of the last round were like."""
         self.reward_report = report
+
+    def votes(self, t: int) -> Estimate:
+        """Of the last round's rewards."""
+        return self.reward_report.vote_correlation
 
     def stopped(self, stop: stopping.Stop) -> None:
         """Why the run ended."""

@@ -24,9 +24,9 @@ LITTLE = 0.1
 """A round that takes less than this share off kappa - 1, and stays in its interval, is level."""
 APART = 0.05
 """Share of the prompts whose responses the reward must tell apart."""
-WORN = 0.75
+WORN = 2 / 3
 """Share of its first correlation with the votes under which a judge is worn out. On the demo a
-round made above it still gains, one made below it gains nothing more (docs/rewards.md)."""
+round made above it still gains, one made below it gains little or loses (docs/rewards.md)."""
 
 
 @dataclass(frozen=True, slots=True)
