@@ -12,6 +12,7 @@ from srlm.report.appendix import examples, how_to_read, methods, what_was_run
 from srlm.report.changes import LEAST_CHANGE, Change
 from srlm.report.chart import grid
 from srlm.report.figures import charts
+from srlm.report.followed import followed
 from srlm.report.foretold_section import foretold_section
 from srlm.report.markup import safe, table
 from srlm.report.read import Round
@@ -204,6 +205,7 @@ SECTIONS: tuple[Callable[[Summary], str], ...] = (
     warnings,
     plots,
     foretold_section,
+    followed,
     by_round,
     examples,
     how_to_read,
