@@ -414,7 +414,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
         policy = store.first_policy()
         check_fit(policy, everything, config.samples.max_tokens)
         store.describe(train, held_out)
-        for _ in align(
+        for done in align(
             policy,
             train,
             held_out,
@@ -425,8 +425,9 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             store=store,
             progress=progress,
         ):
-            store.write_metrics(_.number, _)
-            follow(out, _.number, config)
+            store.write_metrics(done.number, done)
+            if config.reward == "likelihood":  # other rewards do not lead to powers of the base
+                follow(out, done.number, config)
         with progress.stage("report"):
             report = write_page(out)
         return RunSummary(out, report, store.metrics())
