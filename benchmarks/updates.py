@@ -53,9 +53,9 @@ CHOICES: dict[str, dict[str, Any]] = {
     },
     "best-of-n": {"update.kind": "best-of-n"},
     "best-of-n, mu 2": {"update.kind": "best-of-n", "samples.mu": 2.0},
-    "dpo": {"update.kind": "dpo", "update.beta": 0.5, "update.lr": 2e-4},
-    "dpo, nll .2": {"update.kind": "dpo", "update.beta": 0.5, "update.lr": 2e-4, "update.nll": 0.2},
-    "ipo": {"update.kind": "ipo", "update.beta": 0.2, "update.lr": 2e-4},
+    "dpo": {"update.kind": "dpo", "update.beta": 0.5},
+    "dpo, nll .2": {"update.kind": "dpo", "update.beta": 0.5, "update.nll": 0.2},
+    "ipo": {"update.kind": "ipo", "update.beta": 0.2},
     "weighted, LoRA 8": {"update.lora": 8, "update.lr": 4e-3},
 }
 """What each update is run with, beside the defaults."""
