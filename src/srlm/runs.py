@@ -15,6 +15,7 @@
         pairs.parquet        groups made of them, from which pi_{t+1} is trained
         seconds.json         time by stage
       metrics.jsonl          one object a round
+      stop.json            why the run ended and its best round, with --stop auto
       report.html
 
 A name without ``.partial`` is complete: files and folders are written under another name, flushed
