@@ -6,7 +6,7 @@ A run that goes on reads the same estimates and so stops at the same round.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import isfinite
 from typing import Any
 
@@ -145,7 +145,8 @@ def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule
         f"the judge wears out: its correlation with the votes among the draws is {_told(now)}, "
         f"and was {_told(first)} in the base"
     )
-    return _stop(history, rule, "worn", reason)
+    end = _stop(history, rule, "worn", reason)
+    return replace(end, best_reason="the last that a judge made which still held")
 
 
 def at_the_end(history: Sequence[Estimates], rule: Rule) -> Stop:

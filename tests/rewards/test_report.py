@@ -79,5 +79,8 @@ def test_agreement_with_the_votes_by_hand() -> None:
     found = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), read=lambda text: text[-1])
     expected = np.corrcoef([0.9, 0.5, 0.1], [2, 2, 1])[0, 1]
     assert found.vote_correlation.value == pytest.approx(expected)
+    mixed = Scored(np.array([0.0, 5.0, 9.0, 0.3]), judged_R=np.array([0.9, 0.5, 0.1, 0.3]))
+    found = report(samples, mixed, read=lambda text: text[-1])
+    assert found.vote_correlation.value == pytest.approx(expected)
     none = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), read=lambda text: None)
     assert none.vote_correlation.value is None

@@ -185,6 +185,11 @@ def test_sums_are_weighted_and_missing_where_a_part_is() -> None:
     np.testing.assert_allclose(found.reward_R, [2 - 0.1, 4 - 0.2, np.nan])
     assert dict(found.facts) == {"a": 1.0}
     assert found.notes == ("said",)
+    assert found.judged_R is None
+    judged = lambda policy, x, s: Scored(np.zeros(3), judged_R=np.array([1.0, 2.0, 3.0]))  # noqa: E731
+    for reward in (combined([(likelihood, 1.0), (judged, 1.0)]), length_controlled(judged, 1.0)):
+        found = scored(reward(None, [], samples), samples)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found.judged_R, [1, 2, 3])
     with pytest.raises(ValueError):
         combined([])
 

@@ -19,6 +19,9 @@ class Scored:
     """Figures by name, as ``judge: unreadable``."""
     notes: tuple[str, ...] = ()
     """Sentences for the user."""
+    judged_R: Floats | None = None
+    """The judge's own scores, [R], where a judge had a part in the rewards: by them it is seen
+    whether it wears out."""
 
 
 Reward = Callable[[Policy, Sequence[Prompt], Samples], Floats | Scored]

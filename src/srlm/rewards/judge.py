@@ -114,7 +114,8 @@ def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
             seed=seed,
         )
         facts = found.facts()
-        return Scored(found.mean_Q()[found.place_R], facts, notes(facts))
+        score_R = found.mean_Q()[found.place_R]
+        return Scored(score_R, facts, notes(facts), score_R)
 
     return generated
 
@@ -163,7 +164,7 @@ def _expected(
         "judge: too long": float((~fit_Q).mean()) if len(asked) else 0.0,
         "judge: score mass": float(mass_F.mean()) if len(fitting) else 0.0,
     }
-    return Scored(score_Q[place_R], facts, notes(facts))
+    return Scored(score_Q[place_R], facts, notes(facts), score_Q[place_R])
 
 
 def judgements(

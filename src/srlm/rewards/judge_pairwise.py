@@ -145,7 +145,8 @@ def judge_pairwise(settings: JudgeSettings) -> Reward:
         duels = duel(judging, template, task_D, [samples.text_R[r] for r in row_S], one_D, other_D)
         weight_S = np.bincount(place_R, samples.weight_R, minlength=len(row_S)).astype(np.float64)
         facts = duels.facts("judge-pairwise")
-        return Scored(wins(duels, weight_S, len(row_S))[place_R], facts, notes(facts))
+        won_R = wins(duels, weight_S, len(row_S))[place_R]
+        return Scored(won_R, facts, notes(facts), won_R)
 
     return reward
 

@@ -62,6 +62,7 @@ def length_controlled(reward: Reward, tolerance: float) -> Reward:
         )
         known = np.isfinite(found.reward_R)
         moved = float((short_R[known] != found.reward_R[known]).mean()) if known.any() else 0.0
-        return Scored(short_R, {**found.facts, "length control: moved": moved}, found.notes)
+        facts = {**found.facts, "length control: moved": moved}
+        return Scored(short_R, facts, found.notes, found.judged_R)
 
     return controlled

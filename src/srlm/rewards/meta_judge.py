@@ -51,7 +51,8 @@ def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
         weight_J = np.where(np.isfinite(preferred_J), preferred_J, 0.0)
         facts = found.facts() | facts
         said = notes(facts) + duel_notes(facts, "meta-judge")
-        return Scored(found.mean_Q(weight_J)[found.place_R], facts, said)
+        score_R = found.mean_Q(weight_J)[found.place_R]
+        return Scored(score_R, facts, said, score_R)
 
     return reward
 

@@ -37,8 +37,8 @@ class RewardReport:
     length_correlation: Estimate
     """Pearson's, of reward and length in tokens within prompts."""
     vote_correlation: Estimate
-    """Pearson's, of reward and the share of the prompt's draws with the same answer, within
-    prompts. A judge that tells right from wrong goes along with the votes, as far as right
+    """Pearson's, of reward (of the judge's own score where there is a judge) and the share of the
+    prompt's draws with the same answer, within prompts. A judge that tells right from wrong goes along with the votes, as far as right
     answers are the commoner; where it falls, round after round, the judge wears out."""
     facts: dict[str, float]
     """What the reward itself told."""
@@ -87,7 +87,8 @@ def report(
     alike = _alike(kept, r_R)
     length_R = kept.length_R.astype(np.float64)
     correlation = within(r_R, length_R, kept.prompt_R, kept.weight_R, "lengths", seed)
-    agreement = within(r_R, vote_R, kept.prompt_R, kept.weight_R, "votes", seed)
+    voted_R = r_R if found.judged_R is None else found.judged_R[known_R]
+    agreement = within(voted_R, vote_R, kept.prompt_R, kept.weight_R, "votes", seed)
     notes = list(found.notes)
     if missing:
         notes.insert(0, f"{missing} of {len(samples)} responses have no reward and are left out")
