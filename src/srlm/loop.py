@@ -20,9 +20,8 @@ from srlm import draws as drawing
 from srlm import prompts as reading
 from srlm import stop as stopping
 from srlm import update
-from srlm.answers import Extractor, checker, extractor
+from srlm.answers import Extractor, checker, extractor, require_answers
 from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
-from srlm.errors import UserError
 from srlm.forecast.powers import kappa_next
 from srlm.measure.agreement import kept
 from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
@@ -396,8 +395,8 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
         prompt_column=config.prompts.prompt_column,
         answer_column=config.prompts.answer_column,
     )
+    require_answers(config.prompts.answer, everything)
     train, held_out = reading.split(everything, config.prompts.held_out)
-    check_split(config, train, held_out)
     correct = checker(config.prompts.answer) if any(x.answer for x in everything) else None
 
     def open_policy(folder: str | Path) -> Policy:
@@ -431,14 +430,3 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
         with progress.stage("report"):
             report = write_page(out)
         return RunSummary(out, report, store.metrics())
-
-
-def check_split(config: RunConfig, train: list[Prompt], held_out: list[Prompt]) -> None:
-    """Both parts of the prompts must hold something."""
-    for part, name in ((train, "training"), (held_out, "held-out")):
-        if not part:
-            raise UserError(
-                f"{config.prompts.file}: no {name} prompts at --held-out "
-                f"{config.prompts.held_out} of {len(train) + len(held_out)} prompts",
-                "give more prompts or another share",
-            )
