@@ -38,8 +38,9 @@ class RewardReport:
     """Pearson's, of reward and length in tokens within prompts."""
     vote_correlation: Estimate
     """Pearson's, of reward (of the judge's own score where there is a judge) and the share of the
-    prompt's draws with the same answer, within prompts. A judge that tells right from wrong goes along with the votes, as far as right
-    answers are the commoner; where it falls, round after round, the judge wears out."""
+    prompt's draws with the same answer, within prompts. A judge that tells right from wrong goes
+    along with the votes, as far as right answers are the commoner; where it falls, round after
+    round, the judge wears out."""
     facts: dict[str, float]
     """What the reward itself told."""
     notes: tuple[str, ...]
