@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -13,12 +13,24 @@ from srlm.errors import UserError
 from srlm.policy.base import Exact, Policy
 from srlm.types import Prompt, Samples
 
+CHUNK_BATCHES = 4
+"""Batches drawn between two signs of progress; a prompt's draws do not depend on it."""
 MOST = 1024
 """Draws a prompt at most, where their number adapts."""
 
 
-def draw(policy: Policy, prompts: Sequence[Prompt], settings: SampleSettings, seed: int) -> Samples:
+def draw(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    settings: SampleSettings,
+    seed: int,
+    *,
+    advance: Callable[[int], None] = lambda prompts: None,
+) -> Samples:
     """The responses of a round, as the settings say.
+
+    Args:
+        advance: called with the number of prompts done, for progress.
 
     Raises:
         UserError: the policy's responses are to be enumerated and cannot be.
@@ -32,7 +44,27 @@ def draw(policy: Policy, prompts: Sequence[Prompt], settings: SampleSettings, se
         return policy.enumerate(prompts)
     if settings.mu is not None:
         return adaptive(policy, prompts, settings.mu, settings.draws, seed, settings.max_tokens)
-    return policy.sample(prompts, settings.draws, seed=seed, max_tokens=settings.max_tokens)
+    step = max(1, CHUNK_BATCHES * settings.batch_rows // settings.draws)
+    parts = []
+    for first in range(0, len(prompts), step):
+        chunk = prompts[first : first + step]
+        part = policy.sample(chunk, settings.draws, seed=seed, max_tokens=settings.max_tokens)
+        parts.append(replace(part, prompt_R=part.prompt_R + first))
+        advance(len(chunk))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Samples]) -> Samples:
+    """Samples one after another, their prompts numbered already."""
+    return Samples(
+        prompt_R=np.concatenate([p.prompt_R for p in parts]),
+        tokens_R=tuple(chain.from_iterable(p.tokens_R for p in parts)),
+        logp_R=np.concatenate([p.logp_R for p in parts]),
+        weight_R=np.concatenate([p.weight_R for p in parts]),
+        finished_R=np.concatenate([p.finished_R for p in parts]),
+        text_R=tuple(chain.from_iterable(p.text_R for p in parts)),
+        token_logp_R=tuple(chain.from_iterable(p.token_logp_R for p in parts)),
+    )
 
 
 def adaptive(
@@ -70,19 +102,11 @@ def adaptive(
         left = left[np.log(drawn) + best_P[left] < np.log(mu)]
         if not len(left):
             break
-    return _joined(parts)
+    return _pooled(parts)
 
 
-def _joined(parts: list[Samples]) -> Samples:
+def _pooled(parts: list[Samples]) -> Samples:
     """The draws of all parts, those of a prompt together, with equal weights."""
-    prompt_R = np.concatenate([part.prompt_R for part in parts])
-    every = Samples(
-        prompt_R=prompt_R,
-        tokens_R=tuple(chain.from_iterable(part.tokens_R for part in parts)),
-        logp_R=np.concatenate([part.logp_R for part in parts]),
-        weight_R=1.0 / np.bincount(prompt_R)[prompt_R],
-        finished_R=np.concatenate([part.finished_R for part in parts]),
-        text_R=tuple(chain.from_iterable(part.text_R for part in parts)),
-        token_logp_R=tuple(chain.from_iterable(part.token_logp_R for part in parts)),
-    )
-    return every.take(np.argsort(prompt_R, kind="stable"))
+    every = joined(parts)
+    weight_R = 1.0 / np.bincount(every.prompt_R)[every.prompt_R]
+    return replace(every, weight_R=weight_R).take(np.argsort(every.prompt_R, kind="stable"))

@@ -158,8 +158,10 @@ def align(
         if _ended(history, recipe, rounds, store):
             return
         chosen = round_prompts(prompts, recipe.samples.prompts, seed, t)
-        with progress.stage(f"round {t + 1}: samples"):
-            samples = store.samples(t, chosen, _drawing(current, chosen, recipe.samples, seed, t))
+        with progress.stage(f"round {t + 1}: samples", total=len(chosen)) as bar:
+            samples = store.samples(
+                t, chosen, _drawing(current, chosen, recipe.samples, seed, t, bar.advance)
+            )
         with progress.stage(f"round {t + 1}: pairs"):
             pairs = store.pairs(t, chosen, _pairing(current, chosen, samples, recipe, store, t))
         votes.append(store.votes(t))
@@ -225,9 +227,16 @@ def _measuring(
 
 
 def _drawing(
-    current: Lazy, prompts: list[Prompt], settings: SampleSettings, seed: int, t: int
+    current: Lazy,
+    prompts: list[Prompt],
+    settings: SampleSettings,
+    seed: int,
+    t: int,
+    advance: Callable[[int], None],
 ) -> Callable[[], Samples]:
-    return lambda: drawing.draw(current(), prompts, settings, derived(seed, "samples", t))
+    return lambda: drawing.draw(
+        current(), prompts, settings, derived(seed, "samples", t), advance=advance
+    )
 
 
 def _pairing(
