@@ -208,6 +208,9 @@ class MeasureSettings(Settings):
     prompts: Count = Field(512, description="held-out prompts at most")
     draws: int = Field(16, ge=2, description="draws a prompt")
     nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
+    tokens: Count | None = Field(
+        None, description="tokens that search may put through the model, prompts not counted"
+    )
     seconds: Positive | None = Field(None, description="time that search may take, seconds")
 
 
@@ -260,7 +263,15 @@ class ProbeConfig(Settings):
     samples: int = Field(64, ge=2, description="draws a prompt")
     max_tokens: Count = Field(256, description="length limit of a response, tokens")
     nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
+    tokens: Count | None = Field(
+        None, description="tokens that search may put through the model, prompts not counted"
+    )
     seconds: Positive | None = Field(None, description="time that search may take, seconds")
+    mu: Positive | None = Field(
+        None,
+        description="measure: adaptive sampling too, which misses a mode with probability exp(-mu)"
+        " at most (left out: 5 where search certifies too little)",
+    )
     seed: int = Field(0, ge=0, description="decides every draw")
     batch_rows: Count = Field(1024, description="responses decoded at once; changes no result")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")

@@ -74,6 +74,7 @@ RUN: Flags = {
         "--measure-prompts": "measure.prompts",
         "--measure-draws": "measure.draws",
         "--measure-nodes": "measure.nodes",
+        "--measure-tokens": "measure.tokens",
         "--measure-seconds": "measure.seconds",
     },
 }
@@ -94,7 +95,9 @@ PROBE: Flags = {
         "--samples": "samples",
         "--max-tokens": "max_tokens",
         "--nodes": "nodes",
+        "--tokens": "tokens",
         "--seconds": "seconds",
+        "--mu": "mu",
         "--seed": "seed",
         "--batch-rows": "batch_rows",
         "--device": "device",

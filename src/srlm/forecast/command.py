@@ -17,11 +17,15 @@ from srlm.errors import UserError
 from srlm.forecast.foretell import Forecast, Read, foretell, to_json
 from srlm.forecast.page import write_measurement, write_page
 from srlm.forecast.terminal import print_forecast, print_measurement, print_pilot
+from srlm.measure.condition import adaptive_sampling, fixed_n
 from srlm.measure.evaluate import Correct
-from srlm.policy.base import Policy
+from srlm.policy.base import Exact, Policy
 from srlm.policy.load import check_fit, load
 from srlm.progress import Progress
-from srlm.types import Prompt
+from srlm.types import Estimate, Prompt
+
+DEFAULT_MU = 5.0
+"""Adaptive sampling misses a mode with probability exp(-5) = .0067 at most."""
 
 
 class Piloted(Protocol):
@@ -53,8 +57,9 @@ def measure(
     """``srlm measure``: the base as it is. The forecast's first round, without the rest."""
     opened = open_probe(config)
     found = _look(opened, config, beta=1.0, rounds=1, progress=progress)
-    print_measurement(found, Console(highlight=False))
-    data = to_json(found)
+    by_draws = _by_draws(opened, found, config, progress)
+    print_measurement(found, Console(highlight=False), by_draws)
+    data = to_json(found) | {name: e.to_json() for name, e in by_draws.items()}
     for name in ("verdict", "reason", "gain", "trajectory", "trajectories", "destination"):
         del data[name]
     if fisher:
@@ -66,6 +71,27 @@ def measure(
         data["fisher"] = spectrum.to_json()
     _write(found, data, config, write_measurement, out, json_file, Console(highlight=False))
     return found
+
+
+def _by_draws(
+    opened: Opened, found: Forecast, config: ProbeConfig, progress: Progress
+) -> dict[str, Estimate]:
+    """kappa as draws alone tell it: fixed N always, adaptive where asked for or needed."""
+    if isinstance(opened.policy, Exact):
+        return {}
+    samples, modes = found.measurement.samples, found.measurement.modes
+    out = {"kappa_fixed_n": fixed_n(samples, len(opened.prompts), seed=config.seed)}
+    if config.mu is None and modes.certified_P.all():
+        return out
+    with progress.stage("adaptive sampling"):
+        adaptive = adaptive_sampling(
+            opened.policy,
+            opened.prompts,
+            mu=config.mu or DEFAULT_MU,
+            seed=config.seed,
+            max_tokens=config.max_tokens,
+        )
+    return out | {"kappa_adaptive": adaptive.kappa(seed=config.seed)}
 
 
 def forecast(
@@ -141,6 +167,7 @@ def _look(
             samples=config.samples,
             max_tokens=config.max_tokens,
             nodes=config.nodes,
+            tokens=config.tokens,
             seconds=config.seconds,
             seed=config.seed,
         )

@@ -74,6 +74,7 @@ def foretell(
     samples: int = 64,
     max_tokens: int = 256,
     nodes: int = 2000,
+    tokens: int | None = None,
     seconds: float | None = None,
     seed: int = 0,
 ) -> Forecast:
@@ -87,7 +88,7 @@ def foretell(
         beta, rounds: of the forecast; ``betas`` are shown beside it.
         samples: draws a prompt.
         max_tokens: length limit of a response.
-        nodes, seconds: what the search for the modes may spend.
+        nodes, tokens, seconds: what the search for the modes may spend.
         seed: of draws and bootstrap.
 
     Raises:
@@ -95,7 +96,9 @@ def foretell(
     """
     if samples < 2:
         raise UserError(f"--samples {samples}: too few", "draw at least two responses a prompt")
-    settings = MeasureSettings(prompts=len(prompts), draws=samples, nodes=nodes, seconds=seconds)
+    settings = MeasureSettings(
+        prompts=len(prompts), draws=samples, nodes=nodes, tokens=tokens, seconds=seconds
+    )
     measurement = evaluate(
         policy, prompts, correct, settings, seed=seed, max_tokens=max_tokens, base=None
     )

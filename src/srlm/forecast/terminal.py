@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console
@@ -64,9 +65,17 @@ def print_pilot(pilot: dict[str, Any], console: Console) -> None:
     console.print(table)
 
 
-def print_measurement(found: Forecast, console: Console) -> None:
-    """The base as it is."""
-    console.print(_base(found))
+BY_DRAWS = {"kappa_fixed_n": "κ, best of the draws", "kappa_adaptive": "κ, adaptive draws"}
+
+
+def print_measurement(
+    found: Forecast, console: Console, by_draws: Mapping[str, Estimate] | None = None
+) -> None:
+    """The base as it is; and kappa as draws alone tell it."""
+    table = _base(found)
+    for name, e in (by_draws or {}).items():
+        table.add_row(BY_DRAWS[name], with_interval(e), f"{e.method}; {e.guarantee}")
+    console.print(table)
     _controls(found, console)
     _doubts(found, console, ahead=False)
     _likeliest(found, console)

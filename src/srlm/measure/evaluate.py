@@ -134,6 +134,7 @@ def evaluate(
             policy.tree(chosen, max_tokens=max_tokens),
             len(chosen),
             nodes=settings.nodes,
+            tokens=settings.tokens,
             seconds=settings.seconds,
             second=second,
         )
