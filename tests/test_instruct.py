@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from srlm.config import ProbeConfig, resolve_as
 from srlm.errors import UserError
-from srlm.instruct import instruct, likeness, spread
+from srlm.instruct import command, instruct, likeness, spread
 from srlm.types import Prompt, Samples
 from tests import tiny
 from tests.rewards.scripted import Scripted, responses
@@ -100,12 +103,31 @@ def test_a_language_model_writes_for_itself() -> None:
         assert all(x.content not in {g.content for g in given} for x in found.prompts)
 
 
+def test_the_command_writes_a_file_of_prompts(tmp_path: Path) -> None:
+    model = tiny.saved(tmp_path / "model", max_position_embeddings=512)
+    file = tiny.write_prompts(tmp_path / "given.jsonl", tiny.texts(3, most=2))
+    out = tmp_path / "new.jsonl"
+    settings = {
+        "model": str(model),
+        "prompts.file": str(file),
+        "samples": 4,
+        "max_tokens": 6,
+        "device": "cpu",
+    }
+    told = command(resolve_as(ProbeConfig, None, settings), 2, out)
+    assert "new prompts in" in told
+    assert all(set(json.loads(x)) == {"prompt"} for x in out.read_text().splitlines())
+    with pytest.raises(UserError, match="exists already"):
+        command(resolve_as(ProbeConfig, None, settings), 2, out)
+
+
 @pytest.mark.parametrize(
     ("policy", "given", "more", "named"),
     [
         (tiny.tabular(), GIVEN, {}, "no language model"),
         (Scripted(), tiny.vectors(2), {}, "no text prompts"),
         (Scripted(), GIVEN, {"template": "more?"}, "{prompt}"),
+        (Scripted(context=300), GIVEN, {}, "context of 300"),
     ],
 )
 def test_refusals(policy: Any, given: list[Prompt], more: dict[str, Any], named: str) -> None:

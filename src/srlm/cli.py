@@ -125,6 +125,25 @@ def run(
 
 
 @app.command()
+@with_settings(ProbeConfig, PROBE)
+def instruct(
+    out: Annotated[Path, typer.Option(metavar="FILE", help="New prompts as JSONL, a new file.")],
+    count: Annotated[int, typer.Option(min=1, metavar="INT", help="New prompts wanted.")] = 100,
+    config: SettingsFile = None,
+    **flags: str | bool | None,
+) -> None:
+    """Let a model write new prompts from a few of yours.
+
+    --samples responses are drawn to each: prompts on which all of them agree are left out.
+    """
+    settings = resolve_as(ProbeConfig, config, by_key(PROBE, flags))
+    with _interruptible():
+        from srlm.instruct import command
+
+        typer.echo(command(settings, count, out))
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
     as_json: Json = False,

@@ -7,16 +7,20 @@ all differ.
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from srlm.answers import extractor
+from srlm.config import ProbeConfig
 from srlm.errors import UserError
 from srlm.policy.base import Language, Policy
-from srlm.prompts import prompt_id
+from srlm.prompts import prompt_id, read_prompts
 from srlm.rewards import asking
 from srlm.types import Floats, Prompt, Samples
 
@@ -84,7 +88,8 @@ def instruct(
         most_asked: questions a wanted prompt at most.
 
     Raises:
-        UserError: no text prompts, a template without {prompt}, or no language model.
+        UserError: no text prompts, a template without {prompt}, no language model, or one whose
+            context is too small for the question.
     """
     if not isinstance(policy, Language):
         raise UserError(
@@ -127,6 +132,49 @@ def instruct(
                 taken.append(prompt)
                 share.append(value)
     return NewPrompts(taken, np.array(share), dict(refused))
+
+
+def command(config: ProbeConfig, count: int, out: Path) -> str:
+    """``srlm instruct``: new prompts to a file, and a sentence about them.
+
+    Raises:
+        UserError: the file is there already, or as ``instruct``, ``load`` and ``read_prompts``.
+    """
+    from srlm.policy.load import load
+
+    if out.exists():
+        raise UserError(f"{out}: exists already", "give another --out")
+    given = read_prompts(
+        config.prompts.file,
+        prompt_column=config.prompts.prompt_column,
+        answer_column=config.prompts.answer_column,
+    )
+    policy = load(
+        config.model,
+        device=config.device,
+        dtype=config.dtype,
+        chat=config.prompts.chat == "auto",
+        batch_rows=config.batch_rows,
+        download=config.download,
+    )
+    made = instruct(
+        policy,
+        given,
+        count,
+        seed=config.seed,
+        max_tokens=config.max_tokens,
+        response_tokens=config.max_tokens,
+        draws=config.samples,
+        distinct=(1.5 / config.samples, 1.0),
+        read=extractor(config.prompts.answer),
+    )
+    rows = [{config.prompts.prompt_column: x.content} for x in made.prompts]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    part = out.with_name(f".{out.name}.partial")
+    part.write_text(text, encoding="utf-8")
+    part.replace(out)
+    refused = ", ".join(f"{n} {why}" for why, n in sorted(made.refused.items())) or "none"
+    return f"{len(rows)} of {count} new prompts in {out}; refused: {refused}"
 
 
 def spread(
@@ -172,6 +220,12 @@ def _ask(
         listed = SEPARATOR.join(texts[i] for i in rng.permutation(len(texts))[:shown])
         times[asking.fill(template, {"prompt": listed}, policy)] += 1
     questions = [asking.as_prompt(text) for text in times]
+    if not asking.fits(policy, questions, max_tokens).all():
+        raise UserError(
+            f"{shown} prompts in the template and {max_tokens} tokens more do not fit the model's "
+            f"context of {policy.context}",
+            "give shorter prompts, show fewer at once or lower --max-tokens",
+        )
     most = max(times.values())
     wrote = policy.sample(questions, most, seed=seed, max_tokens=max_tokens)
     return wrote.take(np.tile(np.arange(most), len(times)) < np.repeat(list(times.values()), most))
