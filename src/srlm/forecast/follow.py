@@ -6,7 +6,6 @@ Everything is read from the run folder, so that a run that goes on says the same
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,10 @@ import pyarrow.parquet as pq
 from srlm import runs
 from srlm.answers import checker, extractor
 from srlm.config import RunConfig
+from srlm.forecast.foretell import read_all, rightness
 from srlm.forecast.pace import Ahead, Step, ahead, expected_efficiency, kept_accuracy, step
 from srlm.forecast.trajectory import Evidence, gather
-from srlm.types import Floats, Prompt
+from srlm.types import Prompt
 
 NAMES = ("kappa", "confidence", "sampling_accuracy", "length")
 """What is foretold of a later round, and scored."""
@@ -48,26 +48,15 @@ def evidence_of_round(folder: Path, t: int, config: RunConfig) -> Evidence:
     mode_text = table["mode_text"].to_pylist()
     read, right = extractor(config.prompts.answer), checker(config.prompts.answer)
 
-    def rightness(texts: Sequence[str | None], asked: Sequence[Prompt]) -> Floats:
-        known: dict[tuple[str, str], float] = {}
-        out = np.full(len(texts), np.nan)
-        for r, (text, x) in enumerate(zip(texts, asked, strict=True)):
-            if text is None or x.answer is None:
-                continue
-            if (x.id, text) not in known:
-                known[x.id, text] = float(right(text, x))
-            out[r] = known[x.id, text]
-        return out
-
     counts = np.bincount(samples.prompt_R)
     return gather(
         samples,
         [tuple(m) for m in table["mode_tokens"].to_pylist()],
         table["log_p_star"].to_numpy(),
-        [read(text) for text in samples.text_R],
-        [None if text is None else read(text) for text in mode_text],
-        rightness(samples.text_R, [prompts[p] for p in samples.prompt_R]),
-        rightness(mode_text, prompts),
+        read_all(read, samples.text_R),
+        read_all(read, mode_text),
+        rightness(right, samples.text_R, [prompts[p] for p in samples.prompt_R]),
+        rightness(right, mode_text, prompts),
         exact=not np.allclose(samples.weight_R, 1.0 / counts[samples.prompt_R]),
         seed=config.seed,
     )

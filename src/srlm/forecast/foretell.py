@@ -128,13 +128,13 @@ def from_measurement(
     """The forecast that a measurement of the base carries; no further draw is made."""
     prompts, drawn = measurement.prompts, measurement.samples
     mode_text_P = measurement.table["mode"]
-    answer_R = _read_all(read, drawn.text_R)
-    right_R = _right(correct, drawn.text_R, [prompts[p] for p in drawn.prompt_R])
-    mode_right_P = _right(correct, mode_text_P, prompts)
+    answer_R = read_all(read, drawn.text_R)
+    right_R = rightness(correct, drawn.text_R, [prompts[p] for p in drawn.prompt_R])
+    mode_right_P = rightness(correct, mode_text_P, prompts)
     found = evidence(
         measurement,
         answer_R,
-        _read_all(read, mode_text_P),
+        read_all(read, mode_text_P),
         right_R,
         mode_right_P,
         exact=exact,
@@ -216,14 +216,16 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     return out
 
 
-def _read_all(read: Read, texts: Sequence[str | None]) -> list[str | None]:
+def read_all(read: Read, texts: Sequence[str | None]) -> list[str | None]:
+    """The answer of each text, read once for each distinct one."""
     table = {text: read(text) for text in set(texts) if text is not None}
     return [None if text is None else table[text] for text in texts]
 
 
-def _right(
+def rightness(
     correct: Correct | None, texts: Sequence[str | None], prompts: Sequence[Prompt]
 ) -> Floats:
+    """1 right, 0 wrong, not-a-number where there is no answer (or no response)."""
     out_R = np.full(len(texts), np.nan)
     table: dict[tuple[str, str], float] = {}
     for r, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
