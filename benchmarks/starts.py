@@ -29,6 +29,7 @@ def one(start: str, seed: int, out: Path) -> dict[str, Any]:
     folder = out / f"{start}-{seed}"
     shown = show(start, seed, folder, progress=Progress(quiet=True), console=Console(quiet=True))
     first, last = shown.rounds[0], shown.rounds[-1]
+    told = json.loads((out / f"{start}-{seed}-forecast/forecast.json").read_text(encoding="utf-8"))
     piloted = json.loads((folder / "rounds/001/forecast.json").read_text(encoding="utf-8"))
     ahead = {a["round"]: a for a in piloted["ahead"]}
     later = [line for line in shown.rounds if line["round"] in ahead]
@@ -45,7 +46,10 @@ def one(start: str, seed: int, out: Path) -> dict[str, Any]:
         "verdict": shown.verdict,
         "sign_right": (change > 0) == (foretold > 0),
         "destination": shown.foretold,
-        "destination_error": (shown.foretold or 0.0) - first["mode_accuracy"]["value"],
+        "destination_error": round((shown.foretold or 0.0) - told["mode_accuracy"]["value"], 4),
+        "destination_error_held_out": round(
+            (shown.foretold or 0.0) - first["mode_accuracy"]["value"], 4
+        ),
         "base": {n: value(first, n) for n in MEASURED},
         "last": {n: value(last, n) for n in MEASURED},
         "rounds": last["round"],
@@ -108,7 +112,10 @@ def table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     lines += [
         "",
         "*Its end*: sampling accuracy where exact rounds lead, foretold from draws of the base "
-        "alone. Headroom is undefined where the base's modes are no better than its samples.",
+        "alone; it equals the exact mode accuracy of the forecast's 256 prompts to "
+        f"{max(abs(r['destination_error']) for r in rows):.4f}, and that of the run's own held-out "
+        f"prompts, others, to {max(abs(r['destination_error_held_out']) for r in rows):.3f}. "
+        "Headroom is undefined where the base's modes are no better than its samples.",
         "",
         "After one pilot round, the rounds that followed (forecast - measured; κ relative):",
         "",
