@@ -44,11 +44,37 @@ def draw(
         return policy.enumerate(prompts)
     if settings.mu is not None:
         return adaptive(policy, prompts, settings.mu, settings.draws, seed, settings.max_tokens)
-    step = max(1, CHUNK_BATCHES * settings.batch_rows // settings.draws)
+    return in_parts(
+        policy,
+        prompts,
+        settings.draws,
+        seed=seed,
+        max_tokens=settings.max_tokens,
+        rows=CHUNK_BATCHES * settings.batch_rows,
+        advance=advance,
+    )
+
+
+def in_parts(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    draws: int,
+    *,
+    seed: int,
+    max_tokens: int,
+    rows: int,
+    advance: Callable[[int], None],
+) -> Samples:
+    """``policy.sample`` on about ``rows`` rows at a time, for progress; the draws are the same.
+
+    Args:
+        advance: called with the number of prompts done.
+    """
+    step = max(1, rows // draws)
     parts = []
     for first in range(0, len(prompts), step):
         chunk = prompts[first : first + step]
-        part = policy.sample(chunk, settings.draws, seed=seed, max_tokens=settings.max_tokens)
+        part = policy.sample(chunk, draws, seed=seed, max_tokens=max_tokens)
         parts.append(replace(part, prompt_R=part.prompt_R + first))
         advance(len(chunk))
     return joined(parts)

@@ -146,9 +146,10 @@ def align(
     history: list[dict[str, Estimate]] = []
     votes: list[Estimate] = []
     for t in range(rounds + 1):
-        with progress.stage(f"round {t}: measure"):
+        seen = held_out[: recipe.measure.prompts]
+        with progress.stage(f"round {t}: measure", total=len(seen)) as bar:
             estimates, as_reference = store.measure(
-                t, _measuring(current, held_out, recipe, correct, seed, base)
+                t, _measuring(current, seen, recipe, correct, seed, base, bar.advance)
             )
         base = base or _with_scores(as_reference(), store)
         paced = _paced(estimates, t, recipe.update.beta)
@@ -201,6 +202,7 @@ def _measuring(
     correct: Correct | None,
     seed: int,
     base: BaseReference | None,
+    advance: Callable[[int], None],
 ) -> Callable[[], Measurement]:
     def measure() -> Measurement:
         policy = current()
@@ -212,6 +214,7 @@ def _measuring(
             seed=derived(seed, "measure"),
             max_tokens=recipe.samples.max_tokens,
             base=base,
+            advance=advance,
         )
         ahead = kappa_next(
             made.samples,

@@ -156,7 +156,7 @@ def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
 def _look(
     opened: Opened, config: ProbeConfig, *, beta: float, rounds: int, progress: Progress
 ) -> Forecast:
-    with progress.stage("draws and search"):
+    with progress.stage("draws and search", total=len(opened.prompts)) as bar:
         return foretell(
             opened.policy,
             opened.prompts,
@@ -169,6 +169,7 @@ def _look(
             nodes=config.nodes,
             tokens=config.tokens,
             seconds=config.seconds,
+            advance=bar.advance,
             seed=config.seed,
         )
 

@@ -76,6 +76,7 @@ def foretell(
     nodes: int = 2000,
     tokens: int | None = None,
     seconds: float | None = None,
+    advance: Callable[[int], None] = lambda prompts: None,
     seed: int = 0,
 ) -> Forecast:
     """Forecast self-rewarding from ``samples`` draws a prompt, without training.
@@ -89,6 +90,7 @@ def foretell(
         samples: draws a prompt.
         max_tokens: length limit of a response.
         nodes, tokens, seconds: what the search for the modes may spend.
+        advance: called with the number of prompts drawn for, for progress.
         seed: of draws and bootstrap.
 
     Raises:
@@ -100,7 +102,14 @@ def foretell(
         prompts=len(prompts), draws=samples, nodes=nodes, tokens=tokens, seconds=seconds
     )
     measurement = evaluate(
-        policy, prompts, correct, settings, seed=seed, max_tokens=max_tokens, base=None
+        policy,
+        prompts,
+        correct,
+        settings,
+        seed=seed,
+        max_tokens=max_tokens,
+        base=None,
+        advance=advance,
     )
     return from_measurement(
         measurement,

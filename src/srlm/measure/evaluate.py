@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from srlm.config import MeasureSettings
+from srlm.draws import in_parts
 from srlm.errors import UserError
 from srlm.measure import condition, quantities
 from srlm.measure.intervals import by_prompt
@@ -26,6 +27,10 @@ Correct = Callable[[str, Prompt], bool]
 """Whether a response's text answers the prompt rightly."""
 LogProb = Callable[[Sequence[Prompt], Ints, Sequence[Tokens]], Floats]
 """``Policy.log_prob``."""
+
+
+ROWS = 1024
+"""Responses drawn between two signs of progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +100,7 @@ def evaluate(
     max_tokens: int,
     base: BaseReference | None,
     second: Second = "least",
+    advance: Callable[[int], None] = lambda prompts: None,
 ) -> Measurement:
     """Measure a policy on the first ``settings.prompts`` of ``prompts``.
 
@@ -106,6 +112,7 @@ def evaluate(
         settings: draws a prompt, and what search may spend.
         seed: of the draws and of the bootstrap.
         max_tokens: length limit H; modes are those among responses within it.
+        advance: called with the number of prompts drawn for, for progress.
         base: None where ``policy`` is the base itself.
         second: which margins search certifies: the least one, or that of every prompt (see
             ``search.find_modes``).
@@ -129,7 +136,15 @@ def evaluate(
         samples = policy.enumerate(chosen)
         modes = enumerated(samples, len(chosen))
     else:
-        samples = policy.sample(chosen, settings.draws, seed=seed, max_tokens=max_tokens)
+        samples = in_parts(
+            policy,
+            chosen,
+            settings.draws,
+            seed=seed,
+            max_tokens=max_tokens,
+            rows=ROWS,
+            advance=advance,
+        )
         modes = find_modes(
             policy.tree(chosen, max_tokens=max_tokens),
             len(chosen),
