@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Sequence
-from importlib.resources import files
 
 from srlm.lab.result import Finding
 from srlm.lab.words import figure, number
-from srlm.report.chart import DARK
 from srlm.report.markup import safe, script_json, table
-from srlm.report.page import plotly_script
+from srlm.report.page import document
 
 TONE = {
     "holds": "good",
@@ -23,45 +19,16 @@ INTRO = (
     "Every claim of the theory, run. An upper bound that holds is not thereby tight: what the "
     "bound says and what was seen stand apart. Intervals are at 95 %."
 )
+STYLE = """section .badge { margin-right: 8px; }
+td { white-space: normal; }
+.numbers td { white-space: nowrap; }
+"""
 
 
 def page(findings: Sequence[Finding]) -> str:
     """The page as HTML; its bytes depend on the findings and the installed plotly alone."""
     body = "\n".join([_overview(findings), *[_section(f) for f in findings]])
-    drawn = any(f.plot for f in findings)
-    scripts = (plotly_script(), _asset("page.js")) if drawn else ()
-    allowed = " ".join(_hash(script) for script in scripts) or "'none'"
-    policy = (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    tail = "".join(f"<script>{script}</script>\n" for script in scripts)
-    noscript = "<noscript><p>The plots need JavaScript; the tables say the same.</p></noscript>"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>srlm lab</title>
-<style>
-{_asset("page.css")}
-section .badge {{ margin-right: 8px; }}
-td {{ white-space: normal; }}
-.numbers td {{ white-space: nowrap; }}
-</style>
-</head>
-<body>
-<main>
-<h1>srlm lab</h1>
-{noscript if drawn else ""}
-{body}
-</main>
-<script type="application/json" id="dark">{script_json(sorted(DARK.items()))}</script>
-{tail}</body>
-</html>
-"""
+    return document("lab", "srlm lab", body, STYLE)
 
 
 def _overview(findings: Sequence[Finding]) -> str:
@@ -108,12 +75,3 @@ def _section(found: Finding) -> str:
             f"{table(head, cells, 'numbers')}</details>"
         )
     return "\n".join([*parts, "</section>"])
-
-
-def _asset(name: str) -> str:
-    return (files("srlm.report") / name).read_text(encoding="utf-8")
-
-
-def _hash(script: str) -> str:
-    digest = hashlib.sha256(script.encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"

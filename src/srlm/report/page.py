@@ -56,8 +56,11 @@ def page(summary: Summary) -> str:
     return document(summary.verdict.badge, _heading(summary), body)
 
 
-def document(title: str, heading: str, body: str) -> str:
-    """A page around ``body``; ``heading`` and ``body`` are HTML already, ``title`` is text."""
+def document(title: str, heading: str, body: str, style: str = "") -> str:
+    """A page around ``body``; ``heading`` and ``body`` are HTML already, ``title`` is text.
+
+    ``style`` is CSS after the house's own.
+    """
     drawn = "data-chart=" in body
     scripts = (plotly_script(), _asset("page.js")) if drawn else ()
     allowed = " ".join(_hash(script) for script in scripts) or "'none'"
@@ -77,7 +80,7 @@ def document(title: str, heading: str, body: str) -> str:
 <meta name="referrer" content="no-referrer">
 <title>srlm: {safe(title)}</title>
 <style>
-{_asset("page.css")}</style>
+{_asset("page.css")}{style}</style>
 </head>
 <body>
 <main>
