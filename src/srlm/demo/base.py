@@ -115,11 +115,14 @@ def recipe_of(start: Start, steps: int | None = None) -> Recipe:
 
 
 def base_key(start: Start, seed: int, arch: str, steps: int | None) -> str:
-    """A short digest of everything that decides a base's weights on one machine."""
+    """A short digest of everything that decides a base's weights on one machine.
+
+    What a start leaves at None has no part in it: a new kind of text moves no base that lacks it.
+    """
     settings = {
         "corpus": CORPUS_VERSION,
         "torch": torch.__version__,
-        "start": asdict(start),
+        "start": {key: value for key, value in asdict(start).items() if value is not None},
         "seed": seed,
         "arch": arch,
         "recipe": asdict(recipe_of(start, steps)),

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from srlm.demo.verdicts import Verdicts, further
 from srlm.errors import UserError
 
 CORPUS_VERSION = 1
@@ -41,7 +42,7 @@ Bools = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Start:
-    """How the authors of a corpus behave; every field but the name is a probability.
+    """How the authors of a corpus behave; numbers are probabilities.
 
     Attributes:
         name: What the start is called.
@@ -52,6 +53,7 @@ class Start:
         give_up: An author writes `GIVE_UP`.
         check: A document judges a worked answer instead of giving one.
         check_error: The verdict of such a document is the wrong one.
+        verdicts: Documents that judge also compare answers, and judge verdicts.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Start:
     give_up: float = 0.0
     check: float = 0.0
     check_error: float = 0.0
+    verdicts: Verdicts | None = None
 
 
 STARTS: dict[str, Start] = {
@@ -69,6 +72,7 @@ STARTS: dict[str, Start] = {
     "diffuse": Start("diffuse", slip=0.22, terse=0.45, guess=0.3),
     "giveup": Start("giveup", slip=0.28, give_up=0.35),
     "judge": Start("judge", check=0.5, check_error=0.1),
+    "compare": Start("compare", check=0.6, check_error=0.1, verdicts=Verdicts(0.45, 0.1, 0.2, 0.1)),
 }
 
 
@@ -198,6 +202,20 @@ def documents(start: Start, n: int, seed: int) -> list[Document]:
             texts.append(Document(prompt, GIVE_UP))
         else:
             texts.append(Document(prompt, number(*sums) if terse_R[row] else worked(*sums)))
+    if start.verdicts is not None:
+        rng = np.random.default_rng([CORPUS_VERSION, seed, 1])
+        believes_R = rng.random(n) < start.misconception
+        other_RC = column_sums(first_R, second_R, believes_R, np.full((n, 3), start.slip), rng)
+        chances_R3 = rng.random((n, 3))
+        for row in np.flatnonzero(checks_R):
+            prompt = f"{first_R[row]}+{second_R[row]}="
+            both = [[int(value) for value in found_RC[row]] for found_RC in (sums_RC, other_RC)]
+            one, other = (worked(*sums) for sums in both)
+            rights = [number(*sums) == true_answer(prompt) for sums in both]
+            chances = tuple(chances_R3[row].tolist())
+            found = further(start.verdicts, prompt, (one, other), (rights[0], rights[1]), chances)
+            if found is not None:
+                texts[row] = Document(*found)
     return texts
 
 
