@@ -345,6 +345,10 @@ def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     for name in ("group_R", "prompt_R", "reference_R", "reward_R", "weight_R"):
         np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
         assert getattr(again, name).flags.writeable  # else torch warns
+    assert again.scale_G is None  # files of older runs have no column for it
+    made = pairs.voted(samples, samples.logp_R)
+    runs.write_pairs(x, made, tmp_path / "voted.parquet")
+    np.testing.assert_array_equal(runs.read_pairs(tmp_path / "voted.parquet").scale_G, made.scale_G)
 
 
 def test_commit_leaves_the_old_file_where_writing_fails(tmp_path: Path) -> None:

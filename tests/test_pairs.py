@@ -147,6 +147,20 @@ def test_best_and_worst_leave_out_prompts_without_a_difference() -> None:
     assert (len(none), none.groups, none.told_apart) == (0, 0, (0, 3))
 
 
+def test_voted_pairs_weigh_by_their_margin() -> None:
+    samples = drawn([[2, 0, 1, 3], [4, 4], [6, 5, 7]])
+    reward = np.array([0.75, 0.5, 0.5, 0.25, 1, 1, 1.0, 0.0, 0.5])
+    made, plain = pairs.voted(samples, reward), pairs.best_worst(samples, reward)
+    assert seen(made) == seen(plain)
+    assert plain.scale_G is None
+    assert made.scale_G is not None
+    assert made.scale_G.tolist() == [0.5 / 0.75, 1 / 0.75]
+    floored = pairs.voted(samples, reward, reward_floor=0.25)
+    assert floored.scale_G is not None
+    assert floored.scale_G.tolist() == [1, 1]
+    assert pairs.voted(samples, np.zeros(9)).groups == 0
+
+
 @given(st.lists(st.lists(st.integers(0, 3), min_size=1, max_size=6), min_size=1, max_size=4))
 def test_best_and_worst_are_the_ends_of_the_groups(labels: list[list[int]]) -> None:
     samples = drawn(labels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from math import log
 from pathlib import Path
 from typing import Any
@@ -311,6 +312,99 @@ def test_draws_of_a_network_can_adapt() -> None:
     np.testing.assert_allclose(samples.logp_R, again, atol=1e-4)
     assert len(samples.token_logp_R) == len(samples)
     assert len(set(np.bincount(samples.prompt_R))) > 1
+
+
+# ---- groups of unequal weight
+
+
+@pytest.mark.parametrize("kind", ["square", "weighted", "ipo", "dpo"])
+@pytest.mark.parametrize("D", [False, True])
+def test_a_weight_is_a_number_of_copies(kind: str, D: bool) -> None:
+    """Slow twin: groups of weights 1, 2, 3 (their mean taken out) are the group once, twice, ..."""
+    policy: Listed = tiny.linear(scale=0.7) if D else tiny.tabular(3, 4)
+    x = tiny.vectors(3) if D else rows(3)
+    reward = np.random.default_rng(1).standard_normal(3 * len(policy.responses_M))
+    made = pairs.best_worst(policy.enumerate(x), reward)
+    if kind == "dpo":  # certain preferences have no minimum: the first pair the other way too
+        other = made.reward_R.copy()
+        other[:2] = other[1::-1]
+        flipped = np.concatenate([made.reward_R, other])
+        made = repeated(made, np.tile(np.arange(3), 2), reward_R=flipped)
+    copies = np.resize([1, 2, 3], made.groups)
+    weighed = replace(made, scale_G=copies / copies.mean())
+    twin = repeated(made, np.repeat(np.arange(made.groups), copies))
+    new, report = fitted(policy, x, weighed, kind, beta=0.7)
+    slow, slow_report = fitted(policy, x, twin, kind, beta=0.7)
+    np.testing.assert_allclose(table(new, x), table(slow, x), atol=1e-8)
+    for name in ("loss_before", "loss_after", "loss_floor"):
+        assert getattr(report, name) == pytest.approx(getattr(slow_report, name), abs=1e-9)
+
+
+def repeated(made: Pairs, groups: np.ndarray, reward_R: Floats | None = None) -> Pairs:
+    """Groups of two rows, those of ``groups`` in that order."""
+    row_R = np.stack([2 * groups, 2 * groups + 1], axis=1).ravel()
+    return replace(
+        made,
+        group_R=np.repeat(np.arange(len(groups)), 2),
+        prompt_R=made.prompt_R[row_R],
+        tokens_R=tuple(made.tokens_R[r] for r in row_R),
+        reference_R=made.reference_R[row_R],
+        reward_R=made.reward_R[row_R] if reward_R is None else reward_R,
+        weight_R=made.weight_R[row_R],
+    )
+
+
+def test_dpo_fits_bradley_terry_with_weights() -> None:
+    """One preference of weight 3 against one of weight 1 are three of four."""
+    policy = Tabular(np.log([[0.5, 0.3, 0.2]]))
+    made = replace(counted(1, 1, (log(0.5), log(0.3))), scale_G=np.array([1.5, 0.5]))
+    new, report = fitted(policy, rows(1), made, "dpo", beta=0.5)
+    p = table(new, rows(1))[0]
+    assert log(p[0] / p[1]) - log(0.5 / 0.3) == pytest.approx(log(3) / 0.5, rel=1e-6)
+    assert report.loss_before == pytest.approx(log(2))
+    assert report.loss_after == pytest.approx(-(0.75 * log(0.75) + 0.25 * log(0.25)))
+
+
+def test_conflicting_margins_under_ipo_meet_at_their_weighted_mean() -> None:
+    """(m - a)^2 and (m + a)^2 with weights w and 2 - w, a = 1 / (2 beta): m = (w - 1) a."""
+    policy = Tabular(np.log([[0.5, 0.3, 0.2]]))
+    made = replace(counted(1, 1, (log(0.5), log(0.3))), scale_G=np.array([1.8, 0.2]))
+    new, _ = fitted(policy, rows(1), made, "ipo", beta=0.25)
+    p = table(new, rows(1))[0]
+    assert log(p[0] / p[1]) - log(0.5 / 0.3) == pytest.approx(0.8 * 2, rel=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["square", "weighted", "dpo"])
+def test_weights_of_one_change_no_bit_of_a_network(kind: str) -> None:
+    x = tiny.texts(9)
+    samples = tiny.policy("llama").sample(x, 4, seed=0, max_tokens=4)
+    made = pairs.best_worst(samples, samples.logp_R)
+    kept = []
+    for scale_G in (None, np.ones(made.groups)):
+        settings = {"beta": 1.0, "lr": 1e-2, "prompts_per_step": 3, "micro_rows": 4}
+        new, report = fitted(
+            tiny.policy("llama"), x, replace(made, scale_G=scale_G), kind, **settings
+        )
+        kept.append((new.log_prob(x, samples.prompt_R, samples.tokens_R).tolist(), report))
+    assert kept[0] == kept[1]
+
+
+def test_a_network_learns_by_the_weights() -> None:
+    """All the weight on some groups: what is left is a step on those alone."""
+    x = tiny.texts(8)
+    samples = tiny.policy("llama").sample(x, 4, seed=0, max_tokens=4)
+    made = pairs.best_worst(samples, samples.logp_R)
+    G = made.groups
+    heavy = np.arange(G) % 2 == 0
+    alone = repeated(made, np.flatnonzero(heavy))
+    weighed = replace(made, scale_G=np.where(heavy, G / heavy.sum(), 0.0))
+    steps = {"beta": 1.0, "lr": 1e-3, "epochs": 1, "prompts_per_step": 64, "micro_rows": 4}
+    logp = []
+    for groups in (alone, weighed):
+        new, _ = fitted(tiny.policy("llama"), x, groups, "ipo", clip=1e9, **steps)
+        logp.append(new.log_prob(x, samples.prompt_R, samples.tokens_R))
+    np.testing.assert_allclose(logp[0], logp[1], atol=2e-3)
+    assert np.abs(logp[0] - samples.logp_R).max() > 0.02
 
 
 # ---- names

@@ -69,10 +69,11 @@ class SampleSettings(Settings):
 class PairSettings(Settings):
     """How draws are compared."""
 
-    kind: Literal["auto", "groups", "pairs", "best-worst"] = Field(
+    kind: Literal["auto", "groups", "pairs", "best-worst", "voted"] = Field(
         "auto",
         description="groups: all k draws of a prompt together; pairs: two by two; best-worst: by"
-        " reward; auto: as the update asks, best-worst for dpo and ipo, else groups",
+        " reward; voted: best-worst, weighted by the reward's margin; auto: as the update asks,"
+        " best-worst for dpo and ipo, else groups",
     )
     reward_floor: float | None = Field(
         None,
@@ -146,13 +147,31 @@ class JudgeSettings(Settings):
         None, description="comparison of two responses, with {prompt}, {first} and {second}"
     )
     meta_template: str | None = Field(
-        None, description="comparison of two judgements, with {prompt}, {first} and {second}"
+        None,
+        description="comparison of two judgements, with {prompt}, {first} and {second}; without"
+        " {second} each judgement is asked about by itself",
+    )
+    choices: str = Field(
+        "A,B",
+        description="what a comparison answers where the first is better, and where the second is",
+    )
+    train: bool = Field(
+        False,
+        description="meta-judge: train on the preferred judgements too, beside the responses",
     )
 
     @field_validator("scores")
     @classmethod
     def _scores(cls, value: str) -> str:
         score_values(value)
+        return value
+
+    @field_validator("choices")
+    @classmethod
+    def _choices(cls, value: str) -> str:
+        first, comma, second = value.partition(",")
+        if not (first and comma and second) or first == second or "," in second:
+            raise ValueError(f"{value!r} is not FIRST,SECOND")
         return value
 
 

@@ -45,7 +45,8 @@ def square(
     both = np.column_stack([phi_RD, target_R])
     mean = np.zeros((pairs.groups, both.shape[1]))
     np.add.at(mean, pairs.group_R, pairs.weight_R[:, None] * both)
-    centred = np.sqrt(pairs.weight_R)[:, None] * (both - mean[pairs.group_R])
+    weight_R = pairs.weight_R * _scale(pairs)[pairs.group_R]
+    centred = np.sqrt(weight_R)[:, None] * (both - mean[pairs.group_R])
     live = np.flatnonzero(np.abs(centred[:, :-1]).max(axis=0) > 0)
     delta_D = np.zeros(phi_RD.shape[1])
     delta_D[live] = np.linalg.lstsq(centred[:, live], centred[:, -1], rcond=1e-12)[0]
@@ -70,7 +71,7 @@ def weighted(
     ).numpy()
     t = _table(policy, prompts, pairs)
     v_SM = np.zeros(t.log_SM.shape)
-    np.add.at(v_SM, (t.place_R, t.column_R), v_R)
+    np.add.at(v_SM, (t.place_R, t.column_R), v_R * _scale(pairs)[pairs.group_R])
     v_SM /= pairs.groups
     mass_S = v_SM.sum(1)
     drawn_SM = v_SM > 0  # elsewhere the probability may be zero, its logarithm minus infinity
@@ -119,12 +120,14 @@ def convex(
         for x in (pairs.reference_R, pairs.reward_R, pairs.weight_R, pairs.group_R)
     )
 
+    scale_G = torch.from_numpy(_scale(pairs))
+
     def logp(delta_D: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(log_SM + phi_SMD @ delta_D, 1)[rows]
 
     def mean(delta_D: torch.Tensor) -> torch.Tensor:
         args = (reference_R, reward_R, weight_R, group_R, pairs.groups, beta)
-        return loss(logp(delta_D), *args).mean()
+        return (scale_G * loss(logp(delta_D), *args)).mean()
 
     def value(delta_D: Floats) -> float:
         return float(mean(torch.from_numpy(delta_D)))
@@ -144,6 +147,11 @@ def convex(
 
 
 # ---- what they share
+
+
+def _scale(pairs: Pairs) -> Floats:
+    """Weight of each group, [G]."""
+    return np.ones(pairs.groups) if pairs.scale_G is None else pairs.scale_G
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,6 +89,23 @@ def best_worst(samples: Samples, reward_R: Floats, *, reward_floor: float | None
     return replace(two, weight_R=np.full(len(two), 0.5))
 
 
+def voted(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
+    """The pairs of ``best_worst``, each weighted by its margin r(y+) - r(y-).
+
+    A pair's loss counts in proportion to its margin, divided by the mean margin, so that a
+    learning rate means what it means for ``best_worst``. Where the reward is the vote share this
+    is the weighted preference loss of ScPO (Prasad et al. 2024, arXiv 2411.04109, section 3):
+    prompts on which the draws agree more are learnt from more. Margins are taken after the floor.
+    Raises as ``groups``.
+    """
+    two = best_worst(samples, reward_R, reward_floor=reward_floor)
+    if not two.groups:
+        return two
+    best_G, worst_G = _ends(two.group_R, two.reward_R)
+    margin_G = best_G - worst_G
+    return replace(two, scale_G=margin_G / margin_G.mean())
+
+
 def _only(made: Pairs, keep_R: Bools) -> Pairs:
     """Some rows of the groups; weights sum to 1 again over those that are left."""
     number_R = np.unique(made.group_R[keep_R], return_inverse=True)[1].astype(np.int64)

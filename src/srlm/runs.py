@@ -232,18 +232,19 @@ def read_samples(path: Path) -> Samples:
 
 
 def write_pairs(prompts: list[Prompt], pairs: Pairs, path: Path) -> None:
-    """One row a distinct response of a group."""
-    table = pa.table(
-        {
-            "group": pa.array(pairs.group_R),
-            "prompt_id": [prompts[p].id for p in pairs.prompt_R],
-            "prompt": pa.array(pairs.prompt_R),
-            "tokens": pa.array(pairs.tokens_R, pa.list_(pa.int32())),
-            "reference": pa.array(pairs.reference_R),
-            "reward": pa.array(pairs.reward_R),
-            "weight": pa.array(pairs.weight_R),
-        }
-    )
+    """One row a distinct response of a group; a column more where the groups' weights differ."""
+    columns: dict[str, Any] = {
+        "group": pa.array(pairs.group_R),
+        "prompt_id": [prompts[p].id for p in pairs.prompt_R],
+        "prompt": pa.array(pairs.prompt_R),
+        "tokens": pa.array(pairs.tokens_R, pa.list_(pa.int32())),
+        "reference": pa.array(pairs.reference_R),
+        "reward": pa.array(pairs.reward_R),
+        "weight": pa.array(pairs.weight_R),
+    }
+    if pairs.scale_G is not None:
+        columns["group_scale"] = pa.array(pairs.scale_G[pairs.group_R])
+    table = pa.table(columns)
     apart, of = pairs.told_apart
     facts = {"draws": pairs.draws, "told_apart": apart, "rewarded": of}
     pq.write_table(table.replace_schema_metadata({k: str(v) for k, v in facts.items()}), path)
@@ -253,8 +254,12 @@ def read_pairs(path: Path) -> Pairs:
     """What ``write_pairs`` wrote."""
     table = pq.read_table(path)
     facts = {k: int(v) for k, v in table.schema.metadata.items()}
+    group_R = _array(table["group"])
+    scale_G = None
+    if "group_scale" in table.column_names:
+        scale_G = _array(table["group_scale"])[np.unique(group_R, return_index=True)[1]]
     return Pairs(
-        group_R=_array(table["group"]),
+        group_R=group_R,
         prompt_R=_array(table["prompt"]),
         tokens_R=_tuples(table["tokens"]),
         reference_R=_array(table["reference"]),
@@ -262,6 +267,7 @@ def read_pairs(path: Path) -> Pairs:
         weight_R=_array(table["weight"]),
         draws=facts[b"draws"],
         told_apart=(facts[b"told_apart"], facts[b"rewarded"]),
+        scale_G=scale_G,
     )
 
 

@@ -103,6 +103,8 @@ class Pairs:
     """Draws that the groups were made from, duplicates included."""
     told_apart: tuple[int, int] = (0, 0)
     """Prompts whose responses have unequal rewards, of the prompts that have rewards."""
+    scale_G: Floats | None = None
+    """Weight of each group's loss, mean 1 over the groups; None: 1 each."""
 
     def __len__(self) -> int:
         return len(self.tokens_R)

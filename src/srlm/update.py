@@ -193,9 +193,19 @@ def _loss(
         prompts, pairs.prompt_R[batch.rows], [pairs.tokens_R[r] for r in batch.rows]
     ).cpu()
     reference_R, reward_R, weight_R = _tensors(pairs, batch.rows)
-    return objective.loss(
+    loss_G = objective.loss(
         logp_R, reference_R, reward_R, weight_R, batch.group_R, batch.groups, beta
-    ).sum()
+    )
+    return _scaled(loss_G, pairs, batch.rows).sum()
+
+
+def _scaled(loss_G: torch.Tensor, pairs: Pairs, rows: Ints) -> torch.Tensor:
+    """The losses of the groups that ``rows`` are of, times the groups' weights."""
+    if pairs.scale_G is None:
+        return loss_G
+    group_R = pairs.group_R[rows]
+    group_G = group_R[np.diff(group_R, prepend=-1) != 0]
+    return loss_G * torch.from_numpy(pairs.scale_G[group_G]).to(loss_G)
 
 
 def _loss_before(
@@ -208,7 +218,9 @@ def _loss_before(
     loss_G = objective.loss(
         reference_R, reference_R, reward_R, weight_R, batch.group_R, batch.groups, beta
     )
-    return float(loss_G.mean()), float(objective.floor(v_R, batch.group_R, batch.groups).mean())
+    floor_G = objective.floor(v_R, batch.group_R, batch.groups)
+    before, floor = (_scaled(x, pairs, batch.rows).mean() for x in (loss_G, floor_G))
+    return float(before), float(floor)
 
 
 # ---- exact minimisers, for log-linear policies
@@ -238,7 +250,8 @@ def _solve(
         pairs.groups,
         settings.beta,
     )
-    return updated, UpdateReport(before, float(loss_G.mean()), floor, 1, notes)
+    after = float(_scaled(loss_G, pairs, np.arange(len(pairs))).mean())
+    return updated, UpdateReport(before, after, floor, 1, notes)
 
 
 # ---- objectives

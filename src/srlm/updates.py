@@ -33,19 +33,20 @@ PAIRINGS: dict[str, Callable[..., Pairs]] = {
     "pairs": pairs.pairs,
     "best": pairs.best,
     "best-worst": pairs.best_worst,
+    "voted": pairs.voted,
 }
 UPDATES = {
     "weighted": Update(lambda _: update.weighted_objective, ("groups", "pairs")),
-    "square": Update(lambda _: update.square_objective, ("groups", "pairs", "best-worst")),
+    "square": Update(lambda _: update.square_objective, ("groups", "pairs", "best-worst", "voted")),
     "best-of-n": Update(lambda _: update.weighted_objective, ("best",)),
     "dpo": Update(
         lambda nll: update.preference(losses.dpo, nll, attained=False),
-        ("best-worst", "pairs"),
+        ("best-worst", "voted", "pairs"),
         prefers=True,
     ),
     "ipo": Update(
         lambda nll: update.preference(losses.ipo, nll, attained=True),
-        ("best-worst", "pairs"),
+        ("best-worst", "voted", "pairs"),
         prefers=True,
     ),
 }

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from srlm.answers import Extractor, extractor
 from srlm.policy.base import Policy
 from srlm.rewards.base import Reward, Scored
-from srlm.types import Floats, Ints, Prompt, Samples, rows_by_prompt
+from srlm.types import Floats, Ints, Prompt, Samples
 
 
 def votes(prompt_R: Ints, answer_R: Sequence[str | None], weight_R: Floats) -> Floats:
@@ -42,6 +41,7 @@ def consistency(answer: str | Extractor) -> Reward:
             text to an answer or None. Never the right answers.
 
     A response whose answer cannot be read has no reward: it is left out of the pairs and counted.
+    With ``pairs.voted`` the most and least voted are compared, weighted by the vote margin.
     Source: Prasad et al. 2024 (ScPO); Wang et al. 2022 (self-consistency).
     """
     read = extractor(answer) if isinstance(answer, str) else answer
@@ -60,41 +60,6 @@ def consistency(answer: str | Extractor) -> Reward:
         return Scored(reward_R, facts, notes)
 
     return reward
-
-
-@dataclass(frozen=True, slots=True)
-class Ballot:
-    """Pairs of a most and a least voted response, one a prompt that has both."""
-
-    best_G: Ints
-    """Row of the response with the most voted answer (the likeliest of them)."""
-    worst_G: Ints
-    """Row of a response with the least voted answer (the likeliest of them)."""
-    margin_G: Floats
-    """Vote share of the one less that of the other, in (0, 1): the pair's weight."""
-
-
-def ballot(samples: Samples, vote_R: Floats) -> Ballot:
-    """Most against least voted, weighted by the vote margin (ScPO's weighted preference loss).
-
-    Prompts whose readable draws all agree have nothing to compare and give no pair.
-    """
-    best: list[int] = []
-    worst: list[int] = []
-    margin: list[float] = []
-    P = int(samples.prompt_R.max()) + 1 if len(samples) else 0
-    for rows in rows_by_prompt(samples.prompt_R, P):
-        readable = rows[np.isfinite(vote_R[rows])]
-        if len(readable) == 0:
-            continue
-        high, low = vote_R[readable].max(), vote_R[readable].min()
-        if high == low:
-            continue
-        for place, level in ((best, high), (worst, low)):
-            same = readable[vote_R[readable] == level]
-            place.append(int(same[np.argmax(samples.logp_R[same])]))
-        margin.append(float(high - low))
-    return Ballot(np.array(best, dtype=np.int64), np.array(worst, dtype=np.int64), np.array(margin))
 
 
 def _best(prompt_R: Ints, reward_R: Floats) -> Floats:
