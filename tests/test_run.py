@@ -117,6 +117,7 @@ def test_a_run_on_digits(srlm: Command, tmp_path: Path, capsys: pytest.CaptureFi
     assert srlm("run", *given, *columns, *square, "--json") == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["folder"] == str(out)
+    assert answer["stop"] is None
     assert answer["rounds"] == metrics(out)
     kappa = [line["kappa"]["value"] for line in answer["rounds"]]
     accuracy = [line["sampling_accuracy"]["value"] for line in answer["rounds"]]
@@ -144,10 +145,13 @@ def test_the_program_itself(tmp_path: Path) -> None:
     tiny.write_prompts(tmp_path / "p.jsonl", tiny.vectors(20))
     given = [sys.executable, "-m", "srlm.cli", "run", "--model", str(tmp_path / "model")]
     given += ["--prompts", str(tmp_path / "p.jsonl"), "--out", str(tmp_path / "out"), "--rounds=1"]
-    given += ["--held-out", "0.3", "--beta", "1", "--json"]
+    given += ["--held-out", "0.3", "--beta", "1", "--stop", "auto", "--json"]
     first = subprocess.run(given, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
-    assert json.loads(first.stdout)["rounds"][1]["round"] == 1
+    said = json.loads(first.stdout)
+    assert said["rounds"][1]["round"] == 1
+    assert said["stop"] == json.loads((tmp_path / "out/stop.json").read_text())
+    assert said["stop"]["code"] in ("rounds", "floor")
     assert first.stderr == ""
     other = subprocess.run([*given, "--beta", "3"], capture_output=True, text=True, check=False)
     assert other.returncode == 2

@@ -346,6 +346,7 @@ def _tell(folder: Path, page: Path, as_json: bool) -> None:
             "reason": summary.verdict.reason,
             "verdict": summary.verdict.sentence,
             "warnings": [alarm.code for alarm in summary.alarms],
+            "stop": dict(summary.stop) or None,
             "rounds": [json.loads(line) for line in lines],
         }
         typer.echo(json.dumps(data))

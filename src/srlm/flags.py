@@ -45,6 +45,8 @@ RUN: Flags = {
         "--judge-tokens": "judge.max_tokens",
         "--judge-compare": "judge.compare_template",
         "--judge-meta": "judge.meta_template",
+        "--judge-choices": "judge.choices",
+        "--judge-train": "judge.train",
     },
     "Samples and pairs": {
         "--prompts-per-round": "samples.prompts",

@@ -125,6 +125,62 @@ def test_equal_judgements_are_one_contestant() -> None:
     assert found.facts["meta-judge: duels"] == 0
 
 
+def test_verdicts_asked_about_one_by_one() -> None:
+    """Judge and meta-judge of one letter; P(sound) of y and n by themselves, against Bayes' way."""
+    sound = {"p/u|y": 0.7, "p/u|n": 0.2}
+    policy = Scripted(
+        says=lambda question, draw: "yyn"[draw],
+        odds=lambda question: {"y": 0.9 * sound[question], "n": 0.9 * (1 - sound[question])},
+    )
+    changes = {"scores": "y=1,n=0", "pattern": "^[yn]$", "choices": "y,n", "train": True}
+    settings = SETTINGS.model_copy(update=changes | {"meta_template": "{prompt}|{first}"})
+    found = meta_judge(settings)(policy, X, responses([0], ["u"]))
+    assert isinstance(found, Scored)
+    better = (0.7 + 1 - 0.2) / 2
+    np.testing.assert_allclose(found.reward_R, 2 * better / (2 * better + 1 - better))
+    assert found.facts["meta-judge: approval"] == pytest.approx((0.7 + 0.2) / 2 - 0.5)
+    assert found.facts["meta-judge: undecided"] == 0
+    assert "meta-judge: position bias" not in found.facts
+    assert found.training is not None
+    np.testing.assert_allclose(found.training.reward_J, [better, better, 1 - better])
+
+
+def test_the_judge_trains_where_it_is_least_sure() -> None:
+    """Of each prompt the response whose scores vary most; none where all are judged alike."""
+    said = {
+        "p/u": ["Score: 5", "Score: 5", "Score: 2"],
+        "p/v": ["Score: 5", "Score: 2", "?"],
+        "p/w": ["Score: 2", "Score: 2", "Score: 2"],
+        "q/u": ["Score: 5", "Score: 5", "?"],
+    }
+    policy = likes(WORTH)
+    policy.says = lambda question, draw: said[question][draw]
+    samples = responses([0, 0, 0, 1], ["u", "v", "w", "u"])
+    made = judge_training(policy, X, samples, SETTINGS)  # type: ignore[arg-type]
+    assert [x.content for x in made.prompts] == ["p/v"]
+    assert list(made.samples.text_R) == said["p/v"]
+    np.testing.assert_allclose(made.reward_J, [0.1, 0.9, np.nan])
+    settings = SETTINGS.model_copy(update={"train": True})
+    found = meta_judge(settings)(policy, X, responses([1], ["u"]))
+    assert isinstance(found, Scored)
+    assert found.training is None
+    assert found.facts["meta-judge: judgements to train on"] == 0
+
+
+def test_a_run_takes_its_choices_from_the_settings() -> None:
+    policy = Scripted(odds=lambda question: {"y": 0.6, "n": 0.2})
+    settings = SETTINGS.model_copy(update={"choices": "n,y"})
+    found = judge_pairwise(settings)(policy, X, responses([0, 0], ["a", "b"]))
+    assert isinstance(found, Scored)
+    assert found.facts["judge-pairwise: position bias"] == pytest.approx(-0.25)
+
+
+@pytest.mark.parametrize("choices", ["A", "A,", ",B", "A,A", "A,B,C"])
+def test_choices_are_two(choices: str) -> None:
+    with pytest.raises(ValueError, match="FIRST,SECOND"):
+        JudgeSettings(choices=choices)
+
+
 def test_judge_training_goes_through_the_stages() -> None:
     made = judge_training(meta(), X, responses([0, 1], ["u", "v"]), SETTINGS)  # type: ignore[arg-type]
     assert [x.content for x in made.prompts] == ["p/u", "q/v"]

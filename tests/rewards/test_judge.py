@@ -229,3 +229,6 @@ def test_the_reader_takes_the_last_score() -> None:
     assert read("Score: 3. Total: 4") == 4
     assert np.isnan(read("Score: 3. Total"))  # the last match has no number
     assert ScoreReader("[0-5]", 0, 5)("4") == 4
+    letters = ScoreReader("^[ynm]$", 0, 1, {"y": 1.0, "n": 0.0})
+    assert (letters("y"), letters("n")) == (1, 0)
+    assert np.isnan([letters("m"), letters("yy"), letters("")]).all()

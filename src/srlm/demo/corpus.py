@@ -207,7 +207,7 @@ def documents(start: Start, n: int, seed: int) -> list[Document]:
         believes_R = rng.random(n) < start.misconception
         other_RC = column_sums(first_R, second_R, believes_R, np.full((n, 3), start.slip), rng)
         chances_R3 = rng.random((n, 3))
-        for row in np.flatnonzero(checks_R):
+        for row in np.flatnonzero(checks_R).tolist():
             prompt = f"{first_R[row]}+{second_R[row]}="
             both = [[int(value) for value in found_RC[row]] for found_RC in (sums_RC, other_RC)]
             one, other = (worked(*sums) for sums in both)

@@ -10,6 +10,19 @@ from srlm.types import Floats, Prompt, Samples
 
 
 @dataclass(frozen=True, slots=True)
+class JudgeTraining:
+    """What a judge is trained on: the stages pairs and update take it as they take responses."""
+
+    prompts: list[Prompt]
+    """The questions that the judge was asked."""
+    samples: Samples
+    """Its judgements."""
+    reward_J: Floats
+    """Mean probability of being preferred to the question's other judgements, [J]; missing for
+    unreadable judgements."""
+
+
+@dataclass(frozen=True, slots=True)
 class Scored:
     """Rewards, with what their maker knows about how they came about."""
 
@@ -22,6 +35,8 @@ class Scored:
     judged_R: Floats | None = None
     """The judge's own scores, [R], where a judge had a part in the rewards: by them it is seen
     whether it wears out."""
+    training: JudgeTraining | None = None
+    """Judgements that are trained on beside the responses, where the settings ask for it."""
 
 
 Reward = Callable[[Policy, Sequence[Prompt], Samples], Floats | Scored]

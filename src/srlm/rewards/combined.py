@@ -14,7 +14,8 @@ from srlm.types import Prompt, Samples
 def combined(parts: Sequence[tuple[Reward, float]]) -> Reward:
     """r = sum_i w_i r_i, [R], in the units that the parts have; missing where any part is.
 
-    Facts and notes of the parts are kept together, and the scores of the first judge among them.
+    Facts and notes of the parts are kept together, and of the first judge among them its scores
+    and what it is trained on.
 
     Raises:
         ValueError: there are no parts.
@@ -26,13 +27,14 @@ def combined(parts: Sequence[tuple[Reward, float]]) -> Reward:
         total_R = np.zeros(len(samples))
         facts: dict[str, float] = {}
         notes: list[str] = []
-        judged_R = None
+        judged_R, training = None, None
         for part, weight in parts:
             found = scored(part(policy, prompts, samples), samples)
             total_R = total_R + weight * found.reward_R
             facts |= found.facts
             notes += found.notes
             judged_R = found.judged_R if judged_R is None else judged_R
-        return Scored(total_R, facts, tuple(notes), judged_R)
+            training = found.training if training is None else training
+        return Scored(total_R, facts, tuple(notes), judged_R, training)
 
     return reward

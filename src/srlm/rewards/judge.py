@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -53,6 +54,16 @@ class Judgements:
         )
         return np.divide(above_Q, below_Q, out=np.full(Q, np.nan), where=below_Q > 0)
 
+    def variance_Q(self) -> Floats:
+        """Variance of each question's readable scores, [Q]; 0 where there are none."""
+        mean_J = self.mean_Q()[self.question_J]
+        known = np.isfinite(self.score_J)
+        off_J = np.where(known, self.score_J - mean_J, 0.0) ** 2
+        Q = len(self.questions)
+        count_Q = np.bincount(self.question_J, known, minlength=Q)
+        sums_Q = np.bincount(self.question_J, off_J, minlength=Q)
+        return np.asarray(sums_Q / np.maximum(count_Q, 1))
+
     def facts(self) -> dict[str, float]:
         """How the judging went."""
         known = np.isfinite(self.score_J)
@@ -71,10 +82,11 @@ def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
     """The policy's own score of each response, through a template ([SRLM] section 2.2).
 
     ``read`` "generated": the mean over K judgements, drawn at temperature 1, of the number that
-    the score pattern finds last in what was generated; one outside [lowest, highest] of the score
-    values is unreadable. "expected": sum_s v_s p_s / sum_s p_s over the score tokens'
-    probabilities right after the template: no parsing, no sampling, one forward pass. A judge
-    that answers y or n is the second with scores y=1, n=0: the reward is P(y) / (P(y) + P(n)).
+    the score pattern finds last in what was generated, which may be the text of a score; a number
+    outside [lowest, highest] of the score values is unreadable. "expected": sum_s v_s p_s /
+    sum_s p_s over the score tokens' probabilities right after the template: no parsing, no
+    sampling, one forward pass. A judge that answers y or n is the second with scores y=1, n=0: the
+    reward is P(y) / (P(y) + P(n)).
 
     An unreadable judgement is missing, never a low score; a response none of whose judgements can
     be read has no reward. Responses too long for the context are not judged. Equal responses are
@@ -211,8 +223,9 @@ class ScoreReader:
     """The score that a judgement gives; not-a-number where it gives none.
 
     Args:
-        pattern: a regular expression; its first group, or the whole match, is the number.
-        lowest, highest: scores outside are unreadable.
+        pattern: a regular expression; its first group, or the whole match, is the score.
+        lowest, highest: numbers outside are unreadable.
+        texts: what else a score may read, and its value.
 
     Raises:
         UserError: the pattern is none.
@@ -220,9 +233,17 @@ class ScoreReader:
     >>> read = ScoreReader(r"Score:\\s*([0-9.]+)", 0, 5)
     >>> read("Score: 2 would be harsh.\\nScore: 4"), read("four"), read("Score: 50")
     (4.0, nan, nan)
+    >>> ScoreReader("^[yn]$", 0, 1, {"y": 1.0, "n": 0.0})("y")
+    1.0
     """
 
-    def __init__(self, pattern: str, lowest: float, highest: float) -> None:
+    def __init__(
+        self,
+        pattern: str,
+        lowest: float,
+        highest: float,
+        texts: Mapping[str, float] = MappingProxyType({}),
+    ) -> None:
         try:
             self._pattern = re.compile(pattern)
         except re.error as error:
@@ -230,7 +251,7 @@ class ScoreReader:
                 f"judge.pattern: {pattern!r} is no regular expression: {error}",
                 "correct the pattern",
             ) from None
-        self._lowest, self._highest = lowest, highest
+        self._lowest, self._highest, self._texts = lowest, highest, texts
 
     def __call__(self, text: str) -> float:
         found = None
@@ -238,7 +259,10 @@ class ScoreReader:
             pass
         if found is None:
             return np.nan
-        number = _NUMBER.search(found[1] or "" if found.re.groups else found[0])
+        said = found[1] or "" if found.re.groups else found[0]
+        if said in self._texts:
+            return self._texts[said]
+        number = _NUMBER.search(said)
         score = float(number[0]) if number else np.nan
         return score if self._lowest <= score <= self._highest else np.nan
 
@@ -247,8 +271,8 @@ _NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
 
 
 def score_reader(pattern: str, values: Mapping[str, float]) -> ScoreReader:
-    """The reader of scores from the least to the greatest of the values."""
-    return ScoreReader(pattern, min(values.values()), max(values.values()))
+    """The reader of the values' texts, and of numbers from the least to the greatest of them."""
+    return ScoreReader(pattern, min(values.values()), max(values.values()), values)
 
 
 def notes(facts: Mapping[str, float]) -> tuple[str, ...]:

@@ -31,6 +31,8 @@ class Duels:
     """P(A) where ``other`` stands first."""
     too_long: int
     """Duels that the context has no room for, unreadable."""
+    alone: bool = False
+    """Whether each text was asked about by itself."""
 
     @property
     def win_D(self) -> Floats:
@@ -41,7 +43,9 @@ class Duels:
         """Position bias and its kin.
 
         position bias: mean P(first wins) over both orders less 1/2, 0 for a judge without bias;
-        contradictory: share of the duels whose winner changes with the order.
+        contradictory: share of the duels whose winner changes with the order. Where each text is
+        asked about by itself they are called approval, mean P(yes) less 1/2, and undecided, share
+        of the duels whose texts are both approved or both refused.
         """
         known = np.isfinite(self.forward_D) & np.isfinite(self.backward_D)
         f_D, b_D = self.forward_D[known], self.backward_D[known]
@@ -51,8 +55,9 @@ class Duels:
             f"{name}: too long": float(self.too_long / max(1, len(known))),
         }
         if len(f_D):
-            out[f"{name}: position bias"] = float((f_D + b_D).mean() / 2 - 0.5)
-            out[f"{name}: contradictory"] = float(((f_D > 0.5) == (b_D > 0.5)).mean())
+            names = ("approval", "undecided") if self.alone else ("position bias", "contradictory")
+            out[f"{name}: {names[0]}"] = float((f_D + b_D).mean() / 2 - 0.5)
+            out[f"{name}: {names[1]}"] = float(((f_D > 0.5) == (b_D > 0.5)).mean())
         return out
 
 
@@ -63,13 +68,27 @@ def duel(
     texts: Sequence[str],
     one_D: Ints,
     other_D: Ints,
+    choices: str,
 ) -> Duels:
     """Which of ``texts[one]`` and ``texts[other]`` is the better on a task, both orders.
 
     P(A) / (P(A) + P(B)) right after the template; unreadable where both together have less than
-    1 % . Two forward passes a duel, questions that are equal asked once.
+    1 % . Two forward passes a duel, questions that are equal asked once. A template without
+    ``{second}`` asks about each text by itself, and P(one beats other) = (P(A) + 1 - P'(A)) / 2
+    compares the two answers.
+
+    Args:
+        policy: the judge.
+        template: the question.
+        task_D: what stands for ``{prompt}``.
+        texts: what is compared.
+        one_D, other_D: the two texts of each duel.
+        choices: A and B, as the judge says them, with a comma between.
+
+    Raises:
+        UserError: a choice is no token of the model.
     """
-    letters = asking.score_tokens(policy, {"A": 1.0, "B": 0.0}, "answer of a comparison")
+    letters = asking.score_tokens(policy, dict.fromkeys(choices.split(","), 0.0), "judge.choices")
 
     def question(d: int, first: int, second: int) -> Prompt:
         fields = {"prompt": task_D[d], "first": texts[first], "second": texts[second]}
@@ -84,7 +103,8 @@ def duel(
     p_FS = asking.first_token(policy, [asked[q] for q in fitting], letters)
     readable = p_FS.sum(1) >= LEAST_MASS
     p_first[fitting[readable]] = p_FS[readable, 0] / p_FS[readable].sum(1)
-    return Duels(one_D, other_D, p_first[:D], p_first[D:], int((~(fit[:D] & fit[D:])).sum()))
+    too_long = int((~(fit[:D] & fit[D:])).sum())
+    return Duels(one_D, other_D, p_first[:D], p_first[D:], too_long, "{second}" not in template)
 
 
 def wins(duels: Duels, weight_S: Floats, items: int) -> Floats:
@@ -127,9 +147,9 @@ def judge_pairwise(settings: JudgeSettings) -> Reward:
     """r_t(x, y) = mean probability that the policy prefers y to the prompt's other responses.
 
     Every two distinct responses of a prompt are shown in both orders and the policy answers A or
-    B, read as probabilities of the first token; the mean of both orders cancels a liking for the
-    first place that is the same for every pair, and the bias is reported. Opponents count by
-    their share of the draws. k distinct responses cost k(k-1) forward passes.
+    B (``judge.choices``), read as probabilities of the first token; the mean of both orders
+    cancels a liking for the first place that is the same for every pair, and the bias is reported.
+    Opponents count by their share of the draws. k distinct responses cost k(k-1) forward passes.
 
     Raises:
         UserError: the template lacks a place; A or B is no token; the policy is no language model.
@@ -142,7 +162,8 @@ def judge_pairwise(settings: JudgeSettings) -> Reward:
         row_S, place_R = distinct(samples)
         one_D, other_D = round_robin(samples.prompt_R[row_S])
         task_D = [asking.as_text(prompts[samples.prompt_R[row_S[s]]].content) for s in one_D]
-        duels = duel(judging, template, task_D, [samples.text_R[r] for r in row_S], one_D, other_D)
+        texts = [samples.text_R[r] for r in row_S]
+        duels = duel(judging, template, task_D, texts, one_D, other_D, settings.choices)
         weight_S = np.bincount(place_R, samples.weight_R, minlength=len(row_S)).astype(np.float64)
         facts = duels.facts("judge-pairwise")
         won_R = wins(duels, weight_S, len(row_S))[place_R]

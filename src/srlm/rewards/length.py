@@ -63,6 +63,6 @@ def length_controlled(reward: Reward, tolerance: float) -> Reward:
         known = np.isfinite(found.reward_R)
         moved = float((short_R[known] != found.reward_R[known]).mean()) if known.any() else 0.0
         facts = {**found.facts, "length control: moved": moved}
-        return Scored(short_R, facts, found.notes, found.judged_R)
+        return Scored(short_R, facts, found.notes, found.judged_R, found.training)
 
     return controlled

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
 from srlm.config import JudgeSettings, score_values
 from srlm.policy.base import Policy
 from srlm.rewards import asking
-from srlm.rewards.base import Reward, Scored
+from srlm.rewards.base import JudgeTraining, Reward, Scored
 from srlm.rewards.judge import Judgements, judgements, notes, score_reader
 from srlm.rewards.judge_pairwise import duel, round_robin, wins
 from srlm.rewards.judge_pairwise import notes as duel_notes
 from srlm.types import Floats, Prompt, Samples
-
-
-@dataclass(frozen=True, slots=True)
-class JudgeTraining:
-    """What a judge is trained on: the stages pairs and update take it as they take responses."""
-
-    prompts: list[Prompt]
-    """The questions that the judge was asked."""
-    samples: Samples
-    """Its judgements."""
-    reward_J: Floats
-    """Mean probability of being preferred to the question's other judgements, [J]; missing for
-    unreadable judgements."""
 
 
 def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
@@ -36,7 +22,8 @@ def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
     K judgements of each response are drawn and read as by ``judge`` (generated); the policy
     compares those of one response two by two, in both orders, and each gets its mean probability
     of being preferred as its weight. With K = 1, or a meta-judge that cannot tell, this is
-    ``judge``.
+    ``judge``. A template without ``{second}`` asks about each judgement by itself, and the two
+    answers are compared. With ``judge.train`` the round trains on `judge_training` too.
 
     Source: Wu et al. 2024 (Meta-Rewarding), section 2; they rank by Elo where this takes the mean
     over all opponents, which needs no order of play.
@@ -52,7 +39,12 @@ def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
         facts = found.facts() | facts
         said = notes(facts) + duel_notes(facts, "meta-judge")
         score_R = found.mean_Q(weight_J)[found.place_R]
-        return Scored(score_R, facts, said, score_R)
+        if not settings.train:
+            return Scored(score_R, facts, said, score_R)
+        training = _training(found, preferred_J, samples)
+        facts |= {"meta-judge: judgements to train on": float(len(training.samples))}
+        used = training if len(training.samples) else None
+        return Scored(score_R, facts, said, score_R, used)
 
     return reward
 
@@ -66,26 +58,43 @@ def judge_training(
 ) -> JudgeTraining:
     """Judgements of the samples with the reward that trains the judge.
 
+    Of each prompt, those of the response whose scores vary most among its readable judgements: the
+    one about which the judge is least sure; a prompt whose responses are all judged alike has
+    none. So the judge's groups are no more than the responses' own.
     ``srlm.pairs.groups(t.samples, t.reward_J)`` and ``srlm.update.fit(policy, t.prompts, ...)``
-    do the training.
+    do the training; the loop does both with ``judge.train``.
+
+    Source: Wu et al. 2024 (Meta-Rewarding), section 2.
 
     Raises:
         UserError: as ``meta_judge``.
     """
     found, preferred_J, _ = _trainer(settings, seed)(policy, prompts, samples)
-    asked, number_J = np.unique(found.question_J, return_inverse=True)
+    return _training(found, preferred_J, samples)
+
+
+def _training(found: Judgements, preferred_J: Floats, samples: Samples) -> JudgeTraining:
+    variance_Q = found.variance_Q()
+    variance_Q[variance_Q < 1e-12] = 0.0  # equal scores, but for rounding
+    best: dict[int, int] = {}
+    for r in range(len(samples)):
+        p, q = int(samples.prompt_R[r]), int(found.place_R[r])
+        if variance_Q[q] > variance_Q[best[p]] if p in best else variance_Q[q] > 0:
+            best[p] = q
+    chosen_J = np.flatnonzero(np.isin(found.question_J, sorted(best.values())))
+    asked, number_J = np.unique(found.question_J[chosen_J], return_inverse=True)
     count_Q = np.bincount(number_J, minlength=len(asked))
     return JudgeTraining(
         prompts=[found.questions[q] for q in asked],
         samples=Samples(
             prompt_R=number_J.astype(np.int64),
-            tokens_R=found.tokens_J,
-            logp_R=found.logp_J,
+            tokens_R=tuple(found.tokens_J[j] for j in chosen_J),
+            logp_R=found.logp_J[chosen_J],
             weight_R=1.0 / count_Q[number_J],
-            finished_R=np.ones(len(number_J), dtype=bool),
-            text_R=found.text_J,
+            finished_R=np.ones(len(chosen_J), dtype=bool),
+            text_R=tuple(found.text_J[j] for j in chosen_J),
         ),
-        reward_J=preferred_J,
+        reward_J=preferred_J[chosen_J],
     )
 
 
@@ -97,7 +106,7 @@ class _trainer:
         self._judge = settings.template or asking.GENERATED
         self._meta = settings.meta_template or asking.META
         asking.check_template(self._judge, ("prompt", "response"), "judge.template")
-        asking.check_template(self._meta, ("prompt", "first", "second"), "judge.meta_template")
+        asking.check_template(self._meta, ("prompt", "first"), "judge.meta_template")
         self._read = score_reader(settings.pattern, score_values(settings.scores))
 
     def __call__(
@@ -130,6 +139,7 @@ class _trainer:
             [found.text_J[j] for j in row_S],
             one_D,
             other_D,
+            self._settings.choices,
         )
         weight_S = np.bincount(place_J[place_J >= 0], minlength=len(row_S)).astype(np.float64)
         won_S = wins(duels, weight_S, len(row_S))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from srlm.config import REWARDS, RunConfig, reward_parts
+from srlm.errors import UserError
 from srlm.rewards.base import Reward
 from srlm.rewards.combined import combined
 from srlm.rewards.consistency import consistency
@@ -32,9 +33,15 @@ def reward_of(config: RunConfig) -> Reward:
     """The reward that the settings name, with its weights and its length control.
 
     Raises:
-        UserError: a template or pattern that cannot be used.
+        UserError: a template or pattern that cannot be used; judge training without the reward
+            that makes its pairs.
     """
     weights = reward_parts(config.reward)
+    if config.judge.train and "meta-judge" not in weights:
+        raise UserError(
+            f"--judge-train with --reward {config.reward}: nothing judges the judgements",
+            "leave --judge-train out, or use --reward meta-judge",
+        )
     parts = [(MAKERS[name](config), weight) for name, weight in weights.items()]
     alone = len(parts) == 1 and parts[0][1] == 1.0
     reward = parts[0][0] if alone else combined(parts)
