@@ -20,6 +20,7 @@ from jinja2 import TemplateError
 from transformers.cache_utils import Cache
 
 from srlm.errors import UserError
+from srlm.policy import given
 from srlm.policy.base import uniforms
 from srlm.policy.cache import Arena, growing_cache
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
@@ -56,6 +57,11 @@ class CausalLM:
         self.context = _context(model)
         self._prompt_tokens: dict[str, list[int]] = {}
         self._controls = _control_texts(tokenizer)
+
+    @property
+    def layers(self) -> int:
+        """Layers that keep keys and values."""
+        return int(self.model.config.get_text_config().num_hidden_layers)
 
     # ---- prompts and text
 
@@ -246,21 +252,23 @@ class CausalLM:
         position: [T_r, ...] a row, float64."""
         out: dict[int, Floats] = {}
         with torch.inference_mode():
-            for part in self._by_size(prompts, prompt_R, tokens_R):
-                logits_BTV, _ = self._logits(prompts, prompt_R[part], [tokens_R[r] for r in part])
-                value_BT = read(F.log_softmax(logits_BTV.float(), dim=-1)).double().cpu().numpy()
-                for r, value_T in zip(part, value_BT, strict=True):
-                    out[int(r)] = value_T[: len(tokens_R[r])]
+            for rows in self._by_size(prompts, prompt_R, tokens_R):
+                for part in self._given(prompts, prompt_R[rows], [tokens_R[r] for r in rows]):
+                    logp_BTV = F.log_softmax(part.logits_BTV.float(), dim=-1)
+                    value_BT = read(logp_BTV).double().cpu().numpy()
+                    for r, value_T in zip(rows[part.rows], value_BT, strict=True):
+                        out[int(r)] = value_T[: len(tokens_R[r])]
         return [out[r] for r in range(len(tokens_R))]
 
     def _by_size(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> Iterator[Ints]:
-        """Rows of like length, ``batch_rows`` at most in a batch."""
-        size_R = [
-            len(self.encode(prompts[p])) + len(t) for p, t in zip(prompt_R, tokens_R, strict=True)
-        ]
-        order = np.argsort(size_R, kind="stable")
+        """Rows of like length, those of a prompt together, ``batch_rows`` at most in a batch."""
+        length_R = np.array([len(y) for y in tokens_R])
+        longest_P = np.zeros(len(prompts), dtype=np.int64)
+        np.maximum.at(longest_P, prompt_R, length_R)
+        size_R = np.array([len(self.encode(prompts[p])) for p in prompt_R]) + longest_P[prompt_R]
+        order = np.lexsort((length_R, prompt_R, size_R))
         for i in range(0, len(order), self.batch_rows):
             yield order[i : i + self.batch_rows]
 
@@ -268,39 +276,26 @@ class CausalLM:
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> torch.Tensor:
         """log pi(y_r|x_r), [R], float64, with gradient, in one batch."""
-        logits_RTV, target_RT = self._logits(prompts, prompt_R, tokens_R)
-        token_logp_RT = -F.cross_entropy(
-            logits_RTV.float().transpose(1, 2),
-            target_RT.to(self.device),
-            ignore_index=-100,
-            reduction="none",
-        )
-        return token_logp_RT.double().sum(-1)
+        rows, logp = [], []
+        for part in self._given(prompts, prompt_R, tokens_R):
+            token_logp_BT = -F.cross_entropy(
+                part.logits_BTV.float().transpose(1, 2),
+                part.target_BT.to(self.device),
+                ignore_index=given.IGNORED,
+                reduction="none",
+            )
+            rows.append(part.rows)
+            logp.append(token_logp_BT.double().sum(-1))
+        back_R = np.argsort(np.concatenate(rows))
+        return torch.cat(logp)[torch.from_numpy(back_R).to(self.device)]
 
-    def _logits(
+    def _given(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The vocabulary's scores at response positions, [R, T, V], and the tokens there, [R, T],
-        -100 after a response's end.
-
-        Prompts are padded on the left and responses on the right, so that all responses begin in
-        one column and scores are made for response positions only.
-        """
-        encoded = [self.encode(prompts[p]) for p in prompt_R]
-        L = max(map(len, encoded))
-        T = max(map(len, tokens_R))
-        R = len(tokens_R)
-        token_RT = np.zeros((R, L + T), dtype=np.int64)
-        target_RT = np.full((R, T), -100, dtype=np.int64)
-        for r, (x, y) in enumerate(zip(encoded, tokens_R, strict=True)):
-            token_RT[r, L - len(x) : L] = x
-            token_RT[r, L : L + len(y)] = y
-            target_RT[r, : len(y)] = y
-        left_R = L - np.array([len(x) for x in encoded])
-        logits_RTV = self._forward(
-            torch.from_numpy(token_RT[:, :-1]), torch.from_numpy(left_R), keep=T
-        ).logits
-        return logits_RTV, torch.from_numpy(target_RT)
+    ) -> Iterator[given.Part]:
+        used_U, row_R = np.unique(prompt_R, return_inverse=True)
+        return given.parts(
+            self._forward, self.layers, [self.encode(prompts[p]) for p in used_U], row_R, tokens_R
+        )
 
     def _forward(
         self, token_BL: torch.Tensor, left_B: torch.Tensor, *, keep: int, cache: Cache | None = None
