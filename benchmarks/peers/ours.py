@@ -1,0 +1,67 @@
+"""Our own round, by the stages that ``srlm.loop.align`` runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from srlm import draws, update
+from srlm.config import RunConfig, resolve
+from srlm.loop import derived, recipe_of
+from srlm.policy.causal_lm import CausalLM
+from srlm.rewards.base import scored
+from srlm.rewards.report import report
+from srlm.types import Prompt
+
+from .side import Round, Setting, Side
+
+
+def side(kind: str, **changes: Any) -> Side:
+    """A round with ``--update KIND``.
+
+    Args:
+        changes: more settings, by their dotted keys with ``__`` for the dot.
+    """
+
+    def one(model: Any, tokenizer: Any, prompts: Sequence[Prompt], setting: Setting, seed: int):
+        config = _config(kind, setting, {k.replace("__", "."): v for k, v in changes.items()})
+        recipe = recipe_of(config)
+        policy = CausalLM(model, tokenizer, batch_rows=setting.batch_rows)
+        done = Round()
+        with done.stage("draw"):
+            samples = draws.draw(policy, prompts, recipe.samples, derived(seed, "samples"))
+        with done.stage("score"):
+            found = scored(recipe.reward(policy, prompts, samples), samples)
+            report(samples, found, read=recipe.read)
+            pairs = recipe.pair(samples, found.reward_R)
+        per_step = setting.pairs_per_step(pairs.groups, len(prompts))
+        with done.stage("update"):
+            settings = recipe.update.model_copy(update={"prompts_per_step": per_step})
+            _, made = update.fit(
+                policy, prompts, pairs, recipe.objective, settings, seed=derived(seed, "update")
+            )
+        done.tokens, done.steps = int(samples.length_R.sum()), made.steps
+        done.pairs = pairs.groups
+        return done
+
+    return one
+
+
+def _config(kind: str, setting: Setting, changes: dict[str, Any]) -> RunConfig:
+    """The defaults but for what the setting says."""
+    return resolve(
+        None,
+        {
+            "model": "given",
+            "prompts.file": "given",
+            "prompts.answer": "last-number",
+            "samples.draws": setting.draws,
+            "samples.max_tokens": setting.max_tokens,
+            "samples.batch_rows": setting.batch_rows,
+            "update.kind": kind,
+            "update.epochs": setting.epochs,
+            "update.lr": setting.lr,
+            "update.beta": setting.beta,
+        }
+        | changes,
+    )

@@ -1,0 +1,72 @@
+"""The sides by name, and the settings that each was tuned to."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+from . import online_dpo, ours, plain, trl_dpo
+from .side import Setting, Side
+
+TUNING = Path(__file__).parents[1] / "results/round_tuning.json"
+
+SIDES: dict[str, Side] = {
+    "ours": ours.side("weighted"),
+    "ours tuned": ours.side("weighted"),
+    "ours dpo": ours.side("dpo"),
+    "ours square": ours.side("square", pairs__kind="pairs"),
+    "trl dpo": trl_dpo.one,
+    "trl online": online_dpo.one,
+    "plain": plain.one,
+}
+TUNED_AS = {
+    "ours tuned": "ours tuned",
+    "ours dpo": "ours dpo",
+    "ours square": "ours square",
+    "trl dpo": "trl dpo",
+    "trl online": "trl online",
+    "plain": "ours square",
+}
+"""Whose settings a side takes; ``ours`` takes the defaults, and ``plain`` has the loss of
+``ours square``."""
+LIBRARIES = {
+    "trl dpo": ("datasets", "trl.trainer.dpo_trainer"),
+    "trl online": ("datasets", "trl.experimental.online_dpo.online_dpo_trainer"),
+}
+"""What a side imports when it is first used."""
+
+LRS = (2.5e-4, 5e-4, 1e-3, 2e-3)
+GRIDS: dict[str, list[dict[str, float]]] = {
+    "ours tuned": [{"lr": lr, "beta": b} for lr in LRS for b in (0.25, 0.5, 1.0)],
+    "ours dpo": [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)],
+    "ours square": [{"lr": lr, "beta": b} for lr in LRS for b in (1.0, 2.0, 4.0)],
+    "trl dpo": [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)]
+    + [{"lr": lr, "beta": 1.0, "sft": w} for lr in LRS[1:3] for w in (1.0, 10.0)],
+    "trl online": [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)],
+}
+"""What is tried for each; TRL's DPO has four points more, with its likelihood term."""
+
+
+def tuned() -> dict[str, Any]:
+    """The tuning's results, as far as they are there."""
+    return json.loads(TUNING.read_text(encoding="utf-8")) if TUNING.is_file() else {}
+
+
+def setting_of(name: str) -> Setting:
+    """The setting of a side: what its tuning found, else the defaults."""
+    found = tuned().get("sides", {}).get(TUNED_AS.get(name, ""), {})
+    return Setting(**found.get("best", {}))
+
+
+def imported(name: str) -> None:
+    """Import all that a side needs."""
+    for module in LIBRARIES.get(name, ()):
+        importlib.import_module(module)
+    if name in LIBRARIES:
+        import datasets
+        import transformers
+
+        datasets.disable_progress_bars()
+        transformers.utils.logging.set_verbosity_error()
