@@ -112,6 +112,29 @@ def test_a_network_killed_at_some_writes(tmp_path: Path) -> None:
     check(killing.start(config, tmp_path / "runs", kills, random=1), tmp_path / "runs")
 
 
+META = {
+    "reward": "meta-judge",
+    "judge.template": "{prompt}{response}",
+    "judge.scores": "a=1,b=0",
+    "judge.pattern": "[ab]",
+    "judge.max_tokens": 8,
+    "judge.judgements": 6,
+    "judge.meta_template": "{prompt}{first}",
+    "judge.choices": "a,b",
+    "judge.train": True,
+}
+
+
+def test_a_judge_in_training_killed_about_its_update(tmp_path: Path) -> None:
+    """Its questions are in no file of prompts: they come back out of the pairs."""
+    config = causal_job(tmp_path / "in", **META).model_dump(mode="json")
+    kills = [["001/policy", "before"], ["001/policy", "middle"], ["001/pairs.parquet", "middle"]]
+    answer = killing.start(config, tmp_path / "runs", kills)
+    made = runs.read_pairs(tmp_path / "runs/whole/rounds/000/pairs.parquet")
+    assert len(made.asked) > 2
+    check(answer, tmp_path / "runs")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", JOBS)
 @pytest.mark.parametrize("phase", killing.PHASES)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from srlm import losses, pairs, runs
 from srlm.errors import UserError
 from srlm.policy.tabular import Tabular, rows
+from srlm.rewards.asking import as_prompt
 from srlm.types import Pairs, Samples
 from tests import tiny
 
@@ -195,3 +196,25 @@ def test_no_pairs_are_written_and_read(tmp_path: Path) -> None:
             made.draws,
             made.told_apart,
         )
+
+
+def test_judgements_stand_after_the_responses(tmp_path: Path) -> None:
+    prompts, questions = rows(2), [as_prompt(text) for text in ("u?", "v?", "w?")]
+    made = pairs.groups(drawn([[0, 1], [2, 2]]), np.array([0.0, 1.0, 2.0, 2.0]))
+    answers = drawn([[4, 4], [5, 6], [7, 8]])
+    reward = np.array([np.nan, np.nan, 0.2, 0.8, 0.5, 0.5])
+    judged = pairs.groups(answers, reward)
+    both = pairs.with_judge(made, judged, len(prompts), questions)
+    assert both.groups == made.groups + judged.groups == 4
+    assert both.asked == tuple(questions[1:])  # nothing is known of the first question
+    asked = [*prompts, *both.asked]
+    about = [asked[p].id for p in both.prompt_R]
+    assert about[: len(made)] == [prompts[p].id for p in made.prompt_R]
+    assert about[len(made) :] == [questions[p].id for p in judged.prompt_R]
+    assert (both.draws, both.told_apart) == (made.draws, made.told_apart)
+    np.testing.assert_array_equal(both.reward_R, [0.0, 1.0, 2.0, 0.2, 0.8, 0.5, 0.5])
+    np.testing.assert_allclose(np.bincount(both.group_R, both.weight_R), 1.0)
+    runs.write_pairs(prompts, both, tmp_path / "pairs.parquet")
+    again = runs.read_pairs(tmp_path / "pairs.parquet")
+    assert again.asked == both.asked
+    assert seen(again) == seen(both)

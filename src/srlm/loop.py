@@ -25,6 +25,7 @@ from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettin
 from srlm.forecast.powers import kappa_next
 from srlm.measure.agreement import kept
 from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
+from srlm.pairs import with_judge
 from srlm.policy.base import Exact, Policy
 from srlm.progress import Progress
 from srlm.rewards.base import Reward, scored
@@ -248,7 +249,11 @@ def _pairing(
     def pair() -> Pairs:
         found = scored(recipe.reward(current(), prompts, samples), samples)
         store.rewarded(t, report_rewards(samples, found, read=recipe.read))
-        return recipe.pair(samples, found.reward_R)
+        made = recipe.pair(samples, found.reward_R)
+        if (judge := found.training) is None:
+            return made
+        judged = recipe.pair(judge.samples, judge.reward_J)
+        return with_judge(made, judged, len(prompts), judge.prompts)
 
     return pair
 
@@ -264,7 +269,7 @@ def _updating(
 ) -> Callable[[], tuple[Policy, UpdateReport]]:
     return lambda: update.fit(
         current(),
-        prompts,
+        [*prompts, *pairs.asked],
         pairs,
         recipe.objective,
         recipe.update,

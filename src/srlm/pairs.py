@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from srlm.errors import UserError
-from srlm.types import Bools, Floats, Ints, Pairs, Samples, rows_by_prompt
+from srlm.types import Bools, Floats, Ints, Pairs, Prompt, Samples, rows_by_prompt
 
 RESOLUTION = 1e-3
 """Rewards of a prompt that lie nearer together than this are not told apart: at beta = 1 the
@@ -104,6 +105,34 @@ def voted(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
     best_G, worst_G = _ends(two.group_R, two.reward_R)
     margin_G = best_G - worst_G
     return replace(two, scale_G=margin_G / margin_G.mean())
+
+
+def with_judge(made: Pairs, judged: Pairs, prompts: int, questions: Sequence[Prompt]) -> Pairs:
+    """Groups of responses with groups of judgements after them, of which each counts the same.
+
+    What is told of the responses' draws and rewards stays as it is.
+
+    Args:
+        made: groups about the round's prompts.
+        judged: groups of the judge's answers.
+        prompts: how many prompts the round has.
+        questions: what ``judged.prompt_R`` counts; those that have a group are kept in ``asked``.
+    """
+    used, number_R = np.unique(judged.prompt_R, return_inverse=True)
+    scale_G = None
+    if made.scale_G is not None and judged.scale_G is not None:
+        scale_G = np.concatenate([made.scale_G, judged.scale_G])
+    return replace(
+        made,
+        group_R=np.concatenate([made.group_R, judged.group_R + made.groups]),
+        prompt_R=np.concatenate([made.prompt_R, number_R.astype(np.int64) + prompts]),
+        tokens_R=made.tokens_R + judged.tokens_R,
+        reference_R=np.concatenate([made.reference_R, judged.reference_R]),
+        reward_R=np.concatenate([made.reward_R, judged.reward_R]),
+        weight_R=np.concatenate([made.weight_R, judged.weight_R]),
+        scale_G=scale_G,
+        asked=tuple(questions[q] for q in used),
+    )
 
 
 def _only(made: Pairs, keep_R: Bools) -> Pairs:

@@ -232,10 +232,15 @@ def read_samples(path: Path) -> Samples:
 
 
 def write_pairs(prompts: list[Prompt], pairs: Pairs, path: Path) -> None:
-    """One row a distinct response of a group; a column more where the groups' weights differ."""
+    """One row a distinct response of a group.
+
+    A column more where the groups' weights differ, and one with the question where judgements are
+    trained on.
+    """
+    known = [*prompts, *pairs.asked]
     columns: dict[str, Any] = {
         "group": pa.array(pairs.group_R),
-        "prompt_id": [prompts[p].id for p in pairs.prompt_R],
+        "prompt_id": [known[p].id for p in pairs.prompt_R],
         "prompt": pa.array(pairs.prompt_R),
         "tokens": pa.array(pairs.tokens_R, pa.list_(pa.int32())),
         "reference": pa.array(pairs.reference_R),
@@ -244,6 +249,10 @@ def write_pairs(prompts: list[Prompt], pairs: Pairs, path: Path) -> None:
     }
     if pairs.scale_G is not None:
         columns["group_scale"] = pa.array(pairs.scale_G[pairs.group_R])
+    if pairs.asked:
+        columns["question"] = pa.array(
+            [known[p].content if p >= len(prompts) else None for p in pairs.prompt_R], pa.string()
+        )
     table = pa.table(columns)
     apart, of = pairs.told_apart
     facts = {"draws": pairs.draws, "told_apart": apart, "rewarded": of}
@@ -258,6 +267,12 @@ def read_pairs(path: Path) -> Pairs:
     scale_G = None
     if "group_scale" in table.column_names:
         scale_G = _array(table["group_scale"])[np.unique(group_R, return_index=True)[1]]
+    asked: dict[int, Prompt] = {}
+    if "question" in table.column_names:
+        columns = (table[name].to_pylist() for name in ("prompt", "prompt_id", "question"))
+        asked = {
+            p: Prompt(i, text) for p, i, text in zip(*columns, strict=True) if text is not None
+        }
     return Pairs(
         group_R=group_R,
         prompt_R=_array(table["prompt"]),
@@ -268,6 +283,7 @@ def read_pairs(path: Path) -> Pairs:
         draws=facts[b"draws"],
         told_apart=(facts[b"told_apart"], facts[b"rewarded"]),
         scale_G=scale_G,
+        asked=tuple(asked[p] for p in sorted(asked)),
     )
 
 

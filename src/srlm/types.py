@@ -105,6 +105,9 @@ class Pairs:
     """Prompts whose responses have unequal rewards, of the prompts that have rewards."""
     scale_G: Floats | None = None
     """Weight of each group's loss, mean 1 over the groups; None: 1 each."""
+    asked: tuple[Prompt, ...] = ()
+    """Questions of the judge that groups are about: ``prompt_R`` counts the round's prompts and
+    then these."""
 
     def __len__(self) -> int:
         return len(self.tokens_R)
