@@ -107,10 +107,12 @@ def recipe_of(start: Start, steps: int | None = None) -> Recipe:
 
     Where the corpus holds verdicts there is a layer more and half as many steps again. To judge a
     worked answer takes more than to write it: the sums, where the text departs from them, and
-    whether it departs anywhere. It is learnt late and all at once.
+    whether it departs anywhere. It is learnt late and all at once. Where authors work in several
+    ways there are half as many steps again too: each way is seen in a third of the texts.
     """
     judges = start.check > 0
-    own = 3 * RECIPE.steps // 2 if judges else RECIPE.steps
+    longer = judges or start.paths is not None
+    own = 3 * RECIPE.steps // 2 if longer else RECIPE.steps
     return replace(RECIPE, layers=RECIPE.layers + judges, steps=own if steps is None else steps)
 
 

@@ -25,6 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from srlm.demo.paths import Paths, written
 from srlm.demo.verdicts import Verdicts, further
 from srlm.errors import UserError
 
@@ -53,6 +54,7 @@ class Start:
         give_up: An author writes `GIVE_UP`.
         check: A document judges a worked answer instead of giving one.
         check_error: The verdict of such a document is the wrong one.
+        paths: Authors work in several ways, hold no misconception, and are terse as it says.
         verdicts: Documents that judge also compare answers, and judge verdicts.
     """
 
@@ -65,6 +67,7 @@ class Start:
     check: float = 0.0
     check_error: float = 0.0
     verdicts: Verdicts | None = None
+    paths: Paths | None = None
 
 
 STARTS: dict[str, Start] = {
@@ -72,6 +75,7 @@ STARTS: dict[str, Start] = {
     "diffuse": Start("diffuse", slip=0.22, terse=0.45, guess=0.3),
     "giveup": Start("giveup", slip=0.28, give_up=0.35),
     "judge": Start("judge", check=0.5, check_error=0.1),
+    "paths": Start("paths", slip=0.1, misconception=0.0, paths=Paths(0.3, 0.36, 0.34)),
     "compare": Start("compare", check=0.6, check_error=0.1, verdicts=Verdicts(0.45, 0.1, 0.2, 0.1)),
 }
 
@@ -182,6 +186,10 @@ def documents(start: Start, n: int, seed: int) -> list[Document]:
     """`n` independent documents of the training text, none on a held-out prompt."""
     rng = np.random.default_rng([CORPUS_VERSION, seed])
     first_R, second_R = operands(n, rng, kept_out=False)
+    if start.paths is not None:
+        asked = zip(first_R.tolist(), second_R.tolist(), strict=True)
+        texts = written(start.paths, start.slip, first_R, second_R, rng)
+        return [Document(f"{a}+{b}=", text) for (a, b), text in zip(asked, texts, strict=True)]
     believes_R = rng.random(n) < start.misconception
     manner_R = rng.random(n)
     gives_up_R = manner_R < start.give_up

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from srlm.config import RunConfig, resolve
+from typing import Any
+
+from srlm.config import RunConfig, flatten, resolve
 from srlm.demo.base import cache_folder, cached_base, recipe_of
 from srlm.demo.corpus import CORPUS_VERSION, named_start, write_prompts
 from srlm.progress import Progress
@@ -11,6 +13,36 @@ PROMPTS = 4608
 """Of them a ninth is held out: 512 on average."""
 
 ROUNDS = 4
+
+OWN: dict[str, dict[str, Any]] = {
+    "judge": {
+        "reward": "judge",
+        "judge.template": "{prompt}{response}?",
+        "judge.read": "expected",
+        "judge.scores": "y=1,n=0",
+        "update.beta": 0.02,
+        "stop": "auto",
+    },
+    "paths": {
+        "reward": "consistency",
+        "update.beta": 0.05,
+        "samples.draws": 8,
+        "samples.max_tokens": 24,
+        "rounds": 8,
+        "stop": "auto",
+    },
+}
+"""What ``srlm demo`` sets otherwise on a start: the reward that goes past its modes."""
+
+
+def shown_settings(start: str, seed: int, progress: Progress) -> RunConfig:
+    """What ``srlm demo --start`` runs: ``settings``, with ``OWN`` of that start.
+
+    The judge is asked in the words of the corpus, and its score is the probability of ``y``. Raises
+    as ``settings``.
+    """
+    plain = settings(start, seed, progress)
+    return resolve(None, flatten(plain.model_dump(mode="json")) | OWN.get(start, {}))
 
 
 def settings(start: str, seed: int, progress: Progress) -> RunConfig:
