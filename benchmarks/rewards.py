@@ -1,45 +1,54 @@
-"""Every reward on the demo's starts, and a judge that goes past the mode.
+"""Every reward on the demo's starts, and judges that go past the mode.
 
-    python benchmarks/rewards.py [--starts good diffuse] [--seeds 0 1 2] [--rounds 4] [--out DIR]
-                                 [--judge-rounds 4] [--only likelihood judge ...]
+    python benchmarks/rewards.py [--starts good diffuse ...] [--seeds 0 1 2] [--only judge ...]
+                                 [--rounds 4] [--prompts N] [--again] [--page]
+
+One JSON file a start, seed and reward goes to benchmarks/results/parts/ as soon as it is made; what
+is there with the same settings is not made again without --again. So the work can be cut off, and
+divided among processes that run at once (one seed each, say). --page makes nothing new: it gathers
+the parts into benchmarks/results/rewards.json and docs/rewards.md.
 
 The same base, prompts, draws and update for every reward. Rewards come in units of their own, so
-beta is set for each to the same strength: beta = beta_likelihood * s / s_likelihood with s the
-mean standard deviation of the reward among a prompt's draws from the base. The judge runs on the
-start whose corpus also holds verdicts on worked answers; it is asked in the corpus's own words.
-Beside them, without training: majority vote, best of n by likelihood or by the judge, greedy
-decoding. Right answers serve for showing alone. A start that the judge cannot judge leaves it out;
-judge-pairwise and meta-judge need a model that can compare texts, which the demo's cannot.
+beta is set for each to the same strength: beta = beta_first * s / s_first with s the mean standard
+deviation of the reward among a prompt's draws from the base. Judges run on the starts whose corpus
+also holds verdicts on worked answers (judge), and comparisons and judgements of verdicts too
+(compare); they are asked in the corpus's own words. Beside them, without training: majority vote,
+best of n by likelihood or by a judge, greedy decoding. Right answers serve for showing alone.
 
-Results: benchmarks/results/rewards.json and docs/rewards.md.
+Seconds are processor seconds of one thread for drawing, rewarding, pairing and training; measuring
+is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from environment import environment
+from rewards_page import page
 
-from srlm import runs
+from srlm import runs, stop
 from srlm.answers import checker
-from srlm.config import RunConfig, flatten, resolve
+from srlm.config import RunConfig, flatten, resolve, reward_parts
 from srlm.demo.settings import settings
 from srlm.loop import derived, run
 from srlm.policy.base import Policy
 from srlm.policy.load import load
-from srlm.progress import Progress
+from srlm.progress import Bar, Progress
 from srlm.prompts import read_prompts, split
 from srlm.rewards.base import scored
 from srlm.rewards.named import reward_of
 from srlm.rewards.report import report
-from srlm.stop import by_judge, rule_of
-from srlm.types import Estimate, Floats, Prompt, Samples, rows_by_prompt, undefined
+from srlm.types import Estimate, Floats, Prompt, Samples, rows_by_prompt
 
 HERE = Path(__file__).parent
 JUDGE = {
@@ -48,14 +57,36 @@ JUDGE = {
     "judge.scores": "y=1,n=0",
 }
 """How the corpus asks for a verdict."""
-ALIKE = ("likelihood", "likelihood-per-token", "self-certainty", "consistency")
-"""Rewards run at equal strength on every start."""
-JUDGED = {
-    "likelihood": {"update.beta": 1.0},
-    "judge": {"update.beta": 0.02},
-    "judge:1,likelihood:0.01": {"update.beta": 0.02},
+COMPARE = JUDGE | {
+    "judge.compare_template": "{prompt}{first}?{prompt}{second}?",
+    "judge.meta_template": "{first}?{prompt}",
+    "judge.choices": "y,n",
+    "judge.pattern": "^[yn]$",
+    "judge.judgements": 8,
+    "judge.max_tokens": 2,
 }
-"""What is run on the start with verdicts, and with which beta."""
+"""How it asks for a comparison, and for a judgement of a verdict."""
+ASKED: dict[str, dict[str, Any]] = {"judge": JUDGE, "compare": COMPARE}
+ALIKE: dict[str, dict[str, Any]] = {
+    name: {"reward": name}
+    for name in ("likelihood", "likelihood-per-token", "self-certainty", "consistency")
+}
+"""What runs on starts without verdicts, all at the strength of the first at the demo's beta."""
+JUDGED: dict[str, dict[str, dict[str, Any]]] = {
+    "judge": {
+        "likelihood": {"reward": "likelihood", "update.beta": 1.0},
+        "judge": {"reward": "judge", "update.beta": 0.02},
+        "judge:1,likelihood:0.01": {"reward": "judge:1,likelihood:0.01", "update.beta": 0.02},
+    },
+    "compare": {
+        "likelihood": {"reward": "likelihood", "update.beta": 1.0},
+        "judge": {"reward": "judge", "update.beta": 0.02},
+        "judge-pairwise": {"reward": "judge-pairwise"},
+        "meta-judge": {"reward": "meta-judge"},
+        "meta-judge, judge trained": {"reward": "meta-judge", "judge.train": True},
+    },
+}
+"""What runs on starts with verdicts; without a beta at the strength of the judge at its own."""
 MEASURED = (
     "kappa",
     "failure_fraction",
@@ -67,25 +98,68 @@ MEASURED = (
     "headroom_captured",
 )
 CONTROL_DRAWS = 8
+JUDGED_PROMPTS = 256
+"""Held-out prompts on whose draws a judge's order is compared with the right answers."""
+
+
+class Clock:
+    """Stands for ``Progress`` and keeps the processor seconds of the stages that train."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[int, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None) -> Iterator[Bar]:
+        """Time a stage; its name begins with the round that it makes."""
+        begun = time.process_time()
+        yield Bar(lambda _: None)
+        if name.startswith("round ") and "measure" not in name:
+            t = int(name.split()[1].rstrip(":"))
+            self.seconds[t] = self.seconds.get(t, 0.0) + time.process_time() - begun
+
+
+# ---- settings
 
 
 def config_of(start: str, seed: int, changes: dict[str, Any]) -> RunConfig:
-    """The demo's settings, changed."""
-    base = settings(start, seed, Progress(quiet=True))
-    return resolve(None, flatten(base.model_dump(mode="json")) | changes)
+    """The demo's settings, asked in the corpus's words, changed."""
+    base = flatten(settings(start, seed, Progress(quiet=True)).model_dump(mode="json"))
+    return resolve(None, base | ASKED.get(start, {}) | changes)
 
 
-def strengths(config: RunConfig, names: Sequence[str]) -> dict[str, float]:
+def changes_of(start: str, plain: RunConfig) -> dict[str, dict[str, Any]]:
+    """What each reward is run with, at equal strength."""
+    todo = JUDGED.get(start, ALIKE)
+    first = "judge" if start in JUDGED else "likelihood"
+    beta = todo[first].get("update.beta", plain.update.beta)
+    own = [name for name, changes in todo.items() if "update.beta" not in changes]
+    if not own:
+        return todo
+    s = strengths(plain, {first} | {todo[name]["reward"] for name in own})
+    by = beta / s[first]
+    return {
+        name: changes | {"update.beta": by * s[changes["reward"]]} if name in own else changes
+        for name, changes in todo.items()
+    }
+
+
+def strengths(config: RunConfig, names: set[str]) -> dict[str, float]:
     """Mean standard deviation of each reward among a prompt's draws from the base."""
     policy, train, _ = opened(config)
     some = train[:256]
     samples = policy.sample(some, 8, seed=derived(config.seed, "strength"), max_tokens=16)
     found = {}
-    for name in names:
-        reward = reward_of(config.model_copy(update={"reward": name}))
+    for name in sorted(names):
+        reward = reward_of(plainly(config, name))
         spread = report(samples, scored(reward(policy, some, samples), samples)).spread.value
         found[name] = spread or 1.0
     return found
+
+
+def plainly(config: RunConfig, reward: str) -> RunConfig:
+    """The settings with another reward, and no training of a judge."""
+    judge = config.judge.model_copy(update={"train": False})
+    return config.model_copy(update={"reward": reward, "judge": judge})
 
 
 def opened(config: RunConfig, folder: str = "") -> tuple[Policy, list[Prompt], list[Prompt]]:
@@ -95,35 +169,64 @@ def opened(config: RunConfig, folder: str = "") -> tuple[Policy, list[Prompt], l
     return policy, train, held_out
 
 
-def one(name: str, config: RunConfig, out: Path) -> dict[str, Any]:
-    """A run's rounds in figures."""
-    summary = run(config, out, progress=Progress(quiet=True))
-    judging = "judge" in name
+# ---- one run
+
+
+def one(config: RunConfig, out: Path) -> dict[str, Any]:
+    """A run's rounds in figures, and where --stop auto would have ended it."""
+    shutil.rmtree(out, ignore_errors=True)  # what a cut-off run left has no times
+    clock = Clock()
+    summary = run(config, out, progress=clock)  # type: ignore[arg-type]
+    judging = next((n for n in reward_parts(config.reward) if "judge" in n), None)
     rounds = []
-    votes: list[Estimate] = []
-    worn = None
-    history = [{"fidelity": undefined("", "")} for _ in summary.rounds]  # by_judge counts them
     for line in summary.rounds:
         t = line["round"]
         figures = {key: line[key]["value"] for key in MEASURED}
         figures["distinct"] = distinct_responses(out / f"rounds/{t:03d}/held_out.parquet")
-        figures["seconds"] = round(sum(line["seconds"].values()), 1)
-        drawn = out / f"rounds/{t:03d}/samples.parquet"
-        figures["tokens"] = tokens(drawn) if drawn.exists() else 0
+        figures["seconds"] = round(clock.seconds.get(t, 0.0), 1)
+        figures["tokens"] = tokens(out / f"rounds/{t - 1:03d}/samples.parquet") if t else 0
         if "reward" in line:
-            rewards = line["reward"]
-            votes.append(Estimate(**({"note": ""} | rewards["vote_correlation"])))
-            if worn is None and by_judge(history[:t], votes, rule_of(name)):
-                worn = t - 1
+            kept = line["reward"]
             figures["reward"] = {
-                "missing": rewards["missing"],
-                **{k: rewards[k]["value"] for k in ("spread", "length_correlation")},
-                "vote_correlation": rewards["vote_correlation"]["value"],
+                "missing": kept["missing"],
+                "facts": kept["facts"],
+                **{
+                    k: kept[k]["value"]
+                    for k in ("spread", "length_correlation", "vote_correlation")
+                },
             }
         if judging:
-            figures["auc"] = judge_auc(config, out, t)
+            figures["auc"] = judge_auc(config, judging, out, t, t)
+            figures["auc_base"] = judge_auc(config, judging, out, t, 0)
         rounds.append(figures)
-    return {"reward": name, "beta": config.update.beta, "worn": worn, "rounds": rounds}
+    ended = stopped(config, out, summary.rounds)
+    return {"beta": config.update.beta, "rounds": rounds, "stop": ended.to_json()}
+
+
+def stopped(config: RunConfig, out: Path, lines: Sequence[dict[str, Any]]) -> stop.Stop:
+    """Where --stop auto would have ended a run that went on, read off its files."""
+    rule = stop.rule_of(config.reward)
+    history = [
+        {k: estimate(v) for k, v in line.items() if isinstance(v, dict) and "guarantee" in v}
+        for line in lines
+    ]
+    votes = []
+    for t in range(len(lines) - 1):
+        votes.append(estimate(lines[t + 1]["reward"]["vote_correlation"]))
+        apart = runs.read_pairs(out / f"rounds/{t:03d}/pairs.parquet").told_apart
+        end = (
+            stop.by_measurement(history[: t + 1], rule)
+            or stop.by_rewards(history[: t + 1], apart, rule)
+            or stop.by_judge(history[: t + 1], votes, rule)
+        )
+        if end:
+            return end
+    return stop.by_measurement(history, rule) or stop.at_the_end(history, rule)
+
+
+def estimate(kept: dict[str, Any]) -> Estimate:
+    """An estimate out of metrics.jsonl."""
+    return Estimate(**({"note": ""} | kept))
 
 
 def distinct_responses(path: Path) -> float:
@@ -138,17 +241,17 @@ def tokens(path: Path) -> int:
     return int(sum(len(x) for x in pq.read_table(path)["tokens"].to_pylist()))
 
 
-def judge_auc(config: RunConfig, out: Path, t: int) -> float:
-    """P(the judge of round t prefers a right to a wrong draw of its own), within prompts."""
+def judge_auc(config: RunConfig, reward: str, out: Path, t: int, drawer: int) -> float:
+    """P(the judge of round t prefers a right to a wrong draw of round ``drawer``), within
+    prompts."""
     policy, _, held_out = opened(config, str(out / f"rounds/{t:03d}/policy"))
-    samples = runs.read_samples(out / f"rounds/{t:03d}/held_out.parquet")
-    ids = pq.read_table(out / f"rounds/{t:03d}/prompts.parquet")["prompt_id"].to_pylist()
+    everything = runs.read_samples(out / f"rounds/{drawer:03d}/held_out.parquet")
+    samples = everything.take(everything.prompt_R < JUDGED_PROMPTS)
+    ids = pq.read_table(out / f"rounds/{drawer:03d}/prompts.parquet")["prompt_id"].to_pylist()
     by_id = {x.id: x for x in held_out}
     kept = [by_id[i] for i in ids]
-    reward = reward_of(config.model_copy(update={"reward": "judge"}))
-    score_R = scored(reward(policy, kept, samples), samples).reward_R
-    right_R = rightness(config, kept, samples)
-    return within_auc(score_R, right_R, samples)
+    found = scored(reward_of(plainly(config, reward))(policy, kept, samples), samples)
+    return within_auc(found.reward_R, rightness(config, kept, samples), samples)
 
 
 def rightness(config: RunConfig, prompts: Sequence[Prompt], samples: Samples) -> np.ndarray:
@@ -169,7 +272,7 @@ def within_auc(score_R: Floats, right_R: np.ndarray, samples: Samples) -> float:
     return above / pairs if pairs else float("nan")
 
 
-def controls(config: RunConfig, judging: bool) -> dict[str, float]:
+def controls(config: RunConfig, judges: Sequence[str]) -> dict[str, float]:
     """Accuracy of the base on held-out prompts by what needs no training."""
     policy, _, held_out = opened(config)
     x = held_out[:512]
@@ -183,7 +286,7 @@ def controls(config: RunConfig, judging: bool) -> dict[str, float]:
         return float(np.mean([right_R[rows[np.argmax(usable[rows])]] for rows in rows_P]))
 
     def chosen(name: str) -> Floats:
-        reward: Callable[..., Any] = reward_of(config.model_copy(update={"reward": name}))
+        reward: Callable[..., Any] = reward_of(plainly(config, name))
         return scored(reward(policy, x, samples), samples).reward_R
 
     out = {
@@ -192,125 +295,87 @@ def controls(config: RunConfig, judging: bool) -> dict[str, float]:
         f"majority of {CONTROL_DRAWS}": best(chosen("consistency")),
         f"best of {CONTROL_DRAWS} by likelihood": best(samples.logp_R),
     }
-    if judging:
-        out[f"best of {CONTROL_DRAWS} by judge"] = best(chosen("judge"))
-    return out
+    return out | {f"best of {CONTROL_DRAWS} by {name}": best(chosen(name)) for name in judges}
 
 
-def table(result: dict[str, Any]) -> str:
-    """The page in docs/."""
-    machine = result["environment"]
-    lines = [
-        "# The rewards compared",
-        "",
-        "Written by `python benchmarks/rewards.py`; do not edit. "
-        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"torch {machine['torch']}.",
-        "",
-        "Equal draws, equal update, beta of equal strength (see the script). The last round, and "
-        "the base before it:",
-        "",
-        "| start | seed | reward | beta | accuracy | greedy | mode | headroom | fidelity | κ | F | "
-        "entropy | distinct of 16 | s | tokens |",
-        "|" + " --- |" * 15,
-    ]
-    for row in result["rows"]:
-        first, last = row["rounds"][0], row["rounds"][-1]
-        headroom = last["headroom_captured"]
+# ---- parts
 
-        def change(key: str, digits: int = 3, a: Any = first, b: Any = last) -> str:
-            return f"{a[key]:.{digits}f} → {b[key]:.{digits}f}"
 
-        lines.append(
-            f"| {row['start']} | {row['seed']} | {row['reward']} | {row['beta']:.3g} | "
-            f"{change('sampling_accuracy')} | {change('greedy_accuracy')} | "
-            f"{change('mode_accuracy')} | {'–' if headroom is None else f'{headroom:.1%}'} | "
-            f"{last['fidelity']:.3f} | {change('kappa')} | {change('failure_fraction')} | "
-            f"{change('entropy', 2)} | {change('distinct', 1)} | "
-            f"{sum(r['seconds'] for r in row['rounds']):.0f} | "
-            f"{sum(r['tokens'] for r in row['rounds']):,} |"
-        )
-    lines += ["", "Without training, accuracy on the held-out prompts:", ""]
-    for row in result["controls"]:
-        kinds = ", ".join(f"{k} {v:.3f}" for k, v in row["accuracy"].items())
-        lines.append(f"- {row['start']}, seed {row['seed']}: {kinds}")
-    judged = [r for r in result["rows"] if "auc" in r["rounds"][0]]
-    if judged:
-        lines += [
-            "",
-            "## The judge, round by round",
-            "",
-            "AUC: how often the judge prefers a right draw of its own policy to a wrong one of the "
-            "same prompt (.5 is a coin). Votes: correlation of its scores with the answers' vote "
-            "shares within prompts, which needs no labels, on the draws that the next round is "
-            "trained on.",
-            "",
-            "| start | seed | reward | round | greedy | mode | accuracy | AUC | votes | spread | "
-            "--stop auto |",
-            "|" + " --- |" * 11,
-        ]
-        for row in judged:
-            for t, now in enumerate(row["rounds"]):
-                ahead = row["rounds"][t + 1]["reward"] if t + 1 < len(row["rounds"]) else None
-                votes, spread = (
-                    "–" if ahead is None or ahead[key] is None else f"{ahead[key]:.3f}"
-                    for key in ("vote_correlation", "spread")
-                )
-                lines.append(
-                    f"| {row['start']} | {row['seed']} | {row['reward']} | {t} | "
-                    f"{now['greedy_accuracy']:.3f} | {now['mode_accuracy']:.3f} | "
-                    f"{now['sampling_accuracy']:.3f} | {now['auc']:.3f} | {votes} | {spread} | "
-                    f"{'stops here' if row['worn'] == t else ''} |"
-                )
-    lines += [
-        "",
-        "judge-pairwise and meta-judge are not here: they need a model that can compare two texts, "
-        "and the demo's corpus holds no comparisons.",
-    ]
-    return "\n".join(lines) + "\n"
+def part(folder: Path, start: str, seed: int, what: str) -> Path:
+    """Where a start's, seed's and reward's figures are kept."""
+    plain = what.replace(", ", "-").replace(",", "-").replace(":", "-").replace(" ", "-")
+    return folder / f"{start}-{seed}-{plain}.json"
+
+
+def there(path: Path, asked: dict[str, Any]) -> bool:
+    """Whether a part was made with the same settings."""
+    return path.exists() and json.loads(path.read_text(encoding="utf-8"))["asked"] == asked
+
+
+def make(start: str, seed: int, given: argparse.Namespace) -> None:
+    """The parts of one start and seed that are not there."""
+    asked = {"rounds": given.rounds, "prompts": given.prompts}
+    shared = {"rounds": given.rounds, "samples.prompts": given.prompts}
+    names = [n for n in JUDGED.get(start, ALIKE) if given.only is None or n in given.only]
+    paths = {name: part(given.parts, start, seed, name) for name in [*names, "controls"]}
+    missing = [n for n in paths if given.again or not there(paths[n], asked)]
+    if not missing:
+        return
+    plain = config_of(start, seed, shared)
+    todo = changes_of(start, plain)
+    for name in missing:
+        begun = time.process_time()
+        key = {"start": start, "seed": seed, "asked": asked}
+        if name == "controls":
+            judges = sorted({x["reward"] for x in todo.values() if x["reward"].startswith("judge")})
+            judges = [n for n in judges if n in ("judge", "judge-pairwise")]
+            found: dict[str, Any] = {"accuracy": controls(plain, judges)}
+        else:
+            config = config_of(start, seed, shared | todo[name])
+            found = {"reward": name} | one(config, given.out / paths[name].stem)
+        found |= {"all_seconds": round(time.process_time() - begun, 1)}
+        runs.write_text(paths[name], json.dumps(key | found, indent=1) + "\n")
+        print(paths[name].name, f"{found['all_seconds']:.0f} processor seconds", flush=True)
+
+
+def gathered(folder: Path) -> dict[str, Any]:
+    """All parts, by start and seed in the order of the tables."""
+    starts = ["good", "diffuse", "giveup", "paths", "judge", "compare"]
+    order = {name: i for i, name in enumerate([*ALIKE, *JUDGED["judge"], *JUDGED["compare"]])}
+    found = [json.loads(p.read_text(encoding="utf-8")) for p in sorted(folder.glob("*.json"))]
+    found.sort(key=lambda x: (starts.index(x["start"]), x["seed"], order.get(x.get("reward"), 0)))
+    return {
+        "environment": environment(),
+        "rows": [x for x in found if "rounds" in x],
+        "controls": [x for x in found if "accuracy" in x],
+    }
 
 
 def main() -> None:
-    """Run what is asked, write results and page."""
+    """Run what is asked, or gather what is there."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--starts", nargs="*", default=["good", "diffuse"])
+    parser.add_argument("--starts", nargs="+", default=["good", "diffuse", "judge", "compare"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--rounds", type=int, default=4)
-    parser.add_argument("--judge-rounds", type=int, default=4)
     parser.add_argument("--prompts", type=int, default=None, help="training prompts a round")
     parser.add_argument("--only", nargs="*", default=None, help="rewards to run")
-    parser.add_argument("--out", type=Path, default=Path("runs/rewards"))
-    asked = parser.parse_args()
-    rows: list[dict[str, Any]] = []
-    beside: list[dict[str, Any]] = []
-    for seed in asked.seeds:
-        for start in [*asked.starts, "judge"]:
-            judging = start == "judge"
-            shared = {"rounds": asked.judge_rounds if judging else asked.rounds}
-            if asked.prompts:
-                shared["samples.prompts"] = asked.prompts
-            plain = config_of(start, seed, shared | (JUDGE if judging else {}))
-            if judging:
-                todo = JUDGED
-            else:
-                s = strengths(plain, ALIKE)
-                by = plain.update.beta / s["likelihood"]
-                todo = {name: {"update.beta": by * s[name]} for name in ALIKE}
-            beside.append({"start": start, "seed": seed, "accuracy": controls(plain, judging)})
-            for name, changes in todo.items():
-                if asked.only is not None and name not in asked.only:
-                    continue
-                config = config_of(
-                    start,
-                    seed,
-                    shared | (JUDGE if judging else {}) | {"reward": name} | changes,
-                )
-                folder = asked.out / f"{start}-{seed}-{name.replace(':', '-').replace(',', '-')}"
-                rows.append({"start": start, "seed": seed} | one(name, config, folder))
-                print(json.dumps(rows[-1]), flush=True)
-    result = {"environment": environment(), "rows": rows, "controls": beside}
-    (HERE / "results/rewards.json").write_text(json.dumps(result, indent=1) + "\n")
-    (HERE.parent / "docs/rewards.md").write_text(table(result), encoding="utf-8")
+    parser.add_argument("--again", action="store_true", help="make anew what is there")
+    parser.add_argument("--page", action="store_true", help="gather the parts, make nothing")
+    parser.add_argument("--out", type=Path, default=Path("runs/rewards"), help="run folders")
+    parser.add_argument("--parts", type=Path, default=HERE / "results/parts")
+    parser.add_argument("--results", type=Path, default=HERE / "results/rewards.json")
+    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs/rewards.md")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    if given.page:
+        result = gathered(given.parts)
+        runs.write_text(given.results, json.dumps(result, indent=1) + "\n")
+        runs.write_text(given.docs, page(result, COMPARE))
+        return
+    given.parts.mkdir(parents=True, exist_ok=True)
+    for start in given.starts:
+        for seed in given.seeds:
+            make(start, seed, given)
 
 
 if __name__ == "__main__":
