@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import time
 from dataclasses import asdict
@@ -32,6 +31,7 @@ from typing import Any
 import torch
 from environment import environment
 from peers import ground, table
+from peers.showing import shown
 from peers.side import STAGES, Round, Setting
 from side_by_side import in_child, interleaved, ratio, spread, write
 
@@ -49,8 +49,10 @@ AGAINST = (
     ("plain", "ours square"),
 )
 """Ratios shown: the other side over ours."""
-TRL_ALONE_ON_ONE_SEED = ("plain",)
-"""Slow sides that learn as another does: on the first seed only."""
+ON_ONE_SEED = ("plain",)
+"""Slow, and learns as our own square loss does: on the first seed only."""
+SHARES = (0.8, 0.9, 0.95)
+"""Of the headroom, that a side takes some seconds to capture."""
 
 
 # ---- learning
@@ -119,6 +121,22 @@ def headroom_ratios(seeds: list[dict[str, Any]]) -> dict[str, Any]:
                     for t in range(rounds)
                 } | {"at the best round": ratio(rates(mine, None), rates(other, None))}
     return out
+
+
+def seconds_to(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Seconds to the end of the first round with a share of the headroom captured, by seed; None
+    where no round got there."""
+
+    def first(rounds: list[dict[str, Any]], share: float) -> float | None:
+        return next((r["seconds_so_far"] for r in rounds if r["headroom"] >= share), None)
+
+    return {
+        f"{share:.0%}": {
+            name: [first(s["sides"][name]["rounds"], share) for s in seeds if name in s["sides"]]
+            for name in LEARNING
+        }
+        for share in SHARES
+    }
 
 
 # ---- times
@@ -219,78 +237,6 @@ def child(name: str, prompts: int, size: str, bare: bool) -> None:
         print(json.dumps(_figures(done)))
 
 
-# ---- showing
-
-
-def shown(result: dict[str, Any]) -> str:
-    """The results in a page of 80 columns."""
-    lines = []
-    if "times" in result:
-        for key in ("times", "times_large"):
-            if key in result:
-                lines += _times(result[key])
-    if result.get("learning"):
-        lines += _learning(result["learning"], result["headroom_per_second"])
-    for key in ("memory", "memory_large"):
-        if key in result:
-            lines += _memory(result[key])
-    return "\n".join(lines)
-
-
-def _range(x: dict[str, Any], digits: int = 2) -> str:
-    return f"{x['value']:.{digits}f} ({x['low']:.{digits}f}-{x['high']:.{digits}f})"
-
-
-def _times(times: dict[str, Any]) -> list[str]:
-    lines = [
-        f"A round of {times['prompts']:,} prompts, {times['parameters']:,} parameters: seconds, "
-        "median (range)",
-        f"{'':12}{'draw':>8}{'score':>8}{'update':>8}   {'round':<18}{'tokens/s':>9}"
-        f"{'steps':>6}{'pairs':>7}",
-    ]
-    for name, x in times["sides"].items():
-        s = x["seconds"]
-        parts = "".join(f"{s[k]['value']:8.2f}" for k in STAGES)
-        rate = x["tokens_per_second"]["value"]
-        lines.append(
-            f"{name:12}{parts}   {_range(s['round']):<18}{rate:9,.0f}{x['steps']:6}{x['pairs']:7}"
-        )
-    lines.append("times as long:")
-    for name, x in times["ratios"].items():
-        rest = ", ".join(f"{k} {_range(v)}" for k, v in x.items() if k in ("round", "update"))
-        lines.append(f"  {name}: {rest}")
-    return [*lines, ""]
-
-
-def _learning(seeds: list[dict[str, Any]], rates: dict[str, Any]) -> list[str]:
-    lines = ["Headroom captured after each round (mean of seeds), seconds so far:"]
-    for name in LEARNING:
-        with_it = [s["sides"][name]["rounds"] for s in seeds if name in s["sides"]]
-        if with_it:
-            cells = [
-                f"{statistics.mean(r[t]['headroom'] for r in with_it):7.1%} "
-                f"({statistics.mean(r[t]['seconds_so_far'] for r in with_it):5.1f} s)"
-                for t in range(len(with_it[0]))
-            ]
-            lines.append(f"  {name:11}" + " ".join(cells) + f"  seeds: {len(with_it)}")
-    lines.append("headroom a second, ours over TRL's:")
-    for name, x in rates.items():
-        lines.append(f"  {name}: " + ", ".join(f"{k} {_range(v)}" for k, v in x.items())[:160])
-    return [*lines, ""]
-
-
-def _memory(memory: dict[str, Any]) -> list[str]:
-    lines = [f"Peak memory of a round of {memory['prompts']:,} prompts, MB:"]
-    for name, x in memory["sides"].items():
-        lines.append(
-            f"  {name:11} above the bare model {_range(x['above_mb'], 0)}, "
-            f"in all {x['peak_mb']['value']:.0f}"
-        )
-    for name, x in memory["ours_over_trl"].items():
-        lines.append(f"  {name} over trl dpo: {x:.2f}")
-    return [*lines, ""]
-
-
 # ---- running
 
 
@@ -314,10 +260,11 @@ def run(quick: bool) -> dict[str, Any]:
         write("round", result)
     result["learning"] = []
     for seed in seeds:
-        alone = () if seed == seeds[0] else TRL_ALONE_ON_ONE_SEED
+        alone = () if seed == seeds[0] else ON_ONE_SEED
         names = tuple(n for n in LEARNING if n not in alone and (not quick or n != "plain"))
         result["learning"].append(learn(seed, names, prompts, rounds))
         result["headroom_per_second"] = headroom_ratios(result["learning"])
+        result["seconds_to"] = seconds_to(result["learning"])
         write("round", result)
     result["memory"] = weighed(
         ("ours", "trl dpo") if quick else WEIGHED, prompts, "small", 1 if quick else 2

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +62,8 @@ def setting_of(name: str) -> Setting:
 
 
 def imported(name: str) -> None:
-    """Import all that a side needs."""
+    """Import all that a side needs, without its progress bars."""
+    os.environ["TQDM_DISABLE"] = "1"
     for module in LIBRARIES.get(name, ()):
         importlib.import_module(module)
     if name in LIBRARIES:

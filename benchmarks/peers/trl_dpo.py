@@ -13,7 +13,6 @@ next round's would lie upon it.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from typing import Any
@@ -116,7 +115,6 @@ def trainer(
 
 def plain_arguments(setting: Setting, seed: int) -> dict[str, Any]:
     """Training arguments that both of TRL's trainers share: our optimiser, nothing beside."""
-    os.environ["TQDM_DISABLE"] = "1"
     return {
         "learning_rate": setting.lr,
         "lr_scheduler_type": "linear",

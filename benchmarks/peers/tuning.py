@@ -14,7 +14,7 @@ from srlm.loop import derived
 from . import ground, table
 from .side import Setting
 
-SEED, ROUNDS, KEPT, PROMPTS = 10, 3, 4, 4096
+SEED, ROUNDS, KEPT, PROMPTS = 10, 3, 3, 4096
 
 
 def tune(names: list[str], environment: dict[str, Any]) -> None:
