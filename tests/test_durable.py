@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
-from srlm import runs
+from srlm import draws, runs
 from srlm.config import RunConfig
 from srlm.durable import Durable
 from srlm.errors import UserError
@@ -352,7 +353,7 @@ def test_a_failed_update_keeps_the_last_good_policy(tmp_path: Path) -> None:
 def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     policy, x = tiny.policy(), tiny.texts(5)
     samples = policy.sample(x, 3, seed=0, max_tokens=4)
-    runs.write_samples(x, samples, tmp_path / "samples.parquet")
+    runs.write_samples(x, [samples], tmp_path / "samples.parquet")
     back = runs.read_samples(tmp_path / "samples.parquet")
     for name in ("tokens_R", "text_R", "token_logp_R"):
         assert getattr(back, name) == getattr(samples, name)
@@ -395,3 +396,42 @@ def test_manifest_names_what_the_run_was_made_of(linear: tuple[RunConfig, Path])
     assert made["prompts"]["train"] + made["prompts"]["held_out"] == 24
     assert made["model"]["sha256"] == runs.hash_model(config.model)
     assert made["seed"] == 0
+
+
+# ---- parts
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"update.kind": "dpo", "pairs.kind": "voted", "reward": "consistency"},
+        {"update.kind": "best-of-n", "samples.mu": 1.0},
+    ],
+    ids=["weighted", "voted", "adaptive"],
+)
+def test_parts_change_no_result(
+    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_page: None
+) -> None:
+    """Draws held in memory five prompts at a time, or all at once: one row group or four."""
+    config = causal_job(tmp_path / "in", **changes | {"samples.batch_rows": 4})
+    run(config, tmp_path / "whole")
+    monkeypatch.setattr(draws, "PART_TOKENS", 5 * 4 * 4)
+    run(config, tmp_path / "parts")
+    groups = []
+    for name in ("whole", "parts"):
+        drawn = tmp_path / name / "rounds" / "000" / "samples.parquet"
+        groups.append(pq.ParquetFile(drawn).num_row_groups)
+        back = runs.read_samples(drawn)
+        assert np.array_equal(back.prompt_R, np.sort(back.prompt_R))
+    assert groups == [1, 4]
+    one, other = (contents(tmp_path / name) for name in ("whole", "parts"))
+    differing = {Path(name).name for name in one if one[name] != other[name]}
+    assert differing - {"reward.json", "metrics.jsonl"} == {"samples.parquet"}
+    for t in range(2):  # what a reward tells of itself is averaged over the parts by their rows
+        here, there = (
+            runs.read_json(tmp_path / name / f"rounds/00{t}/reward.json")
+            for name in ("whole", "parts")
+        )
+        assert here.pop("facts") == pytest.approx(there.pop("facts"), abs=0.02)
+        assert here == there

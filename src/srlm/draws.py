@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain
 
@@ -15,6 +15,9 @@ from srlm.types import Prompt, Samples
 
 CHUNK_BATCHES = 4
 """Batches drawn between two signs of progress; a prompt's draws do not depend on it."""
+PART_TOKENS = 1 << 20
+"""Tokens held in memory at once, about; as Python numbers with their log-probabilities some 60
+bytes each."""
 MOST = 1024
 """Draws a prompt at most, where their number adapts."""
 
@@ -27,7 +30,22 @@ def draw(
     *,
     advance: Callable[[int], None] = lambda prompts: None,
 ) -> Samples:
-    """The responses of a round, as the settings say.
+    """The responses of a round, in memory at once; arguments and errors as ``stream``."""
+    return joined(list(stream(policy, prompts, settings, seed, advance=advance)))
+
+
+def stream(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    settings: SampleSettings,
+    seed: int,
+    *,
+    advance: Callable[[int], None] = lambda prompts: None,
+) -> Iterator[Samples]:
+    """The responses of a round as the settings say, in parts: all those of consecutive prompts.
+
+    A part has about ``PART_TOKENS`` tokens at most, so that memory does not grow with the prompts
+    or the draws. A prompt's draws do not depend on the part that it is in.
 
     Args:
         advance: called with the number of prompts done, for progress.
@@ -41,18 +59,24 @@ def draw(
                 f"{type(policy).__name__}: responses cannot be enumerated",
                 "use --source draws; enumeration is for linear-softmax and tabular policies",
             )
-        return policy.enumerate(prompts)
-    if settings.mu is not None:
-        return adaptive(policy, prompts, settings.mu, settings.draws, seed, settings.max_tokens)
-    return in_parts(
-        policy,
-        prompts,
-        settings.draws,
-        seed=seed,
-        max_tokens=settings.max_tokens,
-        rows=CHUNK_BATCHES * settings.batch_rows,
-        advance=advance,
-    )
+        yield policy.enumerate(prompts)
+        return
+    step = max(1, PART_TOKENS // (settings.draws * settings.max_tokens))
+    for first in range(0, len(prompts), step):
+        some = prompts[first : first + step]
+        if settings.mu is not None:
+            part = adaptive(policy, some, settings.mu, settings.draws, seed, settings.max_tokens)
+        else:
+            part = in_parts(
+                policy,
+                some,
+                settings.draws,
+                seed=seed,
+                max_tokens=settings.max_tokens,
+                rows=CHUNK_BATCHES * settings.batch_rows,
+                advance=advance,
+            )
+        yield replace(part, prompt_R=part.prompt_R + first)
 
 
 def in_parts(

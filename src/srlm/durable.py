@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -118,15 +118,19 @@ class Durable:
         """The base, read anew: it takes memory only while it scores."""
         return self._open(self._run.round(0) / "policy")
 
-    def samples(self, t: int, prompts: list[Prompt], make: Callable[[], Samples]) -> Samples:
-        """samples.parquet of round t."""
-        return self._run.kept(
+    def samples(
+        self, t: int, prompts: list[Prompt], make: Callable[[], Iterator[Samples]]
+    ) -> Iterable[Samples]:
+        """samples.parquet of round t, written part by part and read back so."""
+        path = self._run.round(t) / "samples.parquet"
+        self._run.kept(
             t,
-            "samples.parquet",
+            path.name,
             make,
-            lambda value, path: runs.write_samples(prompts, value, path),
-            runs.read_samples,
+            lambda parts, partial: runs.write_samples(prompts, parts, partial),
+            lambda _: None,
         )
+        return runs.SamplesFile(path)
 
     def pairs(self, t: int, prompts: list[Prompt], make: Callable[[], Pairs]) -> Pairs:
         """pairs.parquet of round t."""
@@ -189,7 +193,7 @@ class Durable:
             held_out = list(value.prompts)
             runs.commit(
                 folder / "held_out.parquet",
-                lambda p: runs.write_samples(held_out, value.samples, p),
+                lambda p: runs.write_samples(held_out, [value.samples], p),
             )
             runs.commit(folder / "prompts.parquet", lambda p: write_prompt_table(value, p))
             runs.write_json({k: v.to_json() for k, v in value.estimates.items()}, path)

@@ -8,7 +8,7 @@ settings to report. The equations are in ``losses``, the folder in ``runs``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import log
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from srlm import draws as drawing
+from srlm import pairs as pairing
 from srlm import prompts as reading
 from srlm import stop as stopping
 from srlm import update
@@ -25,13 +26,11 @@ from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettin
 from srlm.forecast.powers import kappa_next
 from srlm.measure.agreement import kept
 from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
-from srlm.pairs import with_judge
 from srlm.policy.base import Exact, Policy
 from srlm.progress import Progress
 from srlm.rewards.base import Reward, scored
 from srlm.rewards.named import reward_of
-from srlm.rewards.report import RewardReport
-from srlm.rewards.report import report as report_rewards
+from srlm.rewards.report import RewardReport, Seen, joined, seen, summary
 from srlm.types import Estimate, Pairs, Prompt, Samples, UpdateReport, undefined
 from srlm.updates import Pair, objective_of, pair_of
 
@@ -74,7 +73,11 @@ class Store(Protocol):
         """The base, to score with."""
         ...
 
-    def samples(self, t: int, prompts: list[Prompt], make: Callable[[], Samples]) -> Samples: ...
+    def samples(
+        self, t: int, prompts: list[Prompt], make: Callable[[], Iterator[Samples]]
+    ) -> Iterable[Samples]:
+        """Keep the draws as they come; they are gone through in parts, all of a prompt in one."""
+        ...
 
     def pairs(self, t: int, prompts: list[Prompt], make: Callable[[], Pairs]) -> Pairs: ...
 
@@ -237,23 +240,43 @@ def _drawing(
     seed: int,
     t: int,
     advance: Callable[[int], None],
-) -> Callable[[], Samples]:
-    return lambda: drawing.draw(
+) -> Callable[[], Iterator[Samples]]:
+    return lambda: drawing.stream(
         current(), prompts, settings, derived(seed, "samples", t), advance=advance
     )
 
 
 def _pairing(
-    current: Lazy, prompts: list[Prompt], samples: Samples, recipe: Recipe, store: Store, t: int
+    current: Lazy,
+    prompts: list[Prompt],
+    samples: Iterable[Samples],
+    recipe: Recipe,
+    store: Store,
+    t: int,
 ) -> Callable[[], Pairs]:
+    """Rewards and pairs, part by part: a reward sees all the draws of a prompt at once."""
+
     def pair() -> Pairs:
-        found = scored(recipe.reward(current(), prompts, samples), samples)
-        store.rewarded(t, report_rewards(samples, found, read=recipe.read))
-        made = recipe.pair(samples, found.reward_R)
-        if (judge := found.training) is None:
-            return made
-        judged = recipe.pair(judge.samples, judge.reward_J)
-        return with_judge(made, judged, len(prompts), judge.prompts)
+        policy = current()
+        rewards: list[Seen] = []
+        made: list[tuple[Pairs, int]] = []
+        judged: list[tuple[Pairs, int]] = []
+        questions: list[Prompt] = []
+        for part in samples:
+            first = int(part.prompt_R[0])
+            own = replace(part, prompt_R=part.prompt_R - first)
+            found = scored(recipe.reward(policy, prompts[first : part.prompt_R[-1] + 1], own), own)
+            rewards.append(seen(part, found, recipe.read))
+            if np.isfinite(found.reward_R).any():
+                made.append((recipe.pair(own, found.reward_R), first))
+            if (judge := found.training) is not None:
+                judged.append((recipe.pair(judge.samples, judge.reward_J), len(questions)))
+                questions += judge.prompts
+        store.rewarded(t, summary(joined(rewards)))
+        responses = pairing.joined(made)
+        if not judged:
+            return responses
+        return pairing.with_judge(responses, pairing.joined(judged), len(prompts), questions)
 
     return pair
 
@@ -327,9 +350,11 @@ class Memory:
         """The caller's policy."""
         return self._base
 
-    def samples(self, t: int, prompts: list[Prompt], make: Callable[[], Samples]) -> Samples:
+    def samples(
+        self, t: int, prompts: list[Prompt], make: Callable[[], Iterator[Samples]]
+    ) -> Iterable[Samples]:
         """Draws of round t."""
-        return make()
+        return tuple(make())
 
     def pairs(self, t: int, prompts: list[Prompt], make: Callable[[], Pairs]) -> Pairs:
         """Pairs of round t."""

@@ -107,6 +107,37 @@ def voted(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
     return replace(two, scale_G=margin_G / margin_G.mean())
 
 
+def joined(numbered: Sequence[tuple[Pairs, int]]) -> Pairs:
+    """The pairs of parts of a round as one; margins are divided by the mean of them all.
+
+    Args:
+        numbered: parts, each about prompts of its own counted from 0, with the number of its
+            first prompt in the round.
+
+    Raises:
+        UserError: there is no part.
+    """
+    if not numbered:
+        raise _no_reward()
+    parts = [part for part, _ in numbered]
+    group = np.cumsum([0, *(part.groups for part in parts[:-1])])
+    made = Pairs(
+        group_R=np.concatenate([p.group_R + g for p, g in zip(parts, group, strict=True)]),
+        prompt_R=np.concatenate([part.prompt_R + first for part, first in numbered]),
+        tokens_R=tuple(tokens for part in parts for tokens in part.tokens_R),
+        reference_R=np.concatenate([part.reference_R for part in parts]),
+        reward_R=np.concatenate([part.reward_R for part in parts]),
+        weight_R=np.concatenate([part.weight_R for part in parts]),
+        draws=sum(part.draws for part in parts),
+        told_apart=(sum(p.told_apart[0] for p in parts), sum(p.told_apart[1] for p in parts)),
+    )
+    if all(part.scale_G is None for part in parts) or not made.groups:
+        return made
+    best_G, worst_G = _ends(made.group_R, made.reward_R)
+    margin_G = best_G - worst_G
+    return replace(made, scale_G=margin_G / margin_G.mean())
+
+
 def with_judge(made: Pairs, judged: Pairs, prompts: int, questions: Sequence[Prompt]) -> Pairs:
     """Groups of responses with groups of judgements after them, of which each counts the same.
 
@@ -132,6 +163,12 @@ def with_judge(made: Pairs, judged: Pairs, prompts: int, questions: Sequence[Pro
         weight_R=np.concatenate([made.weight_R, judged.weight_R]),
         scale_G=scale_G,
         asked=tuple(questions[q] for q in used),
+    )
+
+
+def _no_reward() -> UserError:
+    return UserError(
+        "no response of this round has a reward", "look at the samples and at the reward"
     )
 
 
@@ -178,9 +215,7 @@ def _merge(
             row.append(int(r))
             weight.append(samples.weight_R[r])
     if not row:
-        raise UserError(
-            "no response of this round has a reward", "look at the samples and at the reward"
-        )
+        raise _no_reward()
     index = np.array(row)
     order = np.argsort(group_R[index], kind="stable")
     index = index[order]

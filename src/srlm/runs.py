@@ -32,7 +32,8 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -201,8 +202,20 @@ def read_json(path: Path) -> Any:
 # ---- tables
 
 
-def write_samples(prompts: list[Prompt], samples: Samples, path: Path) -> None:
-    """One row a response."""
+def write_samples(prompts: list[Prompt], parts: Iterable[Samples], path: Path) -> None:
+    """One row a response, one row group a part; parts are written as they come."""
+    writer = None
+    try:
+        for part in parts:
+            table = _samples_table(prompts, part)
+            writer = writer or pq.ParquetWriter(path, table.schema)
+            writer.write_table(table, row_group_size=max(1, len(table)))
+    finally:
+        if writer is not None:
+            writer.close()
+
+
+def _samples_table(prompts: list[Prompt], samples: Samples) -> pa.Table:
     columns: dict[str, Any] = {
         "prompt_id": [prompts[p].id for p in samples.prompt_R],
         "prompt": pa.array(samples.prompt_R),
@@ -210,16 +223,31 @@ def write_samples(prompts: list[Prompt], samples: Samples, path: Path) -> None:
         "logp": pa.array(samples.logp_R),
         "weight": pa.array(samples.weight_R),
         "finished": pa.array(samples.finished_R),
-        "text": list(samples.text_R),
+        "text": pa.array(samples.text_R, pa.string()),
     }
     if samples.token_logp_R:
         columns["token_logp"] = pa.array(samples.token_logp_R, pa.list_(pa.float32()))
-    pq.write_table(pa.table(columns), path)
+    return pa.table(columns)
+
+
+@dataclass(frozen=True, slots=True)
+class SamplesFile:
+    """What ``write_samples`` wrote, read part by part; can be gone through again."""
+
+    path: Path
+
+    def __iter__(self) -> Iterator[Samples]:
+        with pq.ParquetFile(self.path) as file:
+            for group in range(file.num_row_groups):
+                yield _samples(file.read_row_group(group))
 
 
 def read_samples(path: Path) -> Samples:
-    """What ``write_samples`` wrote."""
-    table = pq.read_table(path)
+    """All that ``write_samples`` wrote."""
+    return _samples(pq.read_table(path))
+
+
+def _samples(table: pa.Table) -> Samples:
     return Samples(
         prompt_R=_array(table["prompt"]),
         tokens_R=_tuples(table["tokens"]),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from srlm.measure.intervals import by_prompt, mean, resamples, share
 from srlm.rewards.base import Scored
 from srlm.rewards.consistency import votes
 from srlm.rewards.rows import distinct
-from srlm.types import Estimate, Floats, Ints, Samples, undefined
+from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
 
 ALL_ALIKE = 0.9
 """Share of prompts without any difference of reward from which rewards count as saturated."""
@@ -61,6 +61,70 @@ class RewardReport:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a report needs of rows that have a reward, without their tokens and texts."""
+
+    rows: int
+    """Responses, those without a reward too."""
+    prompt_R: Ints
+    weight_R: Floats
+    length_R: Ints
+    reward_R: Floats
+    voted_R: Floats
+    """What is compared with the votes: the judge's own scores, or the rewards."""
+    vote_R: Floats
+    """Share of the prompt's draws with the row's answer."""
+    first_R: Bools
+    """Whether no row before is the same response to the same prompt."""
+    facts: dict[str, float]
+    notes: tuple[str, ...]
+
+
+def seen(samples: Samples, found: Scored, read: Callable[[str], str | None] = str.strip) -> Seen:
+    """The rows that have a reward.
+
+    Args:
+        samples: draws, all those of a prompt.
+        found: their rewards.
+        read: the answer of a response's text, None where there is none, for the votes.
+    """
+    known_R = np.isfinite(found.reward_R)
+    kept, r_R = samples.take(known_R), found.reward_R[known_R]
+    answer = {text: read(text) for text in set(kept.text_R)}
+    first_R = np.zeros(len(kept), dtype=bool)
+    first_R[distinct(kept)[0]] = True
+    return Seen(
+        rows=len(samples),
+        prompt_R=kept.prompt_R,
+        weight_R=kept.weight_R,
+        length_R=kept.length_R,
+        reward_R=r_R,
+        voted_R=r_R if found.judged_R is None else found.judged_R[known_R],
+        vote_R=votes(kept.prompt_R, [answer[text] for text in kept.text_R], kept.weight_R),
+        first_R=first_R,
+        facts=dict(found.facts),
+        notes=found.notes,
+    )
+
+
+def joined(parts: Sequence[Seen]) -> Seen:
+    """Parts of a round as one: facts are averaged over rows, equal notes told once."""
+    if len(parts) == 1:
+        return parts[0]
+    facts = {
+        name: float(np.average([p.facts[name] for p in told], weights=[p.rows for p in told]))
+        for name in dict.fromkeys(name for p in parts for name in p.facts)
+        if (told := [p for p in parts if name in p.facts])
+    }
+    columns = {
+        name: np.concatenate([getattr(p, name) for p in parts])
+        for name in ("prompt_R", "weight_R", "length_R", "reward_R", "voted_R", "vote_R", "first_R")
+    }
+    notes = tuple(dict.fromkeys(note for p in parts for note in p.notes))
+    return Seen(sum(p.rows for p in parts), **columns, facts=facts, notes=notes)
+
+
 def report(
     samples: Samples,
     found: Scored,
@@ -68,31 +132,30 @@ def report(
     read: Callable[[str], str | None] = str.strip,
     seed: int = 0,
 ) -> RewardReport:
+    """``summary`` of samples that are in memory at once."""
+    return summary(seen(samples, found, read), seed=seed)
+
+
+def summary(rows: Seen, *, seed: int = 0) -> RewardReport:
     """Figures of a round's rewards; intervals over prompts by bootstrap. O(R + resamples P).
 
     Args:
-        samples: the draws.
-        found: their rewards.
-        read: the answer of a response's text, None where there is none, for the votes.
+        rows: those with a reward.
         seed: of the bootstrap.
     """
-    known_R = np.isfinite(found.reward_R)
-    missing = int((~known_R).sum())
-    kept, r_R = samples.take(known_R), found.reward_R[known_R]
-    used, p_R = np.unique(kept.prompt_R, return_inverse=True)
-    w_R = _shares(kept.weight_R, p_R)
+    r_R = rows.reward_R
+    missing = rows.rows - len(r_R)
+    used, p_R = np.unique(rows.prompt_R, return_inverse=True)
+    w_R = _shares(rows.weight_R, p_R)
     mean_P = by_prompt(r_R, w_R, p_R, len(used))
     spread_P = np.sqrt(by_prompt((r_R - mean_P[p_R]) ** 2, w_R, p_R, len(used)))
-    known: dict[str, str | None] = {text: read(text) for text in set(kept.text_R)}
-    vote_R = votes(kept.prompt_R, [known[text] for text in kept.text_R], kept.weight_R)
-    alike = _alike(kept, r_R)
-    length_R = kept.length_R.astype(np.float64)
-    correlation = within(r_R, length_R, kept.prompt_R, kept.weight_R, "lengths", seed)
-    voted_R = r_R if found.judged_R is None else found.judged_R[known_R]
-    agreement = within(voted_R, vote_R, kept.prompt_R, kept.weight_R, "votes", seed)
-    notes = list(found.notes)
+    alike = _alike(rows)
+    length_R = rows.length_R.astype(np.float64)
+    correlation = within(r_R, length_R, rows.prompt_R, rows.weight_R, "lengths", seed)
+    agreement = within(rows.voted_R, rows.vote_R, rows.prompt_R, rows.weight_R, "votes", seed)
+    notes = list(rows.notes)
     if missing:
-        notes.insert(0, f"{missing} of {len(samples)} responses have no reward and are left out")
+        notes.insert(0, f"{missing} of {rows.rows} responses have no reward and are left out")
     if alike.value is not None and alike.value > ALL_ALIKE:
         notes.append(
             f"the reward is saturated: alike within {alike.value:.0%} of the prompts whose "
@@ -104,25 +167,24 @@ def report(
             f"the reward goes with {likes} responses (correlation {correlation.value:.2f})"
         )
     return RewardReport(
-        rows=len(samples),
+        rows=rows.rows,
         missing=missing,
         mean=mean(mean_P, seed, "mean over prompts"),
         spread=mean(spread_P, seed, "standard deviation within prompts", least=0.0),
         alike=alike,
         length_correlation=correlation,
         vote_correlation=agreement,
-        facts=dict(found.facts),
+        facts=rows.facts,
         notes=tuple(notes),
     )
 
 
-def _alike(kept: Samples, r_R: Floats) -> Estimate:
+def _alike(rows: Seen) -> Estimate:
     """Of the prompts with several distinct responses, those whose rewards are all equal."""
-    row_S, _ = distinct(kept)
-    used, p_S = np.unique(kept.prompt_R[row_S], return_inverse=True)
+    used, p_S = np.unique(rows.prompt_R[rows.first_R], return_inverse=True)
     low_P, high_P = np.full(len(used), np.inf), np.full(len(used), -np.inf)
-    np.minimum.at(low_P, p_S, r_R[row_S])
-    np.maximum.at(high_P, p_S, r_R[row_S])
+    np.minimum.at(low_P, p_S, rows.reward_R[rows.first_R])
+    np.maximum.at(high_P, p_S, rows.reward_R[rows.first_R])
     several_P = np.bincount(p_S, minlength=len(used)) > 1
     equal_P = high_P - low_P <= 1e-9 * np.maximum(1.0, np.abs(high_P))
     return share(int((equal_P & several_P).sum()), int(several_P.sum()))
