@@ -37,13 +37,24 @@ from side_by_side import in_child, interleaved, ratio, spread, write
 
 from srlm.loop import derived
 
-LEARNING = ("ours", "ours tuned", "ours dpo", "trl dpo", "trl online", "plain")
-TIMED = ("ours", "ours dpo", "ours square", "trl dpo", "trl online", "plain")
-WEIGHED = ("ours", "ours dpo", "trl dpo", "trl online", "plain")
+LEARNING = ("ours", "ours tuned", "ours dpo", "trl dpo", "trl sft", "trl online", "plain")
+TIMED = (
+    "ours",
+    "ours dpo",
+    "ours best",
+    "ours square",
+    "trl dpo",
+    "trl sft",
+    "trl online",
+    "plain",
+)
+WEIGHED = ("ours", "ours dpo", "trl dpo", "trl sft", "trl online", "plain")
 LARGE = ("ours", "ours dpo", "trl dpo")
 AGAINST = (
     ("trl dpo", "ours"),
     ("trl dpo", "ours dpo"),
+    ("trl sft", "ours"),
+    ("trl sft", "ours best"),
     ("trl online", "ours"),
     ("plain", "ours"),
     ("plain", "ours square"),
@@ -114,7 +125,7 @@ def headroom_ratios(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     rounds = len(seeds[0]["sides"]["ours"]["rounds"])
     out: dict[str, Any] = {}
     for mine in ("ours", "ours tuned", "ours dpo"):
-        for other in ("trl dpo", "trl online"):
+        for other in ("trl dpo", "trl sft", "trl online"):
             if all(x in seeds[0]["sides"] for x in (mine, other)):
                 out[f"{mine} / {other}"] = {
                     f"after round {t + 1}": ratio(rates(mine, t), rates(other, t))

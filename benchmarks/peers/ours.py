@@ -24,12 +24,15 @@ def side(kind: str, **changes: Any) -> Side:
     """
 
     def one(model: Any, tokenizer: Any, prompts: Sequence[Prompt], setting: Setting, seed: int):
-        config = _config(kind, setting, {k.replace("__", "."): v for k, v in changes.items()})
-        recipe = recipe_of(config)
+        dotted = {k.replace("__", "."): v for k, v in changes.items()}
+        recipe = recipe_of(_config(kind, setting, dotted))
         policy = CausalLM(model, tokenizer, batch_rows=setting.batch_rows)
         done = Round()
         with done.stage("draw"):
             samples = draws.draw(policy, prompts, recipe.samples, derived(seed, "samples"))
+        if setting.sft:  # TRL's term is a mean over tokens, ours a sum
+            dotted["update.nll"] = setting.sft / float(samples.length_R.mean())
+            recipe = recipe_of(_config(kind, setting, dotted))
         with done.stage("score"):
             found = scored(recipe.reward(policy, prompts, samples), samples)
             report(samples, found, read=recipe.read)

@@ -33,7 +33,7 @@ class Setting:
     linear to zero, gradient norm at most 1)."""
     beta: float = 0.5
     sft: float = 0.0
-    """TRL's DPO: weight of its ``sft`` loss beside, the likelihood of the chosen response."""
+    """DPO: weight of the likelihood of the chosen response beside, a mean over its tokens."""
 
     def steps(self, prompts: int) -> int:
         """Optimiser steps of a round, whatever a step is made of."""

@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from . import online_dpo, ours, plain, trl_dpo
+from . import online_dpo, ours, plain, trl_dpo, trl_sft
 from .side import Setting, Side
 
 TUNING = Path(__file__).parents[1] / "results/round_tuning.json"
@@ -18,7 +18,9 @@ SIDES: dict[str, Side] = {
     "ours tuned": ours.side("weighted"),
     "ours dpo": ours.side("dpo"),
     "ours square": ours.side("square", pairs__kind="pairs"),
+    "ours best": ours.side("best-of-n"),
     "trl dpo": trl_dpo.one,
+    "trl sft": trl_sft.one,
     "trl online": online_dpo.one,
     "plain": plain.one,
 }
@@ -26,28 +28,34 @@ TUNED_AS = {
     "ours tuned": "ours tuned",
     "ours dpo": "ours dpo",
     "ours square": "ours square",
+    "ours best": "trl sft",
     "trl dpo": "trl dpo",
+    "trl sft": "trl sft",
     "trl online": "trl online",
     "plain": "ours square",
 }
-"""Whose settings a side takes; ``ours`` takes the defaults, and ``plain`` has the loss of
-``ours square``."""
+"""Whose settings a side takes: ``ours`` takes the defaults; ``plain`` has the loss of ``ours
+square``; ``ours best``, that of ``trl sft``."""
 LIBRARIES = {
     "trl dpo": ("datasets", "trl.trainer.dpo_trainer"),
+    "trl sft": ("datasets", "trl.trainer.sft_trainer"),
     "trl online": ("datasets", "trl.experimental.online_dpo.online_dpo_trainer"),
 }
 """What a side imports when it is first used."""
 
 LRS = (2.5e-4, 5e-4, 1e-3, 2e-3)
+DPO = [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)] + [
+    {"lr": lr, "beta": 1.0, "sft": w} for lr in LRS[1:3] for w in (1.0, 10.0)
+]
 GRIDS: dict[str, list[dict[str, float]]] = {
     "ours tuned": [{"lr": lr, "beta": b} for lr in LRS for b in (0.25, 0.5, 1.0)],
-    "ours dpo": [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)],
+    "ours dpo": DPO,
     "ours square": [{"lr": lr, "beta": b} for lr in LRS for b in (1.0, 2.0, 4.0)],
-    "trl dpo": [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)]
-    + [{"lr": lr, "beta": 1.0, "sft": w} for lr in LRS[1:3] for w in (1.0, 10.0)],
+    "trl dpo": DPO,
+    "trl sft": [{"lr": lr} for lr in (*LRS, 4e-3)],
     "trl online": [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)],
 }
-"""What is tried for each; TRL's DPO has four points more, with its likelihood term."""
+"""What is tried for each; four points of DPO are with its likelihood term."""
 
 
 def tuned() -> dict[str, Any]:
