@@ -17,22 +17,23 @@ N = 20_000
 START = Start("x", check=0.7, check_error=0.2, verdicts=Verdicts(0.4, 0.1, 0.3, 0.15))
 
 
-def right(text: Document, answer: str) -> bool:
-    return answer.split("=")[1] == corpus.true_answer(text.prompt.split("=")[0] + "=")
+def right(question: str) -> bool:
+    prompt, _, number = question.split("=")
+    return number == corpus.true_answer(f"{prompt}=")
 
 
 def read(text: Document) -> tuple[str, bool | None]:
     """What kind of document it is, and whether it says the truth; None where there is none."""
     if text.response not in ("y", "n"):
         return "answer", None
-    first, *rest = text.prompt.split("=", 1)[1].removesuffix("?").split("?")
     yes = text.response == "y"
-    if not rest:
-        return "verdict", yes == right(text, first)
-    if rest[0] in ("y", "n"):
-        return "meta", yes == ((rest[0] == "y") == right(text, first))
-    one, other = right(text, first), right(text, rest[0])
-    return "comparison", None if one == other else yes == one
+    questions = text.prompt.removesuffix("?").split("?")
+    if questions[0] in ("y", "n"):
+        return "meta", yes == ((questions[0] == "y") == right(questions[1]))
+    said = [right(question) for question in questions]
+    if len(said) == 1:
+        return "verdict", yes == said[0]
+    return "comparison", None if said[0] == said[1] else yes == said[0]
 
 
 def consistent(hits: int, of: int, share: float) -> bool:
@@ -52,7 +53,7 @@ def test_kinds_and_errors_are_as_common_as_said() -> None:
 
 def test_a_judged_verdict_and_two_alike_answers_say_nothing_by_themselves() -> None:
     texts = corpus.documents(START, N, seed=2)
-    judged = [text.prompt[-2] for text in texts if read(text)[0] == "meta"]
+    judged = [text.prompt[0] for text in texts if read(text)[0] == "meta"]
     assert consistent(judged.count("y"), len(judged), 0.5)
     alike = [text.response for text in texts if read(text) == ("comparison", None)]
     assert consistent(alike.count("y"), len(alike), 0.5)
@@ -63,7 +64,7 @@ def test_the_demo_asks_as_the_corpus_does() -> None:
     assert {read(text)[0] for text in texts} == {"answer", "verdict", "comparison", "meta"}
     assert max(len(text.prompt + text.response) for text in texts) < CONTEXT
     question = corpus.check_prompt("247+158=", "15,10,04=405")
-    assert verdicts.meta_prompt(question, "y") == "247+158=15,10,04=405?y?"
+    assert verdicts.meta_prompt(question, "y") == "y?247+158=15,10,04=405?"
 
 
 @pytest.mark.parametrize(

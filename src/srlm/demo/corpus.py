@@ -76,7 +76,9 @@ STARTS: dict[str, Start] = {
     "giveup": Start("giveup", slip=0.28, give_up=0.35),
     "judge": Start("judge", check=0.5, check_error=0.1),
     "paths": Start("paths", slip=0.1, misconception=0.0, paths=Paths(0.3, 0.36, 0.34)),
-    "compare": Start("compare", check=0.6, check_error=0.1, verdicts=Verdicts(0.45, 0.1, 0.2, 0.1)),
+    "compare": Start(
+        "compare", check=0.7, check_error=0.05, verdicts=Verdicts(0.3, 0.05, 0.12, 0.05)
+    ),
 }
 
 
@@ -188,8 +190,8 @@ def documents(start: Start, n: int, seed: int) -> list[Document]:
     first_R, second_R = operands(n, rng, kept_out=False)
     if start.paths is not None:
         asked = zip(first_R.tolist(), second_R.tolist(), strict=True)
-        texts = written(start.paths, start.slip, first_R, second_R, rng)
-        return [Document(f"{a}+{b}=", text) for (a, b), text in zip(asked, texts, strict=True)]
+        answers = written(start.paths, start.slip, first_R, second_R, rng)
+        return [Document(f"{a}+{b}=", text) for (a, b), text in zip(asked, answers, strict=True)]
     believes_R = rng.random(n) < start.misconception
     manner_R = rng.random(n)
     gives_up_R = manner_R < start.give_up

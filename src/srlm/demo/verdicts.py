@@ -3,13 +3,15 @@
 A corpus with verdicts holds texts such as ``247+158=15,10,04=405?`` and the author's ``y`` or
 ``n``. With `Verdicts` some of these go further:
 
-- a *comparison*, ``247+158=15,10,04=405?15,11,04=415?``: ``y`` says that the first answer is the
-  better, ``n`` that the second is; of two answers that are alike either is said as often;
-- a *judgement of a judgement*, ``247+158=15,10,04=405?y?``: ``y`` says that the verdict before the
-  last question mark is right.
+- a *comparison*, ``247+158=15,10,04=405?247+158=15,11,04=415?``: ``y`` says that the first answer
+  is the better, ``n`` that the second is; of two answers that are alike either is said as often;
+- a *judgement of a judgement*, ``y?247+158=15,10,04=405?``: ``y`` says that the verdict that stands
+  first is right.
 
 So a model of the corpus can be asked to judge, to compare and to judge its own judgements. All
-three are answered with the letters of the verdicts.
+three are answered with the letters of the verdicts, and each ends as a verdict's question does: so
+small a model learns the three together, and learnt neither of the others where the prompt stood
+once and the verdict last.
 """
 
 from __future__ import annotations
@@ -40,18 +42,18 @@ def compare_prompt(prompt: str, first: str, second: str) -> str:
     """The prompt that asks which of two responses is better; ``y`` is the first.
 
     >>> compare_prompt("247+158=", "15,10,04=405", "15,11,04=415")
-    '247+158=15,10,04=405?15,11,04=415?'
+    '247+158=15,10,04=405?247+158=15,11,04=415?'
     """
-    return f"{prompt}{first}?{second}?"
+    return f"{prompt}{first}?{prompt}{second}?"
 
 
 def meta_prompt(question: str, verdict: str) -> str:
     """The prompt that asks whether a verdict on a response is right; ``y`` or ``n``.
 
     >>> meta_prompt("247+158=15,10,04=405?", "n")
-    '247+158=15,10,04=405?n?'
+    'n?247+158=15,10,04=405?'
     """
-    return f"{question}{verdict}?"
+    return f"{verdict}?{question}"
 
 
 def preference(first_right: bool, second_right: bool, *, errs: bool, coin: bool) -> str:
