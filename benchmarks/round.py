@@ -134,6 +134,21 @@ def headroom_ratios(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     return out
 
 
+def first_rounds(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Time of the first round, the other side's over ours, seed by seed: at the full number of
+    prompts."""
+
+    def times(name: str) -> list[float]:
+        with_it = [seed["sides"][name]["rounds"] for seed in seeds if name in seed["sides"]]
+        return [rounds[0]["seconds"]["round"] for rounds in with_it]
+
+    return {
+        f"{other} / {mine}": ratio(times(other), times(mine)[: len(times(other))])
+        for other, mine in AGAINST
+        if times(other) and times(mine)
+    }
+
+
 def seconds_to(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Seconds to the end of the first round with a share of the headroom captured, by seed; None
     where no round got there."""
@@ -275,6 +290,7 @@ def run(quick: bool) -> dict[str, Any]:
         names = tuple(n for n in LEARNING if n not in alone and (not quick or n != "plain"))
         result["learning"].append(learn(seed, names, prompts, rounds))
         result["headroom_per_second"] = headroom_ratios(result["learning"])
+        result["first_round"] = first_rounds(result["learning"])
         result["seconds_to"] = seconds_to(result["learning"])
         write("round", result)
     result["memory"] = weighed(

@@ -60,6 +60,9 @@ def _learning(result: dict[str, Any]) -> list[str]:
                 for t in range(len(with_it[0]))
             ]
             lines.append(f"  {name:11}" + " ".join(cells) + f"  n = {len(with_it)}")
+    lines.append("The first of these rounds, times as long as ours:")
+    for name, x in result["first_round"].items():
+        lines.append(f"  {name}".ljust(38) + _range(x))
     lines.append("Seconds to a share of the headroom, seed by seed (- : not in these rounds):")
     for share, sides in result["seconds_to"].items():
         lines.append(f"  {share}")
