@@ -66,6 +66,24 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
 
 
+def test_long_texts_apart_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The gradient of a batch in two parts is the whole batch's, but for rounding."""
+    tokenizer = network.character_tokenizer()
+    recipe = dataclasses.replace(network.RECIPE, steps=2, batch=16)
+    texts = corpus.documents(corpus.STARTS["compare"], 32, seed=0)
+    assert 0 < sum(len(text.prompt + text.response) > network.SHORT for text in texts) < 32
+    made = []
+    for short in (network.SHORT, network.CONTEXT):
+        monkeypatch.setattr(network, "SHORT", short)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model = network.blank_model("llama", recipe, tokenizer)
+        loss = network.train(model, *network.encode(texts, tokenizer), recipe)
+        made.append((loss, torch.cat([weight.flatten() for weight in model.parameters()])))
+    assert made[0][0] == pytest.approx(made[1][0], rel=1e-5)
+    torch.testing.assert_close(made[0][1], made[1][1], atol=1e-4, rtol=0)
+
+
 def test_training_learns_and_reports_every_step(tmp_path: Path) -> None:
     seen: list[tuple[int, int, float]] = []
     loss = base.build_base(
