@@ -77,3 +77,10 @@ def test_scores_that_the_model_cannot_say_are_refused(tmp_path: Path) -> None:
                     {"reward": "judge-pairwise"}):  # fmt: skip
         with pytest.raises(UserError, match="no single token"):
             loop.run(tiny.config(model, file, **changes), tmp_path / changes["reward"])
+
+
+def test_a_judge_is_trained_by_the_meta_judge_alone() -> None:
+    changes = {"reward": "judge", "judge.train": True}
+    with pytest.raises(UserError, match="--judge-train"):
+        reward_of(tiny.config(Path("m"), Path("p"), **changes))
+    reward_of(tiny.config(Path("m"), Path("p"), **changes | {"reward": "judge:1,meta-judge:1"}))
