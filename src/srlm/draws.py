@@ -15,9 +15,8 @@ from srlm.types import Prompt, Samples
 
 CHUNK_BATCHES = 4
 """Batches drawn between two signs of progress; a prompt's draws do not depend on it."""
-PART_TOKENS = 1 << 20
-"""Tokens held in memory at once, about; as Python numbers with their log-probabilities some 60
-bytes each."""
+PART_TOKENS = 1 << 18
+"""Tokens of a part, about; as Python numbers with their log-probabilities some 60 bytes each."""
 MOST = 1024
 """Draws a prompt at most, where their number adapts."""
 
@@ -44,8 +43,9 @@ def stream(
 ) -> Iterator[Samples]:
     """The responses of a round as the settings say, in parts: all those of consecutive prompts.
 
-    A part has about ``PART_TOKENS`` tokens at most, so that memory does not grow with the prompts
-    or the draws. A prompt's draws do not depend on the part that it is in.
+    A part has about ``PART_TOKENS`` tokens at most, but never less than is decoded between two
+    signs of progress, so that memory does not grow with the prompts or the draws. A prompt's draws
+    do not depend on the part that it is in.
 
     Args:
         advance: called with the number of prompts done, for progress.
@@ -61,7 +61,8 @@ def stream(
             )
         yield policy.enumerate(prompts)
         return
-    step = max(1, PART_TOKENS // (settings.draws * settings.max_tokens))
+    chunk = CHUNK_BATCHES * settings.batch_rows
+    step = max(1, PART_TOKENS // settings.max_tokens // settings.draws, chunk // settings.draws)
     for first in range(0, len(prompts), step):
         some = prompts[first : first + step]
         if settings.mu is not None:
@@ -73,7 +74,7 @@ def stream(
                 settings.draws,
                 seed=seed,
                 max_tokens=settings.max_tokens,
-                rows=CHUNK_BATCHES * settings.batch_rows,
+                rows=chunk,
                 advance=advance,
             )
         yield replace(part, prompt_R=part.prompt_R + first)
