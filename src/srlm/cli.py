@@ -157,10 +157,12 @@ def report(
 @app.command()
 def demo(
     start: Annotated[
-        Literal["good", "diffuse", "giveup"] | None,
+        Literal["good", "diffuse", "giveup", "judge", "paths"] | None,
         typer.Option(
             help="Base model. diffuse: far from sure of its mode; giveup: its mode is a short,"
-            " useless response. Both good and giveup if left out."
+            " useless response; judge: it can check answers, and its own judgements reward it;"
+            " paths: several ways lead to its answers, and their agreement rewards it. Both good"
+            " and giveup if left out."
         ),
     ] = None,
     seed: Annotated[

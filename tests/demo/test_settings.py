@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from srlm.demo import settings as demo
+from srlm.demo.show import forecast_settings
 from srlm.errors import UserError
+from srlm.loop import recipe_of
 from srlm.progress import Progress
 from srlm.prompts import read_prompts, split
 
@@ -35,3 +37,22 @@ def test_model_by_start_and_seed_and_prompts_are_readable(
 def test_unknown_start() -> None:
     with pytest.raises(UserError, match="no start called 'best'"):
         demo.settings("best", 0, Progress.silent())
+
+
+def test_starts_whose_reward_goes_past_the_mode(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(demo, "cached_base", lambda start, *_: tmp_path / start.name)
+    for start in ("good", "diffuse", "giveup"):
+        plain = demo.settings(start, 0, Progress.silent())
+        assert demo.shown_settings(start, 0, Progress.silent()) == plain
+    judged = demo.shown_settings("judge", 0, Progress.silent())
+    assert (judged.reward, judged.stop, judged.judge.read) == ("judge", "auto", "expected")
+    agreed = demo.shown_settings("paths", 0, Progress.silent())
+    assert (agreed.reward, agreed.stop, agreed.samples.draws) == ("consistency", "auto", 8)
+    for config in (judged, agreed):
+        recipe_of(config)
+        foretold = forecast_settings(config)
+        assert foretold.beta == 0.5  # of likelihood self-reward, not of this reward's units
+        assert foretold.max_tokens == config.samples.max_tokens

@@ -12,14 +12,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from srlm.config import ForecastConfig, RunConfig
-from srlm.demo.settings import settings
+from srlm.config import ForecastConfig, RunConfig, UpdateSettings
+from srlm.demo.settings import shown_settings
 from srlm.forecast.command import forecast
 from srlm.loop import run
 from srlm.progress import Progress
 from srlm.report.summary import summarise
 from srlm.report.terminal import print_summary
 from srlm.report.words import number, percent
+from srlm.runs import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,11 @@ class Shown:
     """The lines of metrics.jsonl."""
     seconds: dict[str, float]
     """Time of the base model (0 where it was in the cache), the forecast and the run."""
+    reward: str = "likelihood"
+    best: int | None = None
+    """The round to take; None without ``--stop auto``."""
+    ended: str | None = None
+    """Why the run ended; None without ``--stop auto``."""
 
     def to_json(self) -> dict[str, Any]:
         """Numbers for programs."""
@@ -43,12 +49,17 @@ class Shown:
 
 
 def forecast_settings(config: RunConfig) -> ForecastConfig:
-    """The forecast that the settings of a run ask for."""
+    """The forecast that the settings of a run ask for.
+
+    It is about likelihood self-reward; where another reward is run, at the default beta, as beta is
+    in units of the reward.
+    """
+    own = config.update if config.reward == "likelihood" else UpdateSettings()
     return ForecastConfig(
         model=config.model,
         prompts=config.prompts,
         max_tokens=config.samples.max_tokens,
-        beta=config.update.beta,
+        beta=own.beta,
         rounds=config.rounds,
         seed=config.seed,
         device=config.device,
@@ -60,16 +71,17 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
     """``srlm forecast`` and then ``srlm run`` on a model that is trained here.
 
     Args:
-        start: good, diffuse or giveup.
+        start: good, diffuse, giveup, judge or paths.
         seed: of the base model and of the run.
         out: the run's folder; the forecast is in ``out``-forecast.
         progress: where stages are shown.
         console: where the tables go.
     """
     clock = [perf_counter()]
-    config = settings(start, seed, progress)
+    config = shown_settings(start, seed, progress)
     clock.append(perf_counter())
-    _title(console, f"{start}: foretold")
+    sharpens = config.reward == "likelihood"
+    _title(console, f"{start}: foretold" + ("" if sharpens else " of likelihood self-reward"))
     found = forecast(
         forecast_settings(config),
         out=out.with_name(out.name + "-forecast"),
@@ -77,7 +89,7 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
         console=console,
     )
     clock.append(perf_counter())
-    _title(console, f"{start}: run")
+    _title(console, f"{start}: run" + ("" if sharpens else f", reward: {config.reward}"))
     summary = run(config, out, progress=progress)
     print_summary(summarise(out), console)
     clock.append(perf_counter())
@@ -91,6 +103,40 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
         seconds={
             name: round(b - a, 1) for name, a, b in zip(names, clock, clock[1:], strict=False)
         },
+        reward=config.reward,
+        **_ending(out),
+    )
+
+
+def _ending(folder: Path) -> dict[str, Any]:
+    """Best round and reason of stop.json, if the run has one."""
+    path = folder / "stop.json"
+    if not path.exists():
+        return {}
+    stop = read_json(path)
+    return {"best": stop["best"], "ended": stop["reason"]}
+
+
+def past_the_mode(shown: Shown) -> str:
+    """What was foretold of likelihood self-reward, and where another reward led, in words.
+
+    Past: the 95 % interval of the best round's greedy accuracy lies above the mode accuracy of the
+    base, which likelihood self-reward leads to, on the same held-out prompts.
+    """
+    best = shown.rounds[-1 if shown.best is None else shown.best]
+    mode, first = (shown.rounds[0][n]["value"] for n in ("mode_accuracy", "greedy_accuracy"))
+    greedy = best["greedy_accuracy"]
+    if greedy["low"] > mode:
+        verdict = f"past the base's modes by {number(greedy['value'] - mode)}"
+    elif greedy["high"] < mode:
+        verdict = f"below the base's modes by {number(mode - greedy['value'])}"
+    else:
+        verdict = "no further than the base's modes, as far as the prompts can tell"
+    return (
+        f"{shown.start}: likelihood self-reward was foretold to end at {number(shown.foretold)}, "
+        f"the accuracy of the base's modes ({number(mode)} on the held-out prompts). With the "
+        f"{shown.reward} reward greedy accuracy went from {number(first)} to "
+        f"{number(greedy['value'])} in round {best['round']}: {verdict}."
     )
 
 
@@ -114,6 +160,12 @@ def print_shown(shown: Sequence[Shown], console: Console) -> None:
         )
     _title(console, "foretold and seen")
     console.print(table)
+    for s in shown:
+        if s.reward != "likelihood":
+            console.print()
+            console.print(Text(past_the_mode(s)))
+        if s.ended is not None:
+            console.print(Text(f"Round {s.best} is the best; it stopped because {s.ended}."))
     for s in shown:
         parts = ", ".join(f"{name} {seconds:g} s" for name, seconds in s.seconds.items())
         rounds = [sum(line["seconds"].values()) for line in s.rounds[1:]]
