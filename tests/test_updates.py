@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from math import log
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from scipy import optimize
 from scipy.special import log_softmax
 
-from srlm import draws, loop, losses, minimisers, pairs, update, updates
+from srlm import draws, loop, losses, minimisers, pairs, runs, update, updates
 from srlm.config import RunConfig, SampleSettings, UpdateSettings, resolve
 from srlm.errors import UserError
 from srlm.policy.linear_softmax import LinearSoftmax
@@ -466,3 +467,22 @@ def test_every_update_runs_from_its_settings(
     done = loop.run(tiny.config(tmp_path / "lm", file, **changes), tmp_path / "run")
     assert len(done.rounds) == 3
     assert json.loads((tmp_path / "run" / "stop.json").read_text())["code"] == "rounds"
+
+
+def test_voted_pairs_go_on_from_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The weights of the groups are in the file: a run that goes on ends with the same bytes."""
+    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    tiny.saved(tmp_path / "lm")
+    file = tiny.write_prompts(tmp_path / "texts.jsonl", tiny.texts(20), ["a"] * 20)
+    changes = {"update.kind": "dpo", "pairs.kind": "voted", "rounds": 1, "update.lr": 1e-2}
+    config = tiny.config(tmp_path / "lm", file, **changes)
+    loop.run(config, tmp_path / "run")
+    made = runs.read_pairs(tmp_path / "run/rounds/000/pairs.parquet")
+    assert made.scale_G is not None
+    assert made.scale_G.mean() == pytest.approx(1)
+    assert made.scale_G.std() > 0.01
+    weights = tmp_path / "run/rounds/001/policy/model.safetensors"
+    whole = weights.read_bytes()
+    shutil.rmtree(tmp_path / "run/rounds/001")
+    loop.run(config, tmp_path / "run")
+    assert weights.read_bytes() == whole
