@@ -81,8 +81,7 @@ def _memory(memory: dict[str, Any]) -> list[str]:
     lines = [f"Peak memory of a round of {memory['prompts']:,} prompts, MB:"]
     for name, x in memory["sides"].items():
         lines.append(
-            f"  {name:11} above the bare model {_range(x['above_mb'], 0)}, "
-            f"in all {x['peak_mb']['value']:.0f}"
+            f"  {name:11} above the bare model {x['above_mb']:.0f}, in all {x['peak_mb']:.0f}"
         )
     for name, x in memory["ours_over_trl"].items():
         lines.append(f"  {name} over trl dpo: {x:.2f}")

@@ -36,6 +36,16 @@ TUNED_AS = {
 }
 """Whose settings a side takes: ``ours`` takes the defaults; ``plain`` has the loss of ``ours
 square``; ``ours best``, that of ``trl sft``."""
+AGAINST = (
+    ("trl dpo", "ours"),
+    ("trl dpo", "ours dpo"),
+    ("trl sft", "ours"),
+    ("trl sft", "ours best"),
+    ("trl online", "ours"),
+    ("plain", "ours"),
+    ("plain", "ours square"),
+)
+"""Ratios shown: the other side over ours."""
 LIBRARIES = {
     "trl dpo": ("datasets", "trl.trainer.dpo_trainer"),
     "trl sft": ("datasets", "trl.trainer.sft_trainer"),
