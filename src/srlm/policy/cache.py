@@ -1,8 +1,8 @@
 """Keys and values of attention, kept for decoding and for search.
 
-``GrowingCache`` writes each new position into buffers made once, where Hugging Face's dynamic
-cache copies everything that came before at every token. ``Arena`` keeps the positions of a whole
-prefix tree, each once, and gathers the path of any node.
+``GrowingLayer`` copies what came before at every fourth token, where Hugging Face's dynamic cache
+does at every one, and keeps it close together, as attention reads it fastest. ``Arena`` keeps the
+positions of a whole prefix tree, each once, and gathers the path of any node.
 """
 
 from __future__ import annotations
@@ -12,13 +12,20 @@ from typing import Any
 import torch
 from transformers.cache_utils import Cache, DynamicLayer
 
+SPARE = 3
+"""Positions made ahead. Gaps between the rows' keys cost: attention over [1024, 8, 40, 24] takes
+5.2 ms where they lie close, 5.8 with two positions of gap, 10.5 with eight."""
+
 
 class GrowingLayer(DynamicLayer):
-    """One layer's keys and values, [B, heads, capacity, dim], filled from the left."""
+    """One layer's keys and values, [B, heads, room, dim], filled from the left.
 
-    def __init__(self, capacity: int) -> None:
+    When the room is full it is copied into one with ``spare`` positions more than needed.
+    """
+
+    def __init__(self, spare: int) -> None:
         super().__init__()
-        self.capacity = capacity
+        self.spare = spare
         self.used = 0
         self.room: tuple[torch.Tensor, torch.Tensor] | None = None
 
@@ -26,20 +33,25 @@ class GrowingLayer(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Append positions; returns views of all of them, [B, heads, used, dim]."""
+        end = self.used + key_states.shape[-2]
+        new = (key_states, value_states)
         if self.room is None:
             self.dtype, self.device = key_states.dtype, key_states.device
-            B, H, _, D = key_states.shape
-            shape_v = (B, H, self.capacity, value_states.shape[-1])
-            self.room = (
-                key_states.new_empty((B, H, self.capacity, D)),
-                value_states.new_empty(shape_v),
-            )
+            self.room = (self._larger(key_states, end), self._larger(value_states, end))
             self.is_initialized = True
-        end = self.used + key_states.shape[-2]
-        for room, new in zip(self.room, (key_states, value_states), strict=True):
-            room[:, :, self.used : end] = new
+        elif end > self.room[0].shape[2]:
+            keys, values = (self._larger(r, end) for r in self.room)
+            for larger, view in zip((keys, values), self._views(), strict=True):
+                larger[:, :, : self.used] = view
+            self.room = (keys, values)
+        for room, states in zip(self.room, new, strict=True):
+            room[:, :, self.used : end] = states
         self.used = end
         return self._views()
+
+    def _larger(self, like: torch.Tensor, end: int) -> torch.Tensor:
+        B, H, _, D = like.shape
+        return like.new_empty((B, H, end + self.spare, D))
 
     def get_seq_length(self) -> int:
         """Positions held."""
@@ -52,14 +64,10 @@ class GrowingLayer(DynamicLayer):
         self._views()
 
     def batch_select_indices(self, indices: torch.Tensor) -> None:
-        """Only these rows; positions not yet filled are not copied."""
+        """Only these rows."""
         assert self.room is not None
-        kept = []
-        for room in self.room:
-            smaller = room.new_empty((len(indices), *room.shape[1:]))
-            smaller[:, :, : self.used] = room[indices, :, : self.used]
-            kept.append(smaller)
-        self.room = (kept[0], kept[1])
+        keys, values = (r.index_select(0, indices) for r in self.room)
+        self.room = (keys, values)
         self._views()
 
     def _views(self) -> tuple[torch.Tensor, torch.Tensor]:
@@ -69,9 +77,9 @@ class GrowingLayer(DynamicLayer):
         return keys, values
 
 
-def growing_cache(layers: int, capacity: int) -> Cache:
-    """A cache for ``capacity`` positions, for decoding with a Hugging Face model."""
-    return Cache(layers=[GrowingLayer(capacity) for _ in range(layers)])
+def growing_cache(layers: int, spare: int = SPARE) -> Cache:
+    """A cache that grows by ``spare`` positions, for decoding with a Hugging Face model."""
+    return Cache(layers=[GrowingLayer(spare) for _ in range(layers)])
 
 
 class Arena:
@@ -103,7 +111,7 @@ class Arena:
 
     def gather(self, slot_BL: torch.Tensor) -> Cache:
         """The cache of rows whose positions lie in these slots, with room for one more."""
-        cache = growing_cache(len(self._layers), slot_BL.shape[1] + 1)
+        cache = growing_cache(len(self._layers), spare=1)
         for i, (keys, values) in enumerate(self._layers):
             cache.update(keys[slot_BL].transpose(1, 2), values[slot_BL].transpose(1, 2), i)
         return cache

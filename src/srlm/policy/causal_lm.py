@@ -1,7 +1,8 @@
 """Any Hugging Face causal model and tokenizer as a policy.
 
 Draws come with their log-probabilities from the same pass: prompts are sorted by length, each is
-run once for all of its draws, keys and values are kept, finished rows leave the batch.
+run once for all of its draws, keys and values are kept, finished rows leave the batch when they
+are a sixteenth of it.
 What is left out: models whose state is not keys and values (recurrent ones) for search.
 """
 
@@ -27,6 +28,13 @@ from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 Choose = Callable[[torch.Tensor, Ints, int], torch.Tensor]
 """(log-probabilities [B, V], row numbers [B], position) -> tokens [B]."""
+
+IDLE = 1 / 16
+"""Share of finished rows at which they leave the batch: before, copying the other rows' keys and
+values costs more than running these."""
+
+AT_ONCE = {"cpu": 1 << 17}
+"""Probabilities summed at once: on the CPU what its cache holds, elsewhere 2^26."""
 
 KEPT_PROMPTS = 1 << 16
 """Prompts whose tokens are remembered; a judge asks of each response once."""
@@ -145,10 +153,7 @@ class CausalLM:
 
         def choose(logp_BV: torch.Tensor, row_B: Ints, t: int) -> torch.Tensor:
             u_B = torch.from_numpy(u_RT[row_B, t]).to(logp_BV.device)
-            cumulative_BV = logp_BV.double().exp_().cumsum(-1)
-            u_B1 = (u_B * cumulative_BV[:, -1])[:, None]
-            token_B = torch.searchsorted(cumulative_BV, u_B1, right=True)[:, 0]
-            return token_B.clamp_(max=logp_BV.shape[-1] - 1)
+            return _inverse(logp_BV, u_B)
 
         return self._decode(prompts, draws, choose, max_tokens, begin)
 
@@ -170,35 +175,38 @@ class CausalLM:
         logp_RT = np.zeros((R, max_tokens), dtype=np.float64)
         length_R = np.full(R, max_tokens, dtype=np.int64)
         finished_R = np.zeros(R, dtype=bool)
-        ends = torch.tensor(sorted(self.ends), device=self.device)
+        ends = sorted(self.ends)
         for batch in self._batches([self.encode(x) for x in prompts], draws):
             begin(batch)
             row_B = np.arange(len(batch) * draws)  # within the batch
             out_B = (batch[:, None] * draws + np.arange(draws)).ravel()  # in the result
-            step = _Decoder(self, [self.encode(prompts[p]) for p in batch], max_tokens)
+            live_B = np.ones(len(row_B), dtype=bool)
+            step = _Decoder(self, [self.encode(prompts[p]) for p in batch])
             logp_BV = step.begin(draws)
             for t in range(max_tokens):
                 token_B = choose(logp_BV, row_B, t)
-                chosen_B = logp_BV.gather(-1, token_B[:, None])[:, 0]
-                if not bool(torch.isfinite(chosen_B).all()):
-                    bad = int(torch.nonzero(~torch.isfinite(chosen_B))[0, 0])
+                drawn_B = token_B.cpu().numpy()
+                chosen_B = logp_BV.gather(-1, token_B[:, None])[:, 0].double().cpu().numpy()
+                live = np.flatnonzero(live_B)
+                if not np.isfinite(chosen_B[live]).all():
+                    bad = live[~np.isfinite(chosen_B[live])][0]
                     raise _not_a_number(prompts[out_B[bad] // draws])
-                token_RT[out_B, t] = token_B.cpu().numpy()
-                logp_RT[out_B, t] = chosen_B.double().cpu().numpy()
-                end_B = torch.isin(token_B, ends)
-                done_B = end_B.cpu().numpy()
-                if done_B.any():
-                    finished_R[out_B[done_B]] = True
-                    length_R[out_B[done_B]] = t + 1
-                    keep = np.flatnonzero(~done_B)
-                    row_B, out_B = row_B[keep], out_B[keep]
-                    if len(keep) == 0:
-                        break
+                token_RT[out_B[live], t] = drawn_B[live]
+                logp_RT[out_B[live], t] = chosen_B[live]
+                ended = live[np.isin(drawn_B[live], ends)]
+                finished_R[out_B[ended]] = True
+                length_R[out_B[ended]] = t + 1
+                live_B[ended] = False
+                going = len(live) - len(ended)
+                if going == 0 or t + 1 == max_tokens:
+                    break
+                if going <= (1 - IDLE) * len(live_B):
+                    keep = np.flatnonzero(live_B)
+                    row_B, out_B, live_B = row_B[keep], out_B[keep], live_B[keep]
                     index = torch.from_numpy(keep).to(self.device)
                     token_B = token_B[index]
                     step.keep(index)
-                if t + 1 < max_tokens:
-                    logp_BV = step.next(token_B)
+                logp_BV = step.next(token_B)
         tokens_R = tuple(
             tuple(row[:n]) for row, n in zip(token_RT.tolist(), length_R.tolist(), strict=True)
         )
@@ -352,17 +360,19 @@ class CausalLM:
 class _Decoder:
     """A batch of rows that grow token by token on kept keys and values."""
 
-    def __init__(self, policy: CausalLM, encoded: list[list[int]], max_tokens: int) -> None:
+    def __init__(self, policy: CausalLM, encoded: list[list[int]]) -> None:
         self._policy = policy
         self._encoded = encoded
         self._L = max(map(len, encoded))
         self._left = torch.tensor([self._L - len(x) for x in encoded])
         layers = policy.model.config.get_text_config().num_hidden_layers
-        self._cache = growing_cache(layers, self._L + max_tokens)
+        self._cache = growing_cache(layers)
 
     def begin(self, draws: int) -> torch.Tensor:
         """Run the prompts once; next-token log-probabilities of ``draws`` rows each, [B, V]."""
         logp_PV = self._logp(_left_padded(self._encoded, self._L))
+        if draws == 1:
+            return logp_PV
         self._cache.batch_repeat_interleave(draws)
         self._left = self._left.repeat_interleave(draws)
         return logp_PV.repeat_interleave(draws, dim=0)
@@ -409,7 +419,7 @@ class CausalTree:
             encoded = [self._encoded[p] for p in batch]
             L = max(map(len, encoded))
             left_B = torch.tensor([L - len(x) for x in encoded])
-            cache = growing_cache(len(self._arena._layers), L)
+            cache = growing_cache(len(self._arena._layers), spare=0)
             out = self._policy._forward(_left_padded(encoded, L), left_B, keep=1, cache=cache)
             logp_BV = F.log_softmax(out.logits[:, -1].float(), dim=-1)
             row, column = torch.nonzero(torch.arange(L) >= left_B[:, None], as_tuple=True)
@@ -461,6 +471,18 @@ class CausalTree:
             self._slot_NL = np.resize(self._slot_NL, (more, self._slot_NL.shape[1]))
             self._length_N = np.resize(self._length_N, more)
         return np.arange(first, self._nodes)
+
+
+def _inverse(logp_BV: torch.Tensor, u_B: torch.Tensor) -> torch.Tensor:
+    """Tokens [B] at which the distribution function of each row passes u, in double precision."""
+    B, V = logp_BV.shape
+    rows = max(1, AT_ONCE.get(logp_BV.device.type, 1 << 26) // V)
+    token_B = torch.empty(B, dtype=torch.int64, device=logp_BV.device)
+    for i in range(0, B, rows):
+        below_bV = logp_BV[i : i + rows].double().exp_().cumsum(-1)
+        u_b1 = (u_B[i : i + rows] * below_bV[:, -1])[:, None]
+        token_B[i : i + rows] = torch.searchsorted(below_bV, u_b1, right=True)[:, 0]
+    return token_B.clamp_(max=V - 1)
 
 
 def _left_padded(encoded: Sequence[list[int]], L: int) -> torch.Tensor:
