@@ -39,7 +39,7 @@ from rewards_page import page
 from srlm import runs, stop
 from srlm.answers import checker
 from srlm.config import RunConfig, flatten, resolve, reward_parts
-from srlm.demo.settings import settings
+from srlm.demo.settings import OWN, settings
 from srlm.loop import derived, run
 from srlm.policy.base import Policy
 from srlm.policy.load import load
@@ -51,22 +51,11 @@ from srlm.rewards.report import report
 from srlm.types import Estimate, Floats, Prompt, Samples, rows_by_prompt
 
 HERE = Path(__file__).parent
-JUDGE = {
-    "judge.template": "{prompt}{response}?",
-    "judge.read": "expected",
-    "judge.scores": "y=1,n=0",
+ASKED: dict[str, dict[str, Any]] = {
+    start: {k: v for k, v in own.items() if k.startswith("judge.") or k == "samples.max_tokens"}
+    for start, own in OWN.items()
 }
-"""How the corpus asks for a verdict."""
-COMPARE = JUDGE | {
-    "judge.compare_template": "{prompt}{first}?{prompt}{second}?",
-    "judge.meta_template": "{first}?{prompt}",
-    "judge.choices": "y,n",
-    "judge.pattern": "^[yn]$",
-    "judge.judgements": 8,
-    "judge.max_tokens": 2,
-}
-"""How it asks for a comparison, and for a judgement of a verdict."""
-ASKED: dict[str, dict[str, Any]] = {"judge": JUDGE, "compare": COMPARE}
+"""How a start's corpus asks for verdicts and comparisons, and how long its answers are."""
 ALIKE: dict[str, dict[str, Any]] = {
     name: {"reward": name}
     for name in ("likelihood", "likelihood-per-token", "self-certainty", "consistency")
@@ -149,7 +138,8 @@ def strengths(config: RunConfig, names: set[str]) -> dict[str, float]:
     """Mean standard deviation of each reward among a prompt's draws from the base."""
     policy, train, _ = opened(config)
     some = train[:256]
-    samples = policy.sample(some, 8, seed=derived(config.seed, "strength"), max_tokens=16)
+    longest = config.samples.max_tokens
+    samples = policy.sample(some, 8, seed=derived(config.seed, "strength"), max_tokens=longest)
     found = {}
     for name in sorted(names):
         reward = reward_of(plainly(config, name))
@@ -278,8 +268,9 @@ def controls(config: RunConfig, judges: Sequence[str]) -> dict[str, float]:
     """Accuracy of the base on held-out prompts by what needs no training."""
     policy, _, held_out = opened(config)
     x = held_out[:512]
-    samples = policy.sample(x, CONTROL_DRAWS, seed=derived(config.seed, "controls"), max_tokens=16)
-    greedy = policy.greedy(x, max_tokens=16)
+    seed, longest = derived(config.seed, "controls"), config.samples.max_tokens
+    samples = policy.sample(x, CONTROL_DRAWS, seed=seed, max_tokens=longest)
+    greedy = policy.greedy(x, max_tokens=longest)
     right_R = rightness(config, x, samples)
     rows_P = rows_by_prompt(samples.prompt_R, len(x))
 
@@ -372,7 +363,7 @@ def main() -> None:
     if given.page:
         result = gathered(given.parts)
         runs.write_text(given.results, json.dumps(result, indent=1) + "\n")
-        runs.write_text(given.docs, page(result, COMPARE))
+        runs.write_text(given.docs, page(result, ASKED["compare"]))
         return
     given.parts.mkdir(parents=True, exist_ok=True)
     for start in given.starts:

@@ -157,12 +157,12 @@ def report(
 @app.command()
 def demo(
     start: Annotated[
-        Literal["good", "diffuse", "giveup", "judge", "paths"] | None,
+        Literal["good", "diffuse", "giveup", "judge", "compare", "paths"] | None,
         typer.Option(
             help="Base model. diffuse: far from sure of its mode; giveup: its mode is a short,"
             " useless response; judge: it can check answers, and its own judgements reward it;"
-            " paths: several ways lead to its answers, and their agreement rewards it. Both good"
-            " and giveup if left out."
+            " compare: it judges its judgements too; paths: several ways lead to its answers, and"
+            " their agreement rewards it. Both good and giveup if left out."
         ),
     ] = None,
     seed: Annotated[

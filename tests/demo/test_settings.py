@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from srlm.demo import settings as demo
+from srlm.demo import verdicts
+from srlm.demo.corpus import check_prompt
 from srlm.demo.show import forecast_settings
 from srlm.errors import UserError
 from srlm.loop import recipe_of
@@ -51,7 +53,16 @@ def test_starts_whose_reward_goes_past_the_mode(
     assert (judged.reward, judged.stop, judged.judge.read) == ("judge", "auto", "expected")
     agreed = demo.shown_settings("paths", 0, Progress.silent())
     assert (agreed.reward, agreed.stop, agreed.samples.draws) == ("consistency", "auto", 8)
-    for config in (judged, agreed):
+    twice = demo.shown_settings("compare", 0, Progress.silent())
+    assert (twice.reward, twice.stop, twice.judge.choices) == ("meta-judge", "auto", "y,n")
+    prompt, first, second = "247+158=", "15,10,04=405", "15,11,04=415"
+    question = check_prompt(prompt, first)
+    compare, meta = twice.judge.compare_template, twice.judge.meta_template
+    assert compare is not None and meta is not None
+    asked = compare.format(prompt=prompt, first=first, second=second)
+    assert asked == verdicts.compare_prompt(prompt, first, second)
+    assert meta.format(prompt=question, first="y") == verdicts.meta_prompt(question, "y")
+    for config in (judged, agreed, twice):
         recipe_of(config)
         foretold = forecast_settings(config)
         assert foretold.beta == 0.5  # of likelihood self-reward, not of this reward's units

@@ -71,7 +71,7 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
     """``srlm forecast`` and then ``srlm run`` on a model that is trained here.
 
     Args:
-        start: good, diffuse, giveup, judge or paths.
+        start: good, diffuse, giveup, judge, compare or paths.
         seed: of the base model and of the run.
         out: the run's folder; the forecast is in ``out``-forecast.
         progress: where stages are shown.
