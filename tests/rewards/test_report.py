@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from srlm.rewards.base import Scored
-from srlm.rewards.report import report
+from srlm.rewards.report import joined, report, seen
 from tests.rewards.scripted import responses
 
 
@@ -84,3 +84,15 @@ def test_agreement_with_the_votes_by_hand() -> None:
     assert found.vote_correlation.value == pytest.approx(expected)
     none = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), read=lambda text: None)
     assert none.vote_correlation.value is None
+
+
+def test_numbers_of_judgements_add_up_over_parts_and_shares_are_averaged() -> None:
+    facts = [{"judge: judgements": 6.0, "judge: unreadable": 0.5}, {"judge: judgements": 2.0}]
+    facts[1]["judge: unreadable"] = 0.1
+    parts = [
+        seen(responses([0] * n, ["a"] * n), Scored(np.ones(n), told), str.strip)
+        for n, told in zip((3, 1), facts, strict=True)
+    ]
+    found = joined(parts).facts
+    assert found["judge: judgements"] == 8
+    assert found["judge: unreadable"] == pytest.approx(0.4)

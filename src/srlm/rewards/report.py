@@ -16,6 +16,8 @@ from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
 
 ALL_ALIKE = 0.9
 """Share of prompts without any difference of reward from which rewards count as saturated."""
+COUNTS = (": judgements", ": duels", ": judgements to train on")
+"""Ends of the names of facts that are numbers of something."""
 LIKES_LENGTH = 0.5
 """Correlation of reward and length, either sign, from which the report speaks of it."""
 
@@ -109,14 +111,16 @@ def seen(samples: Samples, found: Scored, read: Callable[[str], str | None] = st
 
 
 def joined(parts: Sequence[Seen]) -> Seen:
-    """Parts of a round as one: facts are averaged over rows, equal notes told once."""
+    """Parts of a round as one: facts are averaged over rows, those of ``COUNTS`` added; equal notes
+    told once."""
     if len(parts) == 1:
         return parts[0]
-    facts = {
-        name: float(np.average([p.facts[name] for p in told], weights=[p.rows for p in told]))
-        for name in dict.fromkeys(name for p in parts for name in p.facts)
-        if (told := [p for p in parts if name in p.facts])
-    }
+    facts = {}
+    for name in dict.fromkeys(name for p in parts for name in p.facts):
+        told = [p for p in parts if name in p.facts]
+        values, rows = [p.facts[name] for p in told], [p.rows for p in told]
+        counted = name.endswith(COUNTS)
+        facts[name] = float(np.sum(values) if counted else np.average(values, weights=rows))
     columns = {
         name: np.concatenate([getattr(p, name) for p in parts])
         for name in ("prompt_R", "weight_R", "length_R", "reward_R", "voted_R", "vote_R", "first_R")
