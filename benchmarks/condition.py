@@ -13,15 +13,11 @@ from __future__ import annotations
 
 import argparse
 import heapq
-import json
-import math
-from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
-from environment import environment
+from side_by_side import interleaved, ratio, spread, write
 
 from srlm.demo.base import cached_base
 from srlm.demo.corpus import named_start, prompts
@@ -75,17 +71,6 @@ def beam(policy: CausalLM, asked: list[Prompt], width: int = 8) -> list[tuple[in
     return [out[i] for i in range(len(asked))]
 
 
-def timed(run: Any, repeats: int) -> tuple[Any, list[float]]:
-    """The last result, and the seconds of each repeat after one that is not counted."""
-    run()
-    seconds = []
-    for _ in range(repeats):
-        begin = perf_counter()
-        result = run()
-        seconds.append(perf_counter() - begin)
-    return result, seconds
-
-
 def one(start: str, count: int, repeats: int) -> dict[str, Any]:
     """Figures of one base."""
     policy = load(cached_base(named_start(start), 0))
@@ -98,11 +83,18 @@ def one(start: str, count: int, repeats: int) -> dict[str, Any]:
             policy.tree(asked, max_tokens=MAX_TOKENS), len(asked), nodes=2000, second="none"
         )
 
-    modes, ours = timed(search, repeats)
-    singles, slow = timed(lambda: [plain(policy, x) for x in few], max(1, repeats // 2))
-    beams, wide = timed(lambda: beam(policy, asked), repeats)
+    modes, singles, beams = search(), [plain(policy, x) for x in few], beam(policy, asked)
+    seconds = interleaved(
+        {
+            "ours": search,
+            "plain": lambda: [plain(policy, x) for x in few],
+            "beam": lambda: beam(policy, asked),
+        },
+        repeats=repeats,
+        warm=0,
+    )
     least = sum(opened for _, _, opened in singles)
-    per_prompt = np.array(ours) / len(asked)
+    ours = [s / len(asked) for s in seconds["ours"]]
     return {
         "start": start,
         "prompts": len(asked),
@@ -110,10 +102,10 @@ def one(start: str, count: int, repeats: int) -> dict[str, Any]:
         "kappa": float(np.exp(-modes.logp_P).mean()),
         "nodes_a_prompt": float(modes.nodes_P.mean()),
         "nodes_over_least": float(modes.nodes_P[:SAMPLE].sum() / least),
-        "ms_a_prompt": spread(1e3 * per_prompt),
-        "prompts_a_second": spread(1 / per_prompt),
-        "plain_over_ours": spread(np.median(slow) / len(few) / per_prompt),
-        "beam_over_ours": spread(np.median(wide) / len(asked) / per_prompt),
+        "ms_a_prompt": spread([1e3 * s for s in ours]),
+        "prompts_a_second": spread([1 / s for s in ours]),
+        "plain_over_ours": ratio([s / len(few) for s in seconds["plain"]], ours),
+        "beam_over_ours": ratio([s / len(asked) for s in seconds["beam"]], ours),
         "same_as_plain": int(
             sum(m == s for m, (s, _, _) in zip(modes.tokens_P, singles, strict=False))
         ),
@@ -126,19 +118,6 @@ def one(start: str, count: int, repeats: int) -> dict[str, Any]:
     }
 
 
-def spread(values: Any) -> dict[str, float]:
-    """Median, least and most."""
-    return {
-        name: float(f"{x:.4g}")
-        for name, x in (
-            ("median", np.median(values)),
-            ("least", np.min(values)),
-            ("most", np.max(values)),
-        )
-        if math.isfinite(x)
-    }
-
-
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -148,10 +127,14 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
     rows = [one(start, asked.prompts, asked.repeats) for start in ("good", "diffuse")]
-    result = {"environment": environment(), "rows": rows}
-    print(json.dumps(result, indent=1))
-    place = Path(__file__).parent / "results/condition.json"
-    place.write_text(json.dumps(result, indent=1) + "\n")
+    for row in rows:
+        print(
+            f"{row['start']}: {row['ms_a_prompt']['value']:.2f} ms a prompt, "
+            f"{row['plain_over_ours']['value']:.0f} times a plain search, "
+            f"{row['beam_over_ours']['value']:.1f} times beam search; "
+            f"{row['nodes_over_least']:.2f} times the nodes that must be opened"
+        )
+    write("condition", {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -26,19 +26,26 @@ REPEATS = 5
 
 
 def interleaved(
-    cases: dict[str, Callable[[], Any]], *, repeats: int = REPEATS, warm: int = 1
+    cases: dict[str, Callable[[], Any]],
+    *,
+    repeats: int = REPEATS,
+    warm: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, list[float]]:
     """Seconds of each case, [repeats], the cases taken in turn after ``warm`` unmeasured turns.
 
     Every second turn goes backwards, so that no case always follows the same other.
+
+    Args:
+        clock: ``time.process_time`` for processor seconds.
     """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for turn in range(warm + repeats):
         order = list(cases.items())
         for name, case in order if turn % 2 == 0 else reversed(order):
-            began = time.perf_counter()
+            began = clock()
             case()
-            took = time.perf_counter() - began
+            took = clock() - began
             if turn >= warm:
                 seconds[name].append(took)
     return seconds
