@@ -11,10 +11,9 @@ from .side import STAGES
 def shown(result: dict[str, Any]) -> str:
     """The results in a page of 80 columns."""
     lines = []
-    if "times" in result:
-        for key in ("times", "times_large"):
-            if key in result:
-                lines += _times(result[key])
+    for key in ("times", "times_large"):
+        if key in result:
+            lines += _times(result[key])
     if result.get("learning"):
         lines += _learning(result)
     for key in ("memory", "memory_large"):
@@ -41,10 +40,10 @@ def _times(times: dict[str, Any]) -> list[str]:
         lines.append(
             f"{name:12}{parts}  {_range(s['round']):<19}{rate:9,.0f}{x['steps']:6}{x['pairs']:7}"
         )
-    lines.append("As long as ours, times:")
+    lines.append(f"{'As long as ours, times:':33}{'round':19}update")
     for name, x in times["ratios"].items():
-        rest = "  ".join(f"{k} {_range(v)}" for k, v in x.items() if k in ("round", "update"))
-        lines.append(f"  {name}".ljust(38) + rest)
+        cells = "".join(f"{_range(x[k]):19}" for k in ("round", "update") if k in x)
+        lines.append(f"  {name}".ljust(33) + cells.rstrip())
     return [*lines, ""]
 
 
@@ -62,18 +61,20 @@ def _learning(result: dict[str, Any]) -> list[str]:
             lines.append(f"  {name:11}" + " ".join(cells) + f"  n = {len(with_it)}")
     lines.append("The first of these rounds, times as long as ours:")
     for name, x in result["first_round"].items():
-        lines.append(f"  {name}".ljust(38) + _range(x))
+        lines.append(f"  {name}".ljust(33) + _range(x))
     lines.append("Seconds to a share of the headroom, seed by seed (- : not in these rounds):")
-    for share, sides in result["seconds_to"].items():
-        lines.append(f"  {share}")
-        for name, found in sides.items():
-            if found:
-                times = " ".join("    -" if x is None else f"{x:5.1f}" for x in found)
-                lines.append(f"    {name:11}{times}")
-    lines.append("Headroom captured a second, ours over TRL's:")
+    shares = result["seconds_to"]
+    lines.append(f"  {'':11}" + "".join(f"{share:22}" for share in shares).rstrip())
+    for name in shares["90%"]:
+        cells = [
+            " ".join("    -" if x is None else f"{x:5.1f}" for x in sides[name])
+            for sides in shares.values()
+        ]
+        lines.append(f"  {name:11}" + "".join(f"{cell:22}" for cell in cells).rstrip())
+    lines.append("Headroom captured a second, ours over TRL's, after each round:")
     for name, x in result["headroom_per_second"].items():
-        lines.append(f"  {name}")
-        lines += [f"    {when:20}{_range(value)}" for when, value in x.items()]
+        cells = [_range(value) for when, value in x.items() if when != "at the best round"]
+        lines.append(f"  {name}".ljust(27) + "".join(f"{cell:18}" for cell in cells).rstrip())
     return [*lines, ""]
 
 

@@ -68,7 +68,5 @@ def timed(
         fed = [
             d + u for d, u in zip(stages[mine]["draw"], stages["trl dpo"]["update"], strict=True)
         ]
-        out["ratios"][f"trl dpo fed with our draws / {mine}"] = {
-            "round": ratio(fed, stages[mine]["round"])
-        }
+        out["ratios"][f"trl dpo, our draws / {mine}"] = {"round": ratio(fed, stages[mine]["round"])}
     return out
