@@ -41,7 +41,7 @@ DRAWS = 32
 """Held-out draws a prompt, which vote."""
 RUNS: dict[str, dict[str, Any]] = {
     "likelihood": {"reward": "likelihood", "update.beta": 0.5, "rounds": 5},
-    "consistency": {"rounds": 8},
+    "consistency": {"rounds": 12},
     "consistency, dpo voted": {
         "update.kind": "dpo",
         "pairs.kind": "voted",

@@ -42,7 +42,7 @@ OWN: dict[str, dict[str, Any]] = {
         "update.beta": 0.05,
         "samples.draws": 8,
         "samples.max_tokens": 24,
-        "rounds": 8,
+        "rounds": 12,
         "stop": "auto",
     },
 }
