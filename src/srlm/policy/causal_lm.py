@@ -22,8 +22,9 @@ from transformers.cache_utils import Cache
 
 from srlm.errors import UserError
 from srlm.policy import given
-from srlm.policy.base import uniforms
 from srlm.policy.cache import Arena, growing_cache
+from srlm.policy.linear import widen
+from srlm.policy.streams import uniforms_of
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 Choose = Callable[[torch.Tensor, Ints, int], torch.Tensor]
@@ -58,6 +59,7 @@ class CausalLM:
         self, model: Any, tokenizer: Any, *, chat: bool = True, batch_rows: int = 1024
     ) -> None:
         self.model = model.eval()
+        widen(model)
         self.tokenizer = tokenizer
         self.chat = chat and bool(getattr(tokenizer, "chat_template", None))
         self.batch_rows = batch_rows
@@ -149,7 +151,7 @@ class CausalLM:
 
         def begin(batch: Ints) -> None:
             nonlocal u_RT
-            u_RT = np.concatenate([uniforms(seed, prompts[p].id, draws, max_tokens) for p in batch])
+            u_RT = uniforms_of(seed, [prompts[p].id for p in batch], draws, max_tokens)
 
         def choose(logp_BV: torch.Tensor, row_B: Ints, t: int) -> torch.Tensor:
             u_B = torch.from_numpy(u_RT[row_B, t]).to(logp_BV.device)
@@ -319,16 +321,17 @@ class CausalLM:
             extra = {"past_key_values": cache, "use_cache": True}
         else:
             extra = {"use_cache": False}
-        position = torch.arange(past, past + L, device=self.device)
-        left_B = left_B.to(self.device)
+        device = self.device
+        position = torch.arange(past, past + L, device=device)
         if bool((left_B > 0).any()):
-            columns = torch.arange(past + L, device=self.device)
+            left_B = left_B.to(device)
+            columns = torch.arange(past + L, device=device)
             extra["attention_mask"] = (columns >= left_B[:, None]).long()
             position_BL = (position - left_B[:, None]).clamp_(min=0)
         else:
             position_BL = position.expand(B, L)
         return self.model(
-            input_ids=token_BL.to(self.device),
+            input_ids=token_BL.to(device),
             position_ids=position_BL,
             logits_to_keep=keep,
             **extra,
