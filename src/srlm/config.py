@@ -94,7 +94,7 @@ class UpdateSettings(Settings):
     epochs: Count = Field(2, description="passes over a round's data")
     lr: Positive = Field(5e-4, description="peak learning rate of AdamW")
     prompts_per_step: Count = Field(128, description="groups an optimiser step")
-    micro_rows: Count = Field(512, description="responses a forward pass; changes no result")
+    micro_rows: Count = Field(128, description="responses a forward pass; changes no result")
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     clip: Positive = Field(1.0, description="largest gradient norm")
