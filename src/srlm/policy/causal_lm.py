@@ -23,7 +23,7 @@ from transformers.cache_utils import Cache
 from srlm.errors import UserError
 from srlm.policy import given
 from srlm.policy.cache import Arena, growing_cache
-from srlm.policy.linear import widen
+from srlm.policy.linear import ROWS, widen
 from srlm.policy.streams import uniforms_of
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
@@ -202,8 +202,8 @@ class CausalLM:
                 going = len(live) - len(ended)
                 if going == 0 or t + 1 == max_tokens:
                     break
-                if going <= (1 - IDLE) * len(live_B):
-                    keep = np.flatnonzero(live_B)
+                if _whole(going) <= (1 - IDLE) * len(live_B):
+                    keep = np.sort(np.argsort(~live_B, kind="stable")[: _whole(going)])
                     row_B, out_B, live_B = row_B[keep], out_B[keep], live_B[keep]
                     index = torch.from_numpy(keep).to(self.device)
                     token_B = token_B[index]
@@ -315,7 +315,7 @@ class CausalLM:
         Scores for the last ``keep`` positions. Without padding no mask is made at all.
         """
         past = cache.get_seq_length() if cache is not None else 0
-        B, L = token_BL.shape
+        L = token_BL.shape[1]
         extra: dict[str, Any] = {}
         if cache is not None:
             extra = {"past_key_values": cache, "use_cache": True}
@@ -329,7 +329,7 @@ class CausalLM:
             extra["attention_mask"] = (columns >= left_B[:, None]).long()
             position_BL = (position - left_B[:, None]).clamp_(min=0)
         else:
-            position_BL = position.expand(B, L)
+            position_BL = position[None]  # the same for all rows, made once
         return self.model(
             input_ids=token_BL.to(device),
             position_ids=position_BL,
@@ -486,6 +486,11 @@ def _inverse(logp_BV: torch.Tensor, u_B: torch.Tensor) -> torch.Tensor:
         u_b1 = (u_B[i : i + rows] * below_bV[:, -1])[:, None]
         token_B[i : i + rows] = torch.searchsorted(below_bV, u_b1, right=True)[:, 0]
     return token_B.clamp_(max=V - 1)
+
+
+def _whole(rows: int) -> int:
+    """At least so many rows, of the few batch sizes that come again and again (``linear.ROWS``)."""
+    return -(-rows // ROWS) * ROWS if rows > ROWS else 1 << (rows - 1).bit_length()
 
 
 def _left_padded(encoded: Sequence[list[int]], L: int) -> torch.Tensor:

@@ -16,8 +16,15 @@ import torch.nn.functional as F
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
+ROWS = 64
+"""oneDNN compiles a program for every new shape, in some .35 ms, and keeps a thousand. Multiples
+of this many rows are taken for shapes that come again; decoding keeps to them."""
+
 LEAST = 1 << 20
 """Multiplications under which oneDNN's fixed cost (some 10 microseconds) eats its gain."""
+
+LEAST_NEW = 1 << 25
+"""The same for shapes that may come once."""
 
 
 def wide() -> bool:
@@ -48,9 +55,14 @@ def _product(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Ten
     return out
 
 
-def _suits(x: torch.Tensor, weight: torch.Tensor) -> bool:
+def _suits(x: torch.Tensor, weight: torch.Tensor, outputs: int) -> bool:
+    work = x.numel() * outputs
+    if work < LEAST:
+        return False
+    rows = x.numel() // x.shape[-1]
     return (
-        not torch.is_grad_enabled()
+        (work >= LEAST_NEW or rows % ROWS == 0)
+        and not torch.is_grad_enabled()
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
     )
@@ -61,7 +73,7 @@ class WideLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[..., I] -> [..., O]."""
-        if input.numel() * self.out_features >= LEAST and _suits(input, self.weight):
+        if _suits(input, self.weight, self.out_features):
             return _product(input, self.weight, self.bias)
         return F.linear(input, self.weight, self.bias)
 
@@ -71,7 +83,7 @@ class WideConv1D(Conv1D):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., I] -> [..., O]."""
-        if x.numel() * self.nf >= LEAST and _suits(x, self.weight):
+        if _suits(x, self.weight, self.nf):
             return _product(x, self.weight.t(), self.bias)
         out: torch.Tensor = super().forward(x)
         return out
