@@ -36,7 +36,16 @@ from peers.showing import shown
 from peers.timing import timed
 from side_by_side import RESULTS, in_child, write
 
-LEARNING = ("ours", "ours tuned", "ours dpo", "trl dpo", "trl sft", "trl online", "plain")
+LEARNING = (
+    "ours",
+    "ours tuned",
+    "ours best",
+    "ours dpo",
+    "trl dpo",
+    "trl sft",
+    "trl online",
+    "plain",
+)
 TIMED = (
     "ours",
     "ours dpo",

@@ -77,7 +77,7 @@ def headroom_ratios(seeds: list[dict[str, Any]]) -> dict[str, Any]:
 
     rounds = len(seeds[0]["sides"]["ours"]["rounds"])
     out: dict[str, Any] = {}
-    for mine in ("ours", "ours tuned", "ours dpo"):
+    for mine in ("ours", "ours tuned", "ours best", "ours dpo"):
         for other in ("trl dpo", "trl sft", "trl online"):
             if all(x in seeds[0]["sides"] for x in (mine, other)):
                 out[f"{mine} / {other}"] = {

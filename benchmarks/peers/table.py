@@ -39,6 +39,7 @@ square``; ``ours best``, that of ``trl sft``."""
 AGAINST = (
     ("trl dpo", "ours"),
     ("trl dpo", "ours dpo"),
+    ("trl dpo", "ours best"),
     ("trl sft", "ours"),
     ("trl sft", "ours best"),
     ("trl online", "ours"),
