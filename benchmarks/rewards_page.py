@@ -25,7 +25,7 @@ def page(result: dict[str, Any], asked: dict[str, Any]) -> str:
         f"{machine['processor']}, {machine['cores']} cores, one thread, torch {machine['torch']}.",
         "",
         "Equal draws, equal update; beta of equal strength, or for judges the best of those tried "
-        "on a seed outside the table (see the script). The last round, and the base before it; s "
+        "on seeds outside the table (see the script). The last round, and the base before it; s "
         "are processor seconds of all rounds, measuring left out:",
         "",
         *_ends(result["rows"]),
