@@ -117,7 +117,7 @@ def lines(points: list[Result]) -> go.Figure:
     )
     _dress(figure, 280)
     figure.update_xaxes(type="category")
-    figure.update_yaxes(type="log")
+    figure.update_layout(yaxis={"type": "log"})
     figure.update_layout(
         showlegend=True,
         margin={"r": 60},
