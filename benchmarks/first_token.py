@@ -13,15 +13,13 @@ import torch  # noqa: E402, F401
 
 marks.append(time.time())
 
-from transformers import AutoModelForCausalLM  # noqa: E402, F401
-
-marks.append(time.time())
-
 import srlm.forecast.command  # noqa: E402, F401
-from srlm.policy.load import load  # noqa: E402
+from srlm.policy.load import hugging_face, load  # noqa: E402
 from srlm.prompts import prompt_id  # noqa: E402
 from srlm.types import Prompt  # noqa: E402
 
+marks.append(time.time())
+hugging_face().AutoModelForCausalLM  # noqa: B018
 marks.append(time.time())
 policy = load(sys.argv[1])
 marks.append(time.time())

@@ -5,8 +5,8 @@
 Whole processes, in turn: an empty interpreter, ``import srlm``, ``srlm --help``, ``srlm run
 --help``, ``srlm plan``, ``srlm measure`` of 16 prompts on the demo's good base; beside them
 ``import torch``, transformers' AutoModelForCausalLM and, where it is installed, ``trl --help``.
-Then the way to the first token in one process, cut into interpreter, torch, transformers, the rest
-of srlm's imports, loading, first pass. Results: benchmarks/results/start_up.json.
+Then the way to the first token in one process, cut into interpreter, torch, srlm's imports,
+transformers, loading, first pass. Results: benchmarks/results/start_up.json.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PLAN = [
     "--beta",
     "1",
 ]
-STAGES = ("interpreter", "torch", "transformers", "srlm", "load", "first token")
+STAGES = ("interpreter", "torch", "srlm", "transformers", "load", "first token")
 
 
 def first_token(folder: str, prompt: str) -> dict[str, float]:

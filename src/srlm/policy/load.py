@@ -67,7 +67,7 @@ def load(
 def _causal_lm(
     model: str, local: bool, device: str, dtype: str, chat: bool, batch_rows: int, download: bool
 ) -> Policy:
-    import transformers
+    transformers = hugging_face()
 
     from srlm.policy.causal_lm import CausalLM
 
@@ -89,7 +89,7 @@ def _causal_lm(
     network: Any
     found: dict[str, Any]
     try:
-        network, found = transformers.AutoModelForCausalLM.from_pretrained(  # type: ignore[misc]
+        network, found = transformers.AutoModelForCausalLM.from_pretrained(
             source, **weights, **options
         )
     except (OSError, ValueError, KeyError) as error:
@@ -119,6 +119,25 @@ def _causal_lm(
     for parameter in network.parameters():  # own, aligned memory: the same sums on every load
         parameter.data = parameter.data.clone()
     return CausalLM(network, tokenizer, chat=chat, batch_rows=batch_rows)
+
+
+def hugging_face() -> Any:
+    """transformers with its automatic classes, imported without scikit-learn.
+
+    Its generation imports scikit-learn, and pandas with it, for a threshold of assisted decoding,
+    which srlm does not use and which stays off where srlm imported it first. That was .9 of the 2.8
+    processor seconds of the import.
+    """
+    import transformers
+    from transformers import utils
+
+    there = utils.is_sklearn_available
+    utils.is_sklearn_available = lambda: False
+    try:
+        import transformers.generation.candidate_generator
+    finally:
+        utils.is_sklearn_available = there
+    return transformers
 
 
 def _cached(model: str, where: str) -> str:
