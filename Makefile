@@ -3,12 +3,14 @@
 
 VENV := .venv
 READY := $(VENV)/ready
+BENCHED := $(VENV)/benched
+BENCH ?=
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	    >/dev/null 2>&1 && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint format lock clean
+.PHONY: help demo test slow lint format bench lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -31,6 +33,14 @@ format: $(READY)  ## put the code in the house's format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+# One after the other, on one thread: nothing else should run meanwhile. Half an hour; --quick some
+# minutes: make bench BENCH=--quick
+bench: $(BENCHED)  ## measure speed beside TRL and transformers, write docs/speed.md
+	set -e; export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1; \
+	for name in round generate training condition lab growth start_up stages; do \
+	  echo "== $$name"; $(VENV)/bin/python benchmarks/$$name.py $(BENCH); done
+	$(VENV)/bin/python benchmarks/page.py $(BENCH)
+
 lock: $(READY)  ## write constraints.txt from the environment
 	@{ sed -n 1p constraints.txt; $(VENV)/bin/python -m pip freeze --local --all --exclude-editable \
 	  | grep -v '^pip==' | sed -E 's/\+cpu$$//' | sort -f; } > constraints.new
@@ -48,4 +58,9 @@ $(READY): pyproject.toml constraints.txt
 	  echo "  make PYTHON=/path/to/python3" >&2; exit 2; }
 	@$(VENV)/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+$(BENCHED): $(READY)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+	  -e '.[dev,bench]'
 	@touch $@

@@ -1,6 +1,6 @@
 """Certifying modes: the batched search beside a plain one and beside beam search.
 
-    python benchmarks/condition.py [--prompts 512] [--repeats 5] [--threads 2]
+    python benchmarks/condition.py [--prompts 512] [--repeats 5] [--threads 1] [--quick]
 
 On the demo's good and diffuse bases: best-first search over all prompts at once
 (`srlm.measure.search`), the same search one prompt and one prefix at a time without kept keys and
@@ -123,8 +123,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=512)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="64 prompts")
     asked = parser.parse_args()
+    if asked.quick:
+        asked.prompts = 64
     torch.set_num_threads(asked.threads)
     rows = [one(start, asked.prompts, asked.repeats) for start in ("good", "diffuse")]
     for row in rows:
@@ -134,7 +137,7 @@ def main() -> None:
             f"{row['beam_over_ours']['value']:.1f} times beam search; "
             f"{row['nodes_over_least']:.2f} times the nodes that must be opened"
         )
-    write("condition", {"rows": rows})
+    write("condition_quick" if asked.quick else "condition", {"rows": rows})
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def main() -> None:
     for axis, points in axes.items():
         result[axis] = {"points": [measured(p, repeats, bare[p.get("size")]) for p in points]}
         result[axis]["exponent"] = exponent(axis, result[axis]["points"])
-        write("growth", result)
+        write("growth_quick" if options.quick else "growth", result)
         for row in result[axis]["points"]:
             seconds = ", ".join(f"{name} {row['seconds'][name]['value']:.2f}" for name in STAGES)
             print(f"{axis:7} {row['at']!s:>6}: {seconds} s; +{row['memory_mb']['value']:.0f} MB")

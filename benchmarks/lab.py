@@ -44,7 +44,7 @@ def main() -> None:
             f"{row['share']['value']:.0%} of the rate of products",
             flush=True,
         )
-    write("lab", {"rows": rows})
+    write("lab_quick" if options.quick else "lab", {"rows": rows})
 
 
 def measured(dimension: int, responses: int, replicates: int, repeats: int) -> dict[str, Any]:

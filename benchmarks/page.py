@@ -1,12 +1,14 @@
 """The page of all speed benchmarks, from their results: docs/speed.md and results/speed.html.
 
-    python benchmarks/page.py
+    python benchmarks/page.py [--quick]
 
-Tables in both; the HTML draws them too. A benchmark that was not run is left out and named.
+Tables in the first, plots in the second. A benchmark that was not run is left out and named.
+``--quick`` draws the results of quick runs, as results/speed_quick.html.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +34,10 @@ no claims: they belong to the machine named under each table.
 
 def main() -> None:
     """Read, write both pages, say what is missing."""
-    found = {name: read(name) for name in SECTIONS}
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    tail = "_quick" if parser.parse_args().quick else ""
+    found = {name: read(name + tail) for name in SECTIONS}
     missing = [name for name, result in found.items() if result is None]
     parts = [HEAD]
     for name, section in SECTIONS.items():
@@ -40,9 +45,11 @@ def main() -> None:
             parts.append(section(result) + "\n" + machine(result))
     if NOTES.exists():
         parts.append(NOTES.read_text(encoding="utf-8"))
-    (HERE.parent / "docs/speed.md").write_text("\n".join(parts), encoding="utf-8")
-    (HERE / "results/speed.html").write_text(drawn(found), encoding="utf-8")
-    print("docs/speed.md, benchmarks/results/speed.html")
+    (HERE / f"results/speed{tail}.html").write_text(drawn(found), encoding="utf-8")
+    print(f"benchmarks/results/speed{tail}.html")
+    if not tail:
+        (HERE.parent / "docs/speed.md").write_text("\n".join(parts), encoding="utf-8")
+        print("docs/speed.md")
     if missing:
         print("not run: " + ", ".join(missing))
 

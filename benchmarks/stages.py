@@ -95,7 +95,7 @@ def main() -> None:
         )
         told(rows[-1])
     write(
-        "stages",
+        "stages_quick" if options.quick else "stages",
         {
             "prompts": 128 if options.quick else options.prompts,
             "gflops": spread(gflops),

@@ -67,7 +67,7 @@ def main() -> None:
     for make in (lambda: demo("good", count), lambda: demo("diffuse", count), lambda: long(count)):
         rows.append(measured(make(), options.repeats))
         told(rows[-1])
-    write("training", {"prompts": count, "rows": rows})
+    write("training_quick" if options.quick else "training", {"prompts": count, "rows": rows})
 
 
 def demo(start: str, count: int) -> Task:
