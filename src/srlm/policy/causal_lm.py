@@ -177,7 +177,6 @@ class CausalLM:
         logp_RT = np.zeros((R, max_tokens), dtype=np.float64)
         length_R = np.full(R, max_tokens, dtype=np.int64)
         finished_R = np.zeros(R, dtype=bool)
-        ends = sorted(self.ends)
         for batch in self._batches([self.encode(x) for x in prompts], draws):
             begin(batch)
             row_B = np.arange(len(batch) * draws)  # within the batch
@@ -185,20 +184,24 @@ class CausalLM:
             live_B = np.ones(len(row_B), dtype=bool)
             step = _Decoder(self, [self.encode(prompts[p]) for p in batch])
             logp_BV = step.begin(draws)
+            end_V = np.zeros(logp_BV.shape[-1], dtype=bool)
+            end_V[list(self.ends)] = True
             for t in range(max_tokens):
                 token_B = choose(logp_BV, row_B, t)
                 drawn_B = token_B.cpu().numpy()
                 chosen_B = logp_BV.gather(-1, token_B[:, None])[:, 0].double().cpu().numpy()
                 live = np.flatnonzero(live_B)
+                out = out_B[live]
+                token_RT[out, t] = drawn_B[live]
+                logp_RT[out, t] = chosen_B[live]
                 if not np.isfinite(chosen_B[live]).all():
-                    bad = live[~np.isfinite(chosen_B[live])][0]
-                    raise _not_a_number(prompts[out_B[bad] // draws])
-                token_RT[out_B[live], t] = drawn_B[live]
-                logp_RT[out_B[live], t] = chosen_B[live]
-                ended = live[np.isin(drawn_B[live], ends)]
-                finished_R[out_B[ended]] = True
-                length_R[out_B[ended]] = t + 1
-                live_B[ended] = False
+                    bad = out[~np.isfinite(chosen_B[live])][0]
+                    raise _not_a_number(prompts[bad // draws])
+                ended = live[end_V[drawn_B[live]]]
+                if len(ended):
+                    finished_R[out_B[ended]] = True
+                    length_R[out_B[ended]] = t + 1
+                    live_B[ended] = False
                 going = len(live) - len(ended)
                 if going == 0 or t + 1 == max_tokens:
                     break
@@ -478,14 +481,14 @@ class CausalTree:
 
 def _inverse(logp_BV: torch.Tensor, u_B: torch.Tensor) -> torch.Tensor:
     """Tokens [B] at which the distribution function of each row passes u, in double precision."""
-    B, V = logp_BV.shape
+    V = logp_BV.shape[-1]
     rows = max(1, AT_ONCE.get(logp_BV.device.type, 1 << 26) // V)
-    token_B = torch.empty(B, dtype=torch.int64, device=logp_BV.device)
-    for i in range(0, B, rows):
-        below_bV = logp_BV[i : i + rows].double().exp_().cumsum(-1)
-        u_b1 = (u_B[i : i + rows] * below_bV[:, -1])[:, None]
-        token_B[i : i + rows] = torch.searchsorted(below_bV, u_b1, right=True)[:, 0]
-    return token_B.clamp_(max=V - 1)
+    parts = []
+    for logp_bV, u_b in zip(logp_BV.split(rows), u_B.split(rows), strict=True):
+        below_bV = logp_bV.double().exp_().cumsum(-1)
+        u_b1 = (u_b * below_bV[:, -1])[:, None]
+        parts.append(torch.searchsorted(below_bV, u_b1, right=True)[:, 0])
+    return torch.cat(parts).clamp_(max=V - 1)
 
 
 def _whole(rows: int) -> int:
