@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from srlm.errors import UserError
 from srlm.report.summary import Summary, summarise
@@ -120,6 +121,15 @@ def test_mode_drift_without_gain_is_failing(fake_run: Make) -> None:
     s = summarise(fake_run(powers=(1.0, 1.4), drift=0.17))
     assert s.verdict.badge == "failing: mode drift"
     assert {a.code: a.severity for a in s.alarms} == {"mode-drift": "serious"}
+
+
+def test_other_rewards_may_change_the_modes(fake_run: Make) -> None:
+    """Fidelity falls: said against the likelihood, and against others only with an accuracy."""
+    for reward, expected in (("likelihood", True), ("consistency", False)):
+        folder = fake_run(powers=QUIET, drift=0.0, change=edit(fidelity=0.8))
+        config = yaml.safe_load((folder / "config.yaml").read_text())
+        (folder / "config.yaml").write_text(yaml.safe_dump(config | {"reward": reward}))
+        assert ("mode-drift" in codes(summarise(folder))) == expected
 
 
 def edit(**values: Any) -> Callable[[Record], Record]:

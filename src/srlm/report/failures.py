@@ -12,7 +12,7 @@ from itertools import pairwise
 from srlm.report.alarm import Alarm, steps, told
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
-from srlm.report.read import Round, Run
+from srlm.report.read import Round, Run, sharpens
 from srlm.report.words import SYMBOL, interval, number, percent
 
 LEFT_TO_LEARN = 1.1
@@ -112,7 +112,11 @@ def kappa_level(run: Run, best: Best) -> Alarm | None:
 
 
 def mode_drift(run: Run, best: Best) -> Alarm | None:
-    """The modes are not the base's any more, or mode accuracy sinks, or kappa and accuracy fall."""
+    """The modes are not the base's any more, or mode accuracy sinks, or kappa and accuracy fall.
+
+    A reward other than the likelihood is there to change the modes: with one, they drift only
+    where an accuracy falls.
+    """
     first, last = run.rounds[0], run.rounds[-1]
     if last is first:
         return None
@@ -132,14 +136,15 @@ def mode_drift(run: Run, best: Best) -> Alarm | None:
         evidence.append(
             f"{SYMBOL[run.kappa_name]} {told(kappa)}, while sampling accuracy {told(acc)}"
         )
-    if not evidence:
+    own = sharpens(run.config)
+    if not evidence or not (own or falling or ceiling.direction == "fell"):
         return None
     far = falling or (top is not None and top < VERY_LOW_FIDELITY)
     return Alarm(
         "mode-drift",
         "serious" if far else "note",
         "The likeliest responses drift away from the base's",
-        ". ".join(evidence) + ". Exact rounds never change a mode.",
+        ". ".join(evidence) + (". Exact rounds never change a mode." if own else "."),
         "Fewer rounds, more draws a prompt, or a lower update.lr keep the modes.",
     )
 

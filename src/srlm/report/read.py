@@ -124,6 +124,15 @@ class Run:
         return all(r["sampling_accuracy"].value is not None for r in ends)
 
 
+def sharpens(config: Mapping[str, Any]) -> bool:
+    """Whether a run's reward leads to the base's own modes: the likelihood, and nothing beside.
+
+    >>> sharpens({"reward": "likelihood"}), sharpens({"reward": "judge:1,likelihood:0.01"})
+    (True, False)
+    """
+    return str(config.get("reward", "likelihood")) == "likelihood"
+
+
 def read_run(folder: Path) -> Run:
     """Read a run folder. O(rounds x prompts).
 

@@ -15,7 +15,7 @@ from srlm.report.figures import charts
 from srlm.report.followed import followed
 from srlm.report.foretold_section import foretold_section
 from srlm.report.markup import safe, table
-from srlm.report.read import Round
+from srlm.report.read import Round, sharpens
 from srlm.report.summary import NEED_ANSWERS, Summary
 from srlm.report.words import MEANINGS, NAMES, SYMBOL, interval, number, percent, with_interval
 from srlm.types import Estimate
@@ -71,7 +71,9 @@ def _card(s: Summary, title: str, name: str, meaning: str) -> str:
 def _answers_card(s: Summary) -> str:
     if s.has_answers:
         ceiling = number(s.rounds[0]["mode_accuracy"].value, 2)
-        text = f"sampling accuracy; self-rewarding leads to the base's mode accuracy, {ceiling}"
+        text = f"sampling accuracy; the base's mode accuracy is {ceiling}"
+        if sharpens(s.config):
+            text = f"sampling accuracy; self-rewarding leads to the base's mode accuracy, {ceiling}"
         return _card(s, "Correctness", "sampling_accuracy", text)
     return (
         '<div><h3>Right or wrong</h3><div class="big">unknown</div>'

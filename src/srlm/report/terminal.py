@@ -8,6 +8,7 @@ from rich.text import Text
 
 from srlm.report.foretold_section import sentence
 from srlm.report.page import NAME
+from srlm.report.read import sharpens
 from srlm.report.summary import Summary
 from srlm.report.words import SYMBOL, number, percent, visible
 
@@ -39,7 +40,8 @@ def print_summary(summary: Summary, console: Console) -> None:
     console.print()
     console.print(_table(summary))
     if summary.has_answers:
-        console.print(Text("sampling, greedy, mode: accuracies; mode is the ceiling.", "dim"))
+        ceiling = "; the base's mode is the ceiling" if sharpens(summary.config) else ""
+        console.print(Text(f"sampling, greedy, mode: accuracies{ceiling}.", "dim"))
     if summary.last.round:
         console.print(Text(f"Best round: {summary.best.round} ({summary.best.reason}).", "dim"))
     if summary.foretold is not None:
