@@ -1,6 +1,6 @@
 """Every update on the demo's starts, at equal draws and at equal time.
 
-    python benchmarks/updates.py [--starts good diffuse] [--seeds 0 1 2] [--rounds 5]
+    python benchmarks/updates.py [--starts good diffuse giveup] [--seeds 0 1 2] [--rounds 3]
                                  [--prompts 4096] [--only weighted dpo ...] [--page]
 
 The same base, prompts, draws a prompt and learning rate schedule for every update; each has the
@@ -11,7 +11,9 @@ round that ends within the seconds that the default takes for all of its rounds.
 without training: majority vote and best of n by likelihood over as many draws as a round has,
 greedy decoding, and the modes themselves. Answers serve for showing alone.
 
-Results: benchmarks/results/updates.json and docs/updates.md; ``--page`` writes the page anew.
+One JSON file a start and seed goes to benchmarks/results/parts/, so that the work can be divided
+among processes; ``--page`` gathers the parts. Results: benchmarks/results/updates.json and
+docs/updates.md.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,8 @@ from srlm.prompts import read_prompts, split
 from srlm.types import Prompt, Samples, rows_by_prompt
 
 HERE = Path(__file__).parent
+PARTS = HERE / "results/parts"
+STARTS = ("good", "diffuse", "giveup")
 DRAWS = 4
 CHOICES: dict[str, dict[str, Any]] = {
     "weighted": {},
@@ -174,7 +179,8 @@ def page(result: dict[str, Any]) -> str:
         "draw is the base's mode.",
         "",
     ]
-    groups = sorted({(r["start"], r["seed"]) for r in rows})
+    lines += summary(rows)
+    groups = list(dict.fromkeys((r["start"], r["seed"]) for r in rows))
     for start, seed in groups:
         mine = [r for r in rows if (r["start"], r["seed"]) == (start, seed)]
         beside = next(c for c in result["controls"] if (c["start"], c["seed"]) == (start, seed))
@@ -222,44 +228,94 @@ def page(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def summary(rows: list[dict[str, Any]]) -> list[str]:
+    """Means over seeds after equal rounds, one table a start."""
+    lines = [
+        "## All seeds",
+        "",
+        "Means over the seeds after the same rounds; fidelity is the least.",
+    ]
+    for start in dict.fromkeys(r["start"] for r in rows):
+        mine = [r for r in rows if r["start"] == start]
+        seeds = sorted({r["seed"] for r in mine})
+        lines += [
+            "",
+            f"{start}, seeds {', '.join(map(str, seeds))}:",
+            "",
+            "| update | headroom | accuracy | mode | fidelity, least | κ | s |",
+            "|" + " --- |" * 7,
+        ]
+        for name in dict.fromkeys(r["update"] for r in mine):
+            ends = [r["rounds"][-1] for r in mine if r["update"] == name]
+            rooms = [x["headroom_captured"] for x in ends]
+            room = "undefined"
+            if None not in rooms:
+                room = f"{np.mean(rooms):.1%} ({min(rooms):.0%} to {max(rooms):.0%})"
+
+            def mean(key: str, ends: list[dict[str, Any]] = ends) -> float:
+                return float(np.mean([x[key] for x in ends]))
+
+            lines.append(
+                f"| {name} | {room} | {mean('sampling_accuracy'):.3f} | "
+                f"{mean('mode_accuracy'):.3f} | {min(x['fidelity'] for x in ends):.3f} | "
+                f"{mean('kappa'):.3f} | {mean('seconds'):.0f} |"
+            )
+    return [*lines, ""]
+
+
+def gathered() -> dict[str, Any]:
+    """The parts as one result, in the order of starts, seeds and choices."""
+    parts = [json.loads(f.read_text(encoding="utf-8")) for f in sorted(PARTS.glob("updates-*"))]
+    parts.sort(key=lambda p: (STARTS.index(p["start"]), p["seed"]))
+    return {
+        "environment": parts[-1]["environment"],
+        "prompts": parts[-1]["prompts"],
+        "choices": parts[-1]["choices"],
+        "rows": [row for part in parts for row in part["rows"]],
+        "controls": [part["controls"] for part in parts],
+    }
+
+
 def main() -> None:
     """Run what is asked, write results and page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--starts", nargs="+", default=["good", "diffuse"])
+    parser.add_argument("--starts", nargs="+", default=list(STARTS), choices=STARTS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=4096)
     parser.add_argument(
         "--only", nargs="*", default=None, help="updates to run, the first sets the time"
     )
-    parser.add_argument("--page", action="store_true", help="write the page from the results")
-    parser.add_argument("--results", type=Path, default=HERE / "results/updates.json")
-    parser.add_argument("--docs", type=Path, default=HERE.parent / "docs/updates.md")
+    parser.add_argument("--page", action="store_true", help="gather the parts, run nothing")
     asked = parser.parse_args()
-    if not asked.page:
-        torch.set_num_threads(1)
-        names = asked.only or list(CHOICES)
-        rows: list[dict[str, Any]] = []
-        beside: list[dict[str, Any]] = []
-        shared = {"rounds": asked.rounds, "samples.prompts": asked.prompts}
-        for start in asked.starts:
-            for seed in asked.seeds:
-                plain = config_of(start, seed, shared)
-                beside.append({"start": start, "seed": seed, "accuracy": controls(plain)})
-                for name in names:
-                    config = config_of(start, seed, shared | CHOICES[name])
-                    rows.append({"start": start, "seed": seed} | one(name, config))
-                    print(json.dumps(rows[-1]), flush=True)
-        result = {
+    torch.set_num_threads(1)
+    names = asked.only or list(CHOICES)
+    shared = {"rounds": asked.rounds, "samples.prompts": asked.prompts}
+    for start, seed in [] if asked.page else product(asked.starts, asked.seeds):
+        plain = config_of(start, seed, shared)
+        rows = []
+        for name in names:
+            config = config_of(start, seed, shared | CHOICES[name])
+            rows.append({"start": start, "seed": seed} | one(name, config))
+            print(json.dumps(rows[-1]), flush=True)
+        part = {
+            "start": start,
+            "seed": seed,
             "environment": environment(),
             "prompts": asked.prompts,
             "choices": {name: CHOICES[name] for name in names},
             "rows": rows,
-            "controls": beside,
+            "controls": {"start": start, "seed": seed, "accuracy": controls(plain)},
         }
-        asked.results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    result = json.loads(asked.results.read_text(encoding="utf-8"))
-    asked.docs.write_text(page(result), encoding="utf-8")
+        PARTS.mkdir(parents=True, exist_ok=True)
+        text = json.dumps(part, indent=1) + "\n"
+        (PARTS / f"updates-{start}-{seed}.json").write_text(text, encoding="utf-8")
+    if any(PARTS.glob("updates-*")):
+        result = gathered()
+        text = json.dumps(result, indent=1) + "\n"
+        (HERE / "results/updates.json").write_text(text, encoding="utf-8")
+    result = json.loads((HERE / "results/updates.json").read_text(encoding="utf-8"))
+    (HERE.parent / "docs/updates.md").write_text(page(result), encoding="utf-8")
 
 
 if __name__ == "__main__":
