@@ -52,7 +52,7 @@ def learn(seed: int, names: tuple[str, ...], prompts: int, rounds: int) -> dict[
 def figures(done: Round) -> dict[str, Any]:
     stages = {name: round(done.seconds.get(name, 0.0), 4) for name in STAGES}
     return {
-        "seconds": stages | {"round": round(done.total, 4)},
+        "seconds": stages | {"round": round(done.total, 4), "cpu": round(done.cpu, 4)},
         "tokens": done.tokens,
         "steps": done.steps,
         "pairs": done.pairs,

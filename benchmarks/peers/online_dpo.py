@@ -85,4 +85,5 @@ def one(
         done.steps = int(trainer.state.global_step)
     done.pairs //= setting.epochs
     done.seconds["update"] = whole.total - done.total
+    done.cpu = whole.cpu
     return done

@@ -54,6 +54,8 @@ class Round:
 
     seconds: dict[str, float] = field(default_factory=dict)
     """Wall time by stage, of ``STAGES``."""
+    cpu: float = 0.0
+    """Processor seconds of all stages: other work on the machine matters less to them."""
     tokens: int = 0
     """Tokens drawn, the end token included."""
     steps: int = 0
@@ -64,8 +66,9 @@ class Round:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Add the time inside to a stage."""
-        began = time.perf_counter()
+        began, worked = time.perf_counter(), time.process_time()
         yield
+        self.cpu += time.process_time() - worked
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
 
     @property

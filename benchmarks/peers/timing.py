@@ -36,7 +36,7 @@ def timed(
     kept = {name: rounds[-repeats:] for name, rounds in made.items()}
     stages = {
         name: {stage: [r.seconds.get(stage, 0.0) for r in rounds] for stage in STAGES}
-        | {"round": [r.total for r in rounds]}
+        | {"round": [r.total for r in rounds], "cpu": [r.cpu for r in rounds]}
         for name, rounds in kept.items()
     }
     out: dict[str, Any] = {
@@ -58,7 +58,7 @@ def timed(
         "ratios": {
             f"{other} / {mine}": {
                 stage: ratio(stages[other][stage], stages[mine][stage])
-                for stage in ("round", "draw", "update")
+                for stage in ("round", "cpu", "draw", "update")
             }
             for other, mine in table.AGAINST
             if other in stages and mine in stages
