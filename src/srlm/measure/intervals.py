@@ -14,7 +14,7 @@ from scipy import special
 from srlm.types import Estimate, Floats, Ints, undefined
 
 RESAMPLES = 2000
-CHUNK = 1 << 22
+CHUNK = 1 << 19
 """Numbers held at once: resamples are made in blocks of CHUNK / n."""
 
 
