@@ -181,11 +181,48 @@ def generation(result: Result) -> str:
     names = list(result["cases"][0]["ours_over"])
     head = ["model", "batch", "threads", "tokens/s", *(f"over {n}" for n in names)]
     worst = result["exactness"]["worst"]
+    return "\n".join(
+        [
+            "## Drawing with log-probabilities, beside Hugging Face generate\n",
+            "Tokens a second of ours over each other's. *srlm, torch's products* is ours without "
+            "the wide products (`srlm.policy.linear`); *loop* calls the model with a dynamic "
+            "cache.\n",
+            table(head, rows),
+            f"Log-probabilities differ from a full forward pass by {worst:.1e} nats a token at "
+            "most.\n",
+            _floors(result["profile"]),
+        ]
+    )
+
+
+def _floors(profile: Result) -> str:
+    m = profile["machine"]
+    kinds = list(dict.fromkeys(k for c in profile["cases"] for k in c["stages"]))
+    rows = [
+        [
+            c["model"],
+            f"{c['batch']:,}",
+            f"{1e3 * c['seconds']:,.0f}",
+            *(f"{1e3 * c['stages'].get(k, 0.0):,.1f}" for k in kinds),
+            f"{1e3 * c['floor']['products']:,.1f}",
+            f"{1e3 * c['floor']['bytes']:,.1f}",
+            f"{c['share_of_floor']:.2f}",
+        ]
+        for c in profile["cases"]
+    ]
+    head = [
+        "model",
+        "batch",
+        "ms in all",
+        *kinds,
+        "floor: products",
+        "floor: bytes",
+        "floor / time",
+    ]
     return (
-        "## Drawing with log-probabilities, beside Hugging Face generate\n\n"
-        + table(head, rows)
-        + f"\nLog-probabilities differ from a full forward pass by {worst:.1e} nats a token at "
-        "most.\n"
+        f"Where a draw's time goes on {m['threads']} thread, milliseconds; products at "
+        f"{m['torch_gflops']:.0f} GFLOP/s through torch and {m['onednn_gflops']:.0f} through "
+        f"oneDNN, copies at {m['copy_gb_a_second']:.0f} GB/s:\n\n" + table(head, rows)
     )
 
 
@@ -264,8 +301,19 @@ def growth(result: Result) -> str:
 
 def start_up(result: Result) -> str:
     """Until something is seen."""
-    rows = [[x["name"], of(x["seconds"])] for x in result["commands"]]
-    return "## Start-up\n\n" + table(["command", "seconds"], rows)
+    rows = [[f"`{name}`", of(x)] for name, x in result["seconds"].items()]
+    ratios = [[name, of(x)] for name, x in result["ratios"].items()]
+    first = result["first_token"]
+    way = [[name, of(x)] for name, x in {**first["stages"], "in all": first["total"]}.items()]
+    return "\n".join(
+        [
+            "## Start-up\n",
+            table(["process", "seconds"], rows),
+            table(["", "ratio"], ratios),
+            "From a process's start to the first token of the demo's base:\n",
+            table(["stage", "seconds"], way),
+        ]
+    )
 
 
 def stages(result: Result) -> str:
