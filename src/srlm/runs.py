@@ -32,7 +32,7 @@ import os
 import platform
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -45,7 +45,7 @@ import yaml
 
 from srlm.config import RunConfig, differences
 from srlm.errors import UserError
-from srlm.types import Pairs, Prompt, Samples
+from srlm.types import Floats, Pairs, Prompt, Samples
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -226,7 +226,7 @@ def _samples_table(prompts: list[Prompt], samples: Samples) -> pa.Table:
         "text": pa.array(samples.text_R, pa.string()),
     }
     if samples.token_logp_R:
-        columns["token_logp"] = pa.array(samples.token_logp_R, pa.list_(pa.float32()))
+        columns["token_logp"] = _lists(samples.token_logp_R)
     return pa.table(columns)
 
 
@@ -255,7 +255,7 @@ def _samples(table: pa.Table) -> Samples:
         weight_R=_array(table["weight"]),
         finished_R=_array(table["finished"]),
         text_R=tuple(table["text"].to_pylist()),
-        token_logp_R=_tuples(table["token_logp"]) if "token_logp" in table.column_names else (),
+        token_logp_R=_arrays(table["token_logp"]) if "token_logp" in table.column_names else (),
     )
 
 
@@ -318,6 +318,21 @@ def read_pairs(path: Path) -> Pairs:
 def _array(column: pa.ChunkedArray) -> np.ndarray:
     """A column of numbers in memory of its own: arrow's cannot be written to, and torch warns."""
     return np.array(column.to_numpy())
+
+
+def _lists(rows_R: Sequence[Floats]) -> pa.Array:
+    """A column of lists of float32."""
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows_R])])
+    flat = np.concatenate(rows_R).astype(np.float32)
+    return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(flat))
+
+
+def _arrays(column: pa.ChunkedArray) -> tuple[Floats, ...]:
+    """What ``_lists`` made."""
+    whole = column.combine_chunks()
+    flat = np.array(whole.flatten().to_numpy(), dtype=np.float64)
+    ends = np.cumsum(whole.value_lengths().to_numpy())
+    return tuple(np.split(flat, ends[:-1]))
 
 
 def _tuples(column: pa.ChunkedArray) -> tuple[tuple[Any, ...], ...]:

@@ -54,7 +54,7 @@ class Samples:
     """False where the length limit cut the response off before its end-of-sequence token."""
     text_R: tuple[str, ...]
     """The response as a person reads it, special tokens left out."""
-    token_logp_R: tuple[tuple[float, ...], ...] = ()
+    token_logp_R: tuple[Floats, ...] = ()
     """log pi(token|x, tokens before it) of each token, nats; empty for single-label policies."""
 
     def __len__(self) -> int:

@@ -223,7 +223,7 @@ class CausalLM:
             finished_R=finished_R,
             text_R=self._texts(tokens_R),
             token_logp_R=tuple(
-                tuple(row[:n]) for row, n in zip(logp_RT.tolist(), length_R.tolist(), strict=True)
+                row_T[:n].copy() for row_T, n in zip(logp_RT, length_R.tolist(), strict=True)
             ),
         )
 
