@@ -119,20 +119,22 @@ def one_round(result: Result) -> str:
         out.append(_learning(result))
     for key in ("memory", "memory_large"):
         if key in result:
-            sides = result[key]["sides"]
+            sides, over = result[key]["sides"], result[key]["ours_over_trl"]
             out.append(
                 f"Peak memory above a process that only loads the model, MB, "
                 f"{result[key]['prompts']:,} prompts:\n"
             )
             rows = [
-                [name, _memory(x["above_mb"]), _memory(x["bare_mb"])] for name, x in sides.items()
+                [
+                    name,
+                    of(x["above_mb"], 0),
+                    of(x["bare_mb"], 0),
+                    of(over[name]) if name in over else "",
+                ]
+                for name, x in sides.items()
             ]
-            out.append(table(["", "above", "bare"], rows))
+            out.append(table(["", "above", "bare", "over trl dpo's"], rows))
     return "\n".join(out)
-
-
-def _memory(x: Any) -> str:
-    return of(x, 0) if isinstance(x, dict) else f"{x:.0f}"
 
 
 def _learning(result: Result) -> str:

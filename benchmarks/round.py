@@ -15,7 +15,8 @@ every side; importing is left out of the times. Three things are measured:
 
 A prompt whose draws are all alike gives TRL's and our DPO no pair, so a step is made of fewer
 pairs there and the steps are as many. Our default update looks at all draws of a prompt, DPO at
-two. Results: benchmarks/results/round.json, written as they come.
+two. Results: benchmarks/results/round.json (round_quick.json with --quick), written as they
+come.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from peers import ground, table
 from peers.learning import figures, first_rounds, headroom_ratios, learn, seconds_to
 from peers.showing import shown
 from peers.timing import timed
-from side_by_side import RESULTS, in_child, write
+from side_by_side import RESULTS, in_child, ratio, spread, write
 
 LEARNING = (
     "ours",
@@ -56,7 +57,7 @@ TIMED = (
     "trl online",
     "plain",
 )
-WEIGHED = ("ours", "ours dpo", "trl dpo", "trl sft", "trl online", "plain")
+WEIGHED = ("ours", "ours dpo", "ours best", "trl dpo", "trl sft", "trl online", "plain")
 LARGE = ("ours", "ours dpo", "trl dpo")
 ON_ONE_SEED = ("trl online", "plain")
 """The slowest, on the first seed only."""
@@ -66,18 +67,20 @@ PARTS = ["times", "learning", "memory"]
 # ---- memory
 
 
-def weighed(names: tuple[str, ...], prompts: int, size: str) -> dict[str, Any]:
-    """Peak memory of a round, and above the bare model, MB."""
+def weighed(names: tuple[str, ...], prompts: int, size: str, repeats: int = 3) -> dict[str, Any]:
+    """Peak memory of a round, and above the bare model, MB, over processes of their own."""
     sides: dict[str, Any] = {}
+    above: dict[str, list[float]] = {}
     for name in names:
         words = ("--child", name, "--prompts", str(prompts), "--size", size)
-        whole = in_child(Path(__file__), *words)["peak_mb"]
-        bare = in_child(Path(__file__), *words, "--bare")["peak_mb"]
-        sides[name] = {"peak_mb": whole, "bare_mb": bare, "above_mb": whole - bare}
+        whole = [in_child(Path(__file__), *words)["peak_mb"] for _ in range(repeats)]
+        bare = [in_child(Path(__file__), *words, "--bare")["peak_mb"] for _ in range(repeats)]
+        above[name] = [a - b for a, b in zip(whole, bare, strict=True)]
+        sides[name] = {"bare_mb": spread(bare), "above_mb": spread(above[name])}
     over = {
-        name: sides[name]["above_mb"] / sides["trl dpo"]["above_mb"]
-        for name in ("ours", "ours dpo")
-        if name in sides
+        name: ratio(above[name], above["trl dpo"])
+        for name in names
+        if name.startswith("ours") and "trl dpo" in names
     }
     return {"prompts": prompts, "sides": sides, "ours_over_trl": over}
 
@@ -100,21 +103,22 @@ def run(quick: bool, parts: list[str]) -> dict[str, Any]:
     seeds = (0,) if quick else (0, 1, 2)
     prompts, rounds, repeats = (512, 2, 5) if quick else (4096, 3, 5)
     found = table.tuned()
-    result = _written() if parts != PARTS else {}
+    name = "round_quick" if quick else "round"
+    result = _written(name) if parts != PARTS else {}
     result |= {
         "quick": quick,
         "trl": version("trl"),
         "tuning": {k: found[k] for k in ("seed", "prompts", "rounds") if k in found}
         | {"best": {k: v["best"] for k, v in found.get("sides", {}).items()}},
     }
-    for name in TIMED:
-        table.imported(name)
+    for side in TIMED:
+        table.imported(side)
     if "times" in parts:
         result["times"] = timed(ground.demo(0, 256 if quick else 1024), TIMED, repeats)
-        write("round", result)
+        write(name, result)
     if "times" in parts and not quick:
         result["times_large"] = timed(ground.large(64), LARGE, repeats, ground.LARGE)
-        write("round", result)
+        write(name, result)
     if "learning" in parts:
         result["learning"] = []
         for seed in seeds:
@@ -124,19 +128,21 @@ def run(quick: bool, parts: list[str]) -> dict[str, Any]:
             result["headroom_per_second"] = headroom_ratios(result["learning"])
             result["first_round"] = first_rounds(result["learning"])
             result["seconds_to"] = seconds_to(result["learning"])
-            write("round", result)
+            write(name, result)
     if "memory" in parts:
-        result["memory"] = weighed(("ours", "trl dpo") if quick else WEIGHED, prompts, "small")
-        write("round", result)
+        result["memory"] = weighed(
+            ("ours", "trl dpo") if quick else WEIGHED, prompts, "small", 1 if quick else 3
+        )
+        write(name, result)
     if "memory" in parts and not quick:
         result["memory_large"] = weighed(LARGE, 64, "large")
-        write("round", result)
+        write(name, result)
     return result
 
 
-def _written() -> dict[str, Any]:
+def _written(name: str) -> dict[str, Any]:
     """What was written before, without its environment."""
-    path = RESULTS / "round.json"
+    path = RESULTS / f"{name}.json"
     found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return {k: v for k, v in found.items() if k != "environment"}
 

@@ -81,9 +81,8 @@ def _learning(result: dict[str, Any]) -> list[str]:
 def _memory(memory: dict[str, Any]) -> list[str]:
     lines = [f"Peak memory of a round of {memory['prompts']:,} prompts, MB:"]
     for name, x in memory["sides"].items():
-        lines.append(
-            f"  {name:11} above the bare model {x['above_mb']:.0f}, in all {x['peak_mb']:.0f}"
-        )
+        above = _range(x["above_mb"], 0)
+        lines.append(f"  {name:11} above the bare model {above}, bare {x['bare_mb']['value']:.0f}")
     for name, x in memory["ours_over_trl"].items():
-        lines.append(f"  {name} over trl dpo: {x:.2f}")
+        lines.append(f"  {name} over trl dpo: {_range(x)}")
     return [*lines, ""]
