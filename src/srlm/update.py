@@ -19,6 +19,7 @@ from srlm.errors import UserError
 from srlm.minimisers import Loss
 from srlm.policy.base import Differentiable, LogLinear, Policy
 from srlm.policy.lora import Adaptable, adapted
+from srlm.policy.once import differentiated_once
 from srlm.types import Floats, Ints, Pairs, Prompt, UpdateReport, rows_by_prompt
 
 CHECKED_GROUPS = 512
@@ -97,6 +98,19 @@ def fit(
 
 
 def _descend(
+    policy: Differentiable,
+    prompts: Sequence[Prompt],
+    pairs: Pairs,
+    objective: Objective,
+    settings: UpdateSettings,
+    seed: int,
+    advance: Callable[[int], None],
+) -> tuple[Policy, UpdateReport]:
+    with differentiated_once():
+        return _descended(policy, prompts, pairs, objective, settings, seed, advance)
+
+
+def _descended(
     policy: Differentiable,
     prompts: Sequence[Prompt],
     pairs: Pairs,

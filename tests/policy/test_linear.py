@@ -11,6 +11,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from srlm.policy import linear
+from srlm.policy.once import differentiated_once
 from tests import tiny
 
 BIG = (64, 3, 160)
@@ -62,6 +63,35 @@ def test_gradients_are_the_plain_layers() -> None:
     assert plain.weight.grad is not None
     assert layer.weight.grad is not None
     torch.testing.assert_close(layer.weight.grad, plain.weight.grad)
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [nn.Linear(640, 512), nn.Linear(640, 512, False), Conv1D(512, 640)],  # type: ignore[no-untyped-call]
+)
+def test_gradients_taken_once(plain: nn.Module) -> None:
+    """By the same products, up to rounding; of a gradient none is given."""
+    layer = copy.deepcopy(plain)
+    linear.widen(layer)
+    x = torch.randn((3, 50, 640), generator=torch.Generator().manual_seed(0))
+    exact = copy.deepcopy(plain).double()
+    for one, at in ((layer, x), (exact, x.double())):
+        at.requires_grad_()
+        with differentiated_once():
+            one(at).square().mean().backward()
+    assert x.grad is not None
+    for got, expected in zip(layer.parameters(), exact.parameters(), strict=True):
+        assert got.grad is not None
+        assert expected.grad is not None
+        torch.testing.assert_close(got.grad.double(), expected.grad, rtol=1e-4, atol=1e-6)
+    with differentiated_once():
+        out = layer(x).square().sum()
+    (grad,) = torch.autograd.grad(out, x, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        grad.sum().backward()
+    out = layer(x).square().sum()
+    (grad,) = torch.autograd.grad(out, x, create_graph=True)
+    grad.square().sum().backward()
 
 
 def test_only_plain_layers_are_changed() -> None:

@@ -3,8 +3,8 @@
 torch gives float32 products on the CPU to MKL, which on processors not made by Intel stops at
 AVX2. oneDNN, which torch carries as well, does not: on an AMD EPYC (Zen 5) its products run at 2.3
 times the rate, with the same sums up to float rounding. Layers keep their class's parameters,
-names, hooks and files; with gradients, in other number formats and for small products they do
-what they did before.
+names, hooks and files; where gradients of gradients may be asked for, in other number formats
+and for small products they do what they did before.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
+
+from srlm.policy.once import ONCE
 
 ROWS = 64
 """oneDNN compiles a program for every new shape, in some .35 ms, and keeps a thousand. Multiples
@@ -48,6 +51,36 @@ def widen(model: nn.Module) -> None:
             layer.__class__ = WideConv1D
 
 
+class _Product(torch.autograd.Function):
+    """x W^T + b, and its gradients by the same products."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Tensor:
+        ctx.save_for_backward(x, weight_OI)
+        return _product(x, weight_OI, bias_O)
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
+        x, weight_OI = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        grad_RO, x_RI = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        return (
+            _product(grad.contiguous(), weight_OI.t(), None) if for_x else None,
+            _product(grad_RO.t(), x_RI.t(), None) if for_weight else None,
+            grad_RO.sum(0) if for_bias else None,
+        )
+
+
+def _apply(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Tensor:
+    if not torch.is_grad_enabled():
+        return _product(x, weight_OI, bias_O)
+    out: torch.Tensor = _Product.apply(x, weight_OI, bias_O)
+    return out
+
+
 def _product(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Tensor:
     out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(
         x, weight_OI, bias_O, "none", [], ""
@@ -62,7 +95,7 @@ def _suits(x: torch.Tensor, weight: torch.Tensor, outputs: int) -> bool:
     rows = x.numel() // x.shape[-1]
     return (
         (work >= LEAST_NEW or rows % ROWS == 0)
-        and not torch.is_grad_enabled()
+        and (not torch.is_grad_enabled() or ONCE.get())
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
     )
@@ -74,7 +107,7 @@ class WideLinear(nn.Linear):
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[..., I] -> [..., O]."""
         if _suits(input, self.weight, self.out_features):
-            return _product(input, self.weight, self.bias)
+            return _apply(input, self.weight, self.bias)
         return F.linear(input, self.weight, self.bias)
 
 
@@ -84,6 +117,6 @@ class WideConv1D(Conv1D):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., I] -> [..., O]."""
         if _suits(x, self.weight, self.nf):
-            return _product(x, self.weight.t(), self.bias)
+            return _apply(x, self.weight.t(), self.bias)
         out: torch.Tensor = super().forward(x)
         return out
