@@ -335,8 +335,9 @@ def stages(result: Result) -> str:
     head = ["stage", "seconds", "floor: products", "floor: moving", "over the floor", *kinds]
     return (
         f"## Where the time goes\n\n{result['prompts']:,} prompts. The floor is the operations "
-        f"done over the measured rate of products ({of(result['gflops'], 0)} GFLOP/s), and the "
-        f"bytes of elementwise work over the measured rate of copying "
+        f"done over the measured rate of products ({of(result['gflops'], 0)} GFLOP/s through "
+        f"torch, for the update; {of(result['gflops_wide'], 0)} through oneDNN, for the others), "
+        f"and the bytes of elementwise work over the measured rate of copying "
         f"({of(result['gigabytes_a_second'], 1)} GB/s).\n\n" + table(head, rows)
     )
 

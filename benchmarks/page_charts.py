@@ -60,7 +60,7 @@ def charts(found: dict[str, Result | None]) -> Iterator[tuple[str, str, go.Figur
             dots({row["task"]: row["rows_over_ours"] for row in update["rows"]}),
         )
     if growth := found.get("growth"):
-        for axis in ("draws", "rounds", "length", "size"):
+        for axis in (x for x in ("draws", "rounds", "length", "size") if x in growth):
             yield (
                 f"Growth with {'the ' if axis == 'draws' else ''}{axis}",
                 "Seconds of each stage, and memory above the bare model.",

@@ -5,9 +5,10 @@
 One round of the demo's good base on one thread: draws, pairs, update, measurement. Each stage is
 timed without the profiler in every turn; once more with torch's profiler, whose shares by kind of
 operation are then taken of that time. What no operation accounts for is Python and dispatch. The
-floor is what the stage's operations (torch's flop counter, as executed) cost at the rate of the
-products of matrices of the model's own shapes, and what the bytes that elementwise work must move
-cost at the machine's copying rate; both measured in the same run.
+floor is what the stage's operations (torch's flop counter, as executed) cost at the rate of
+products of matrices of the model's own shapes - torch's in the update, the wide ones of
+``srlm.policy.linear`` elsewhere - and what the bytes that elementwise work must move cost at the
+machine's copying rate; all measured in the same run.
 Results: benchmarks/results/stages.json.
 """
 
@@ -19,6 +20,7 @@ from typing import Any
 
 import torch
 from side_by_side import interleaved, spread, write
+from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -26,6 +28,7 @@ from srlm import draws, pairs, update
 from srlm.answers import checker
 from srlm.demo.settings import settings
 from srlm.measure.evaluate import evaluate
+from srlm.policy.linear import widen
 from srlm.policy.load import load
 from srlm.progress import Progress
 from srlm.prompts import read_prompts, split
@@ -49,6 +52,17 @@ KINDS = {
 }  # fmt: skip
 
 
+def _linear_flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
+    """Of ``srlm.policy.linear``'s products, from the shapes."""
+    out = 2 * int(weight[0])
+    for length in x:
+        out *= int(length)
+    return out
+
+
+COUNTED = {torch.ops.mkldnn._linear_pointwise: _linear_flops}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--prompts", type=int, default=1024)
@@ -57,24 +71,35 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     work = stages(128 if options.quick else options.prompts)
-    a, b = torch.randn(8192, 64), torch.randn(64, 176)
+    a, b, wide = torch.randn(8192, 64), torch.randn(64, 176), nn.Linear(64, 176, bias=False)
+    widen(nn.Sequential(wide))
     x, y = torch.randn(1 << 24), torch.empty(1 << 24)
 
     def product() -> None:
         for _ in range(100):
             a @ b
 
+    @torch.inference_mode()
+    def widely() -> None:
+        for _ in range(100):
+            wide(a)
+
     seconds = interleaved(
-        work | {"product": product, "copy": lambda: y.copy_(x)}, repeats=options.repeats
+        work | {"product": product, "wide": widely, "copy": lambda: y.copy_(x)},
+        repeats=options.repeats,
     )
-    gflops = [100 * 2 * a.numel() * b.shape[1] / s / 1e9 for s in seconds["product"]]
+    rate = {
+        name: [100 * 2 * a.numel() * b.shape[1] / s / 1e9 for s in seconds[name]]
+        for name in ("product", "wide")
+    }
     bandwidth = [2 * x.numel() * 4 / s / 1e9 for s in seconds["copy"]]
     rows = []
     for name, stage in work.items():
         took = spread(seconds[name])
         parts, moved = by_kind(stage, took["value"])
-        with FlopCounterMode(display=False) as counter:
+        with FlopCounterMode(display=False, custom_mapping=COUNTED) as counter:
             stage()
+        gflops = rate["product" if name == "update" else "wide"]
         floors = [counter.get_total_flops() / g / 1e9 for g in gflops]
         moving = [moved / g / 1e9 for g in bandwidth]
         rows.append(
@@ -98,7 +123,8 @@ def main() -> None:
         "stages_quick" if options.quick else "stages",
         {
             "prompts": 128 if options.quick else options.prompts,
-            "gflops": spread(gflops),
+            "gflops": spread(rate["product"]),
+            "gflops_wide": spread(rate["wide"]),
             "gigabytes_a_second": spread(bandwidth),
             "rows": rows,
         },
@@ -139,9 +165,9 @@ def by_kind(stage: Callable[[], Any], whole: float) -> tuple[dict[str, float], f
     parts = dict.fromkeys([*KINDS, "Python and dispatch"], 0.0)
     moved = 0.0
     for event in prof.key_averages(group_by_input_shape=True):
-        name = event.key.removeprefix("aten::").lstrip("_")
+        name = event.key.removeprefix("aten::").removeprefix("mkldnn::").lstrip("_")
         kind = next((k for k, words in KINDS.items() if name.startswith(words)), None)
-        if kind is None or not event.key.startswith("aten::"):
+        if kind is None or not event.key.startswith(("aten::", "mkldnn::")):
             continue
         parts[kind] += event.self_cpu_time_total / 1e6
         if kind == "elementwise":
