@@ -146,7 +146,8 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_interrupted() -> None:
     code = """
-import sys, time, types
+import signal, sys, time, types
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 loop = types.ModuleType("srlm.loop")
 def run(*_, **__):
     print("ready", flush=True)
