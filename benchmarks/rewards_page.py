@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from itertools import accumulate
 from typing import Any
 
 from srlm.flags import RUN
@@ -24,11 +25,17 @@ def page(result: dict[str, Any], asked: dict[str, Any]) -> str:
         "Written by `python benchmarks/rewards.py --page`; do not edit. "
         f"{machine['processor']}, {machine['cores']} cores, one thread, torch {machine['torch']}.",
         "",
-        "Equal draws, equal update; beta of equal strength, or for judges the best of those tried "
-        "on seeds outside the table (see the script). The last round, and the base before it; s "
-        "are processor seconds of all rounds, measuring left out:",
+        "Equal draws, equal update; beta of equal strength, or for judges the best of those tried: "
+        "on seeds outside the table for the compare start, on seeds 0 to 2 for the judge start, "
+        "whose seeds 3 to 5 are fresh. The last round, and the base before it; s are processor "
+        "seconds of all rounds, measuring left out:",
         "",
         *_ends(result["rows"]),
+        "",
+        "Equal time: the last round that ends within the seconds of likelihood's rounds from the "
+        "same base.",
+        "",
+        *_within(result["rows"]),
         "",
         "Without training, accuracy on the held-out prompts:",
         "",
@@ -64,6 +71,33 @@ def _ends(rows: list[Row]) -> list[str]:
             f"{change('entropy', 2)} | {change('distinct', 1)} | "
             f"{sum(r['seconds'] for r in row['rounds']):.0f} | "
             f"{sum(r['tokens'] for r in row['rounds']):,} |"
+        )
+    return lines
+
+
+def _within(rows: list[Row]) -> list[str]:
+    """One line a run that has a likelihood run beside it."""
+    lines = [
+        "| start | seed | reward | round | s | accuracy | greedy | headroom | fidelity | κ |",
+        "|" + " --- |" * 10,
+    ]
+    budgets = {
+        (row["start"], row["seed"]): sum(r["seconds"] for r in row["rounds"])
+        for row in rows
+        if row["reward"] == "likelihood"
+    }
+    for row in rows:
+        if (budget := budgets.get((row["start"], row["seed"]))) is None:
+            continue
+        until = list(accumulate(r["seconds"] for r in row["rounds"]))
+        t = max(t for t, s in enumerate(until) if s <= budget)
+        now = row["rounds"][t]
+        room = now["headroom_captured"]
+        lines.append(
+            f"| {row['start']} | {row['seed']} | {row['reward']} | {t} | {until[t]:.0f} | "
+            f"{now['sampling_accuracy']:.3f} | {now['greedy_accuracy']:.3f} | "
+            f"{'–' if room is None else f'{room:.1%}'} | {now['fidelity']:.3f} | "
+            f"{now['kappa']:.3f} |"
         )
     return lines
 
