@@ -45,7 +45,7 @@ def charts(found: dict[str, Result | None]) -> Iterator[tuple[str, str, go.Figur
     if drawing := found.get("generate"):
         names = {
             f"{row['model']}, batch {row['batch']:,}, {row['threads']} thread"
-            f"{'s' if row['threads'] > 1 else ''}": next(iter(row["ours_over"].values()))
+            f"{'s' if row['threads'] > 1 else ''}": row["ours_over"]["generate"]
             for row in drawing["cases"]
         }
         yield (
@@ -121,7 +121,14 @@ def lines(points: list[Result]) -> go.Figure:
     figure.update_layout(
         showlegend=True,
         margin={"r": 60},
-        yaxis2={"overlaying": "y", "side": "right", "rangemode": "tozero", "showgrid": False},
+        yaxis2={
+            "overlaying": "y",
+            "side": "right",
+            "rangemode": "tozero",
+            "showgrid": False,
+            "tickmode": "auto",
+            "nticks": 5,
+        },
     )
     return figure
 

@@ -39,7 +39,7 @@ MEANINGS = {
     "fidelity": "share of prompts whose mode is still the base's mode",
     "sampling_accuracy": "share of random responses that are right",
     "greedy_accuracy": "share of prompts whose greedy response is right",
-    "mode_accuracy": "share of prompts whose likeliest response is right: the ceiling",
+    "mode_accuracy": "share of prompts whose likeliest response is right: likelihood's ceiling",
     "headroom_captured": "gain in sampling accuracy / (mode accuracy - sampling accuracy) at start",
     "entropy": "of the responses to a prompt, nats",
     "length": "tokens a response",
