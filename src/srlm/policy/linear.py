@@ -93,9 +93,10 @@ def _suits(x: torch.Tensor, weight: torch.Tensor, outputs: int) -> bool:
     if work < LEAST:
         return False
     rows = x.numel() // x.shape[-1]
+    training = torch.is_grad_enabled()  # its shapes hardly come again, and programs take memory
     return (
-        (work >= LEAST_NEW or rows % ROWS == 0)
-        and (not torch.is_grad_enabled() or ONCE.get())
+        (work >= LEAST_NEW or (rows % ROWS == 0 and not training))
+        and (not training or ONCE.get())
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
     )
