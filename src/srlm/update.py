@@ -97,20 +97,8 @@ def fit(
 # ---- gradient descent
 
 
+@differentiated_once()
 def _descend(
-    policy: Differentiable,
-    prompts: Sequence[Prompt],
-    pairs: Pairs,
-    objective: Objective,
-    settings: UpdateSettings,
-    seed: int,
-    advance: Callable[[int], None],
-) -> tuple[Policy, UpdateReport]:
-    with differentiated_once():
-        return _descended(policy, prompts, pairs, objective, settings, seed, advance)
-
-
-def _descended(
     policy: Differentiable,
     prompts: Sequence[Prompt],
     pairs: Pairs,
