@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from generating import Task, draw, tokens_of
 
-from srlm.policy import causal_lm
+from srlm.policy import causal_lm, decoding
 from srlm.policy.cache import GrowingLayer
 from srlm.policy.linear import WideConv1D, WideLinear, wide
 
@@ -30,10 +30,10 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
     "cache writes": [(GrowingLayer, "update")],
     "cache selection": [(GrowingLayer, "batch_select_indices")],
     "log-softmax": [(F, "log_softmax")],
-    "choice": [(causal_lm, "_inverse")],
-    "uniform numbers": [(causal_lm, "uniforms_of")],
-    "texts": [(causal_lm.CausalLM, "_texts")],
-    "model": [(causal_lm.CausalLM, "_forward")],
+    "choice": [(decoding, "_inverse")],
+    "uniform numbers": [(decoding, "uniforms_of")],
+    "texts": [(decoding, "_texts")],
+    "model": [(causal_lm.CausalLM, "forward")],
 }
 """What is wrapped. ``model`` holds the products, the attention and the cache writes."""
 WITHIN = ("products", "attention", "cache writes")

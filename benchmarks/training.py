@@ -150,14 +150,14 @@ def whole_rows(do: Callable[[], Any]) -> Any:
 def positions(work: Task) -> tuple[int, int]:
     """Positions put through the model by one pass over all groups, and those that must be."""
     done = 0
-    forward = work.policy._forward
+    forward = work.policy.forward
 
     def counted(token_BL: torch.Tensor, *rest: Any, **named: Any) -> Any:
         nonlocal done
         done += token_BL.numel()
         return forward(token_BL, *rest, **named)
 
-    work.policy._forward = counted  # type: ignore[method-assign]
+    work.policy.forward = counted  # type: ignore[method-assign]
     rows_G = [np.flatnonzero(work.pairs.group_R == g) for g in range(work.pairs.groups)]
     every = np.arange(work.pairs.groups)
     for start in range(0, len(every), work.config.update.prompts_per_step):
@@ -165,7 +165,7 @@ def positions(work: Task) -> tuple[int, int]:
         for batch in update._micro_batches(rows_G, step, work.config.update.micro_rows):
             tokens = [work.pairs.tokens_R[r] for r in batch.rows]
             work.policy.log_prob_grad(work.prompts, work.pairs.prompt_R[batch.rows], tokens)
-    del work.policy._forward
+    del work.policy.forward
     used = np.unique(work.pairs.prompt_R)
     prompt = sum(len(work.policy.encode(work.prompts[p])) for p in used)
     return done, prompt + sum(len(y) - 1 for y in work.pairs.tokens_R)

@@ -3,7 +3,6 @@
 Draws come with their log-probabilities from the same pass: prompts are sorted by length, each is
 run once for all of its draws, keys and values are kept, finished rows leave the batch when they
 are a sixteenth of it.
-What is left out: models whose state is not keys and values (recurrent ones) for search.
 """
 
 from __future__ import annotations
@@ -21,21 +20,10 @@ from jinja2 import TemplateError
 from transformers.cache_utils import Cache
 
 from srlm.errors import UserError
-from srlm.policy import given
-from srlm.policy.cache import Arena, growing_cache
-from srlm.policy.linear import ROWS, widen
-from srlm.policy.streams import uniforms_of
+from srlm.policy import decoding, given
+from srlm.policy.linear import widen
+from srlm.policy.prefix_tree import CausalTree
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
-
-Choose = Callable[[torch.Tensor, Ints, int], torch.Tensor]
-"""(log-probabilities [B, V], row numbers [B], position) -> tokens [B]."""
-
-IDLE = 1 / 16
-"""Share of finished rows at which they leave the batch: before, copying the other rows' keys and
-values costs more than running these."""
-
-AT_ONCE = {"cpu": 1 << 17}
-"""Probabilities summed at once: on the CPU what its cache holds, elsewhere 2^26."""
 
 KEPT_PROMPTS = 1 << 16
 """Prompts whose tokens are remembered; a judge asks of each response once."""
@@ -147,94 +135,13 @@ class CausalLM:
         Float rounding differs with the batch by about 1e-7, so that a draw can change with the
         batch size only where its uniform number lies that near to a boundary.
         """
-        u_RT: Floats = np.empty((0, 0))
-
-        def begin(batch: Ints) -> None:
-            nonlocal u_RT
-            u_RT = uniforms_of(seed, [prompts[p].id for p in batch], draws, max_tokens)
-
-        def choose(logp_BV: torch.Tensor, row_B: Ints, t: int) -> torch.Tensor:
-            u_B = torch.from_numpy(u_RT[row_B, t]).to(logp_BV.device)
-            return _inverse(logp_BV, u_B)
-
-        return self._decode(prompts, draws, choose, max_tokens, begin)
+        return decoding.sampled(self, prompts, draws, seed, max_tokens)
 
     def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
         """The likeliest token at each step, one row a prompt."""
-        return self._decode(prompts, 1, lambda logp_BV, _r, _t: logp_BV.argmax(-1), max_tokens)
+        return decoding.greedy(self, prompts, max_tokens)
 
-    @torch.inference_mode()
-    def _decode(
-        self,
-        prompts: Sequence[Prompt],
-        draws: int,
-        choose: Choose,
-        max_tokens: int,
-        begin: Callable[[Ints], None] = lambda batch: None,
-    ) -> Samples:
-        R = len(prompts) * draws
-        token_RT = np.zeros((R, max_tokens), dtype=np.int64)
-        logp_RT = np.zeros((R, max_tokens), dtype=np.float64)
-        length_R = np.full(R, max_tokens, dtype=np.int64)
-        finished_R = np.zeros(R, dtype=bool)
-        for batch in self._batches([self.encode(x) for x in prompts], draws):
-            begin(batch)
-            row_B = np.arange(len(batch) * draws)  # within the batch
-            out_B = (batch[:, None] * draws + np.arange(draws)).ravel()  # in the result
-            live_B = np.ones(len(row_B), dtype=bool)
-            step = _Decoder(self, [self.encode(prompts[p]) for p in batch])
-            logp_BV = step.begin(draws)
-            end_V = np.zeros(logp_BV.shape[-1], dtype=bool)
-            end_V[list(self.ends)] = True
-            for t in range(max_tokens):
-                token_B = choose(logp_BV, row_B, t)
-                drawn_B = token_B.cpu().numpy()
-                chosen_B = logp_BV.gather(-1, token_B[:, None])[:, 0].double().cpu().numpy()
-                live = np.flatnonzero(live_B)
-                out = out_B[live]
-                token_RT[out, t] = drawn_B[live]
-                logp_RT[out, t] = chosen_B[live]
-                if not np.isfinite(chosen_B[live]).all():
-                    bad = out[~np.isfinite(chosen_B[live])][0]
-                    raise _not_a_number(prompts[bad // draws])
-                ended = live[end_V[drawn_B[live]]]
-                if len(ended):
-                    finished_R[out_B[ended]] = True
-                    length_R[out_B[ended]] = t + 1
-                    live_B[ended] = False
-                going = len(live) - len(ended)
-                if going == 0 or t + 1 == max_tokens:
-                    break
-                if _whole(going) <= (1 - IDLE) * len(live_B):
-                    keep = np.sort(np.argsort(~live_B, kind="stable")[: _whole(going)])
-                    row_B, out_B, live_B = row_B[keep], out_B[keep], live_B[keep]
-                    index = torch.from_numpy(keep).to(self.device)
-                    token_B = token_B[index]
-                    step.keep(index)
-                logp_BV = step.next(token_B)
-        tokens_R = tuple(
-            tuple(row[:n]) for row, n in zip(token_RT.tolist(), length_R.tolist(), strict=True)
-        )
-        return Samples(
-            prompt_R=np.repeat(np.arange(len(prompts)), draws),
-            tokens_R=tokens_R,
-            logp_R=logp_RT.sum(1),
-            weight_R=np.full(R, 1.0 / draws),
-            finished_R=finished_R,
-            text_R=self._texts(tokens_R),
-            token_logp_R=tuple(
-                row_T[:n].copy() for row_T, n in zip(logp_RT, length_R.tolist(), strict=True)
-            ),
-        )
-
-    def _texts(self, tokens_R: Sequence[Tokens]) -> tuple[str, ...]:
-        """Decoded once for each distinct response."""
-        distinct = list(dict.fromkeys(tokens_R))
-        texts = self.tokenizer.batch_decode([list(t) for t in distinct], skip_special_tokens=True)
-        table = dict(zip(distinct, texts, strict=True))
-        return tuple(table[t] for t in tokens_R)
-
-    def _batches(self, encoded: Sequence[list[int]], rows_each: int) -> Iterator[Ints]:
+    def batches(self, encoded: Sequence[list[int]], rows_each: int) -> Iterator[Ints]:
         """Indices of prompts of like length, ``batch_rows`` rows at most in a batch."""
         order = np.argsort([len(t) for t in encoded], kind="stable")
         size = max(1, self.batch_rows // rows_each)
@@ -307,10 +214,10 @@ class CausalLM:
     ) -> Iterator[given.Part]:
         used_U, row_R = np.unique(prompt_R, return_inverse=True)
         return given.parts(
-            self._forward, self.layers, [self.encode(prompts[p]) for p in used_U], row_R, tokens_R
+            self.forward, self.layers, [self.encode(prompts[p]) for p in used_U], row_R, tokens_R
         )
 
-    def _forward(
+    def forward(
         self, token_BL: torch.Tensor, left_B: torch.Tensor, *, keep: int, cache: Cache | None = None
     ) -> Any:
         """The model on rows whose first ``left_B`` positions (cache included) are padding.
@@ -363,143 +270,6 @@ class CausalLM:
         self.tokenizer.save_pretrained(folder)
 
 
-class _Decoder:
-    """A batch of rows that grow token by token on kept keys and values."""
-
-    def __init__(self, policy: CausalLM, encoded: list[list[int]]) -> None:
-        self._policy = policy
-        self._encoded = encoded
-        self._L = max(map(len, encoded))
-        self._left = torch.tensor([self._L - len(x) for x in encoded])
-        layers = policy.model.config.get_text_config().num_hidden_layers
-        self._cache = growing_cache(layers)
-
-    def begin(self, draws: int) -> torch.Tensor:
-        """Run the prompts once; next-token log-probabilities of ``draws`` rows each, [B, V]."""
-        logp_PV = self._logp(_left_padded(self._encoded, self._L))
-        if draws == 1:
-            return logp_PV
-        self._cache.batch_repeat_interleave(draws)
-        self._left = self._left.repeat_interleave(draws)
-        return logp_PV.repeat_interleave(draws, dim=0)
-
-    def next(self, token_B: torch.Tensor) -> torch.Tensor:
-        """Append a token to each row; the next log-probabilities, [B, V]."""
-        return self._logp(token_B[:, None])
-
-    def keep(self, index: torch.Tensor) -> None:
-        """Only these rows go on."""
-        self._cache.batch_select_indices(index)
-        self._left = self._left[index.cpu()]
-
-    def _logp(self, token_BL: torch.Tensor) -> torch.Tensor:
-        out = self._policy._forward(token_BL, self._left, keep=1, cache=self._cache)
-        return F.log_softmax(out.logits[:, -1].float(), dim=-1)
-
-
-class CausalTree:
-    """Prefixes of a causal model's responses; satisfies ``srlm.policy.base.PrefixTree``.
-
-    A node keeps the slots of its path in an arena of keys and values, so a position is computed
-    once however many prefixes go through it. Memory: one position of the cache a node, plus the
-    prompts'.
-    """
-
-    def __init__(self, policy: CausalLM, prompts: Sequence[Prompt], max_tokens: int) -> None:
-        self.ends = policy.ends
-        self.max_tokens = max_tokens
-        self._policy = policy
-        self._encoded = [policy.encode(x) for x in prompts]
-        width = max(map(len, self._encoded)) + max_tokens
-        self._arena = Arena(policy.model.config.get_text_config().num_hidden_layers)
-        self._slot_NL = np.zeros((4 * len(prompts), width), dtype=np.int64)
-        self._length_N = np.zeros(4 * len(prompts), dtype=np.int64)
-        self._nodes = 0
-
-    @torch.inference_mode()
-    def roots(self) -> tuple[Ints, torch.Tensor]:
-        """Nodes of the empty prefixes, [P], and log pi(first token|x), [P, V]."""
-        node_P = self._new(len(self._encoded))
-        logp_P: dict[int, torch.Tensor] = {}
-        for batch in self._policy._batches(self._encoded, 1):
-            encoded = [self._encoded[p] for p in batch]
-            L = max(map(len, encoded))
-            left_B = torch.tensor([L - len(x) for x in encoded])
-            cache = growing_cache(len(self._arena._layers), spare=0)
-            out = self._policy._forward(_left_padded(encoded, L), left_B, keep=1, cache=cache)
-            logp_BV = F.log_softmax(out.logits[:, -1].float(), dim=-1)
-            row, column = torch.nonzero(torch.arange(L) >= left_B[:, None], as_tuple=True)
-            slot = self._arena.add(cache, row, column)
-            for p, x, logp_V in zip(batch, encoded, logp_BV, strict=True):
-                self._slot_NL[node_P[p], : len(x)] = np.arange(slot, slot + len(x))
-                self._length_N[node_P[p]] = len(x)
-                slot += len(x)
-                logp_P[int(p)] = logp_V
-        return node_P, torch.stack([logp_P[p] for p in range(len(self._encoded))])
-
-    @torch.inference_mode()
-    def extend(self, node_B: Ints, token_B: Ints) -> tuple[Ints, torch.Tensor]:
-        """Children of nodes by tokens, [B], and their next log-probabilities, [B, V]."""
-        parts = [
-            self._extend(
-                node_B[i : i + self._policy.batch_rows], token_B[i : i + self._policy.batch_rows]
-            )
-            for i in range(0, len(node_B), self._policy.batch_rows)
-        ]
-        return np.concatenate([n for n, _ in parts]), torch.cat([logp for _, logp in parts])
-
-    def _extend(self, node_B: Ints, token_B: Ints) -> tuple[Ints, torch.Tensor]:
-        length_B = self._length_N[node_B]
-        L = int(length_B.max())
-        column_BL = np.arange(L) - (L - length_B)[:, None]
-        slot_BL = np.take_along_axis(self._slot_NL[node_B], column_BL.clip(min=0), axis=1)
-        device = self._policy.device
-        cache = self._arena.gather(torch.from_numpy(slot_BL).to(device))
-        out = self._policy._forward(
-            torch.from_numpy(token_B)[:, None],
-            torch.from_numpy(L - length_B),
-            keep=1,
-            cache=cache,
-        )
-        B = len(node_B)
-        last = torch.full((B,), L, device=device)
-        slot = self._arena.add(cache, torch.arange(B, device=device), last)
-        child_B = self._new(B)
-        self._slot_NL[child_B] = self._slot_NL[node_B]
-        self._slot_NL[child_B, length_B] = np.arange(slot, slot + B)
-        self._length_N[child_B] = length_B + 1
-        return child_B, F.log_softmax(out.logits[:, -1].float(), dim=-1)
-
-    def _new(self, count: int) -> Ints:
-        first, self._nodes = self._nodes, self._nodes + count
-        if self._nodes > len(self._length_N):
-            more = 2 * self._nodes
-            self._slot_NL = np.resize(self._slot_NL, (more, self._slot_NL.shape[1]))
-            self._length_N = np.resize(self._length_N, more)
-        return np.arange(first, self._nodes)
-
-
-def _inverse(logp_BV: torch.Tensor, u_B: torch.Tensor) -> torch.Tensor:
-    """Tokens [B] at which the distribution function of each row passes u, in double precision."""
-    V = logp_BV.shape[-1]
-    rows = max(1, AT_ONCE.get(logp_BV.device.type, 1 << 26) // V)
-    parts = []
-    for logp_bV, u_b in zip(logp_BV.split(rows), u_B.split(rows), strict=True):
-        below_bV = logp_bV.double().exp_().cumsum(-1)
-        u_b1 = (u_b * below_bV[:, -1])[:, None]
-        parts.append(torch.searchsorted(below_bV, u_b1, right=True)[:, 0])
-    return torch.cat(parts).clamp_(max=V - 1)
-
-
-def _whole(rows: int) -> int:
-    """At least so many rows, of the few batch sizes that come again and again (``linear.ROWS``)."""
-    return -(-rows // ROWS) * ROWS if rows > ROWS else 1 << (rows - 1).bit_length()
-
-
-def _left_padded(encoded: Sequence[list[int]], L: int) -> torch.Tensor:
-    return torch.tensor([[0] * (L - len(x)) + x for x in encoded])
-
-
 def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
     found: set[int] = set()
     for source in (getattr(model, "generation_config", None), model.config, tokenizer):
@@ -533,11 +303,3 @@ def _context(model: Any) -> int | None:
         if isinstance(value, int) and value > 0:
             return value
     return None
-
-
-def _not_a_number(prompt: Prompt) -> UserError:
-    where = f"line {prompt.line}" if prompt.line else prompt.id
-    return UserError(
-        f"the model gives probabilities that are not numbers for the prompt on {where}",
-        "check the model's weights, or use --dtype float32",
-    )
