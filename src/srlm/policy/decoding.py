@@ -137,18 +137,20 @@ class _Drawn:
         logp_D = front.logp_BV.view(-1).take(place_D).cpu().numpy()
         found_D = place_D.cpu().numpy()
         token_D = found_D - front.row_D * V
-        if not np.isfinite(logp_D).all():
+        if not np.isfinite(logp_D.sum(dtype=np.float64)):
             bad = draw_D[~np.isfinite(logp_D)][0]
             raise _not_a_number(self._prompts[bad // self._draws])
         self._token_RT[draw_D, t] = token_D
         self._logp_RT[draw_D, t] = logp_D
         ended_D = self._end_V.take(token_D, mode="clip")
-        ended = draw_D[ended_D]
-        self._finished_R[ended] = True
-        self._length_R[ended] = t + 1
-        if t + 1 == self._token_RT.shape[1] or len(ended) == len(draw_D):
+        if ended_D.any():
+            ended = draw_D[ended_D]
+            self._finished_R[ended] = True
+            self._length_R[ended] = t + 1
+            found_D, draw_D = found_D[~ended_D], draw_D[~ended_D]
+        if t + 1 == self._token_RT.shape[1] or not len(draw_D):
             return None
-        return children(found_D[~ended_D], draw_D[~ended_D], V)
+        return children(found_D, draw_D, V)
 
     def samples(self) -> Samples:
         """All of them."""

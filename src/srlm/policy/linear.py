@@ -88,10 +88,7 @@ def _product(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Ten
     return out
 
 
-def _suits(x: torch.Tensor, weight: torch.Tensor, outputs: int) -> bool:
-    work = x.numel() * outputs
-    if work < LEAST:
-        return False
+def _suits(x: torch.Tensor, weight: torch.Tensor, work: int) -> bool:
     rows = x.numel() // x.shape[-1]
     training = torch.is_grad_enabled()  # its shapes hardly come again, and programs take memory
     return (
@@ -107,9 +104,10 @@ class WideLinear(nn.Linear):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """[..., I] -> [..., O]."""
-        if _suits(input, self.weight, self.out_features):
-            return _apply(input, self.weight, self.bias)
-        return F.linear(input, self.weight, self.bias)
+        weight, work = self.weight, input.numel() * self.out_features
+        if work >= LEAST and _suits(input, weight, work):
+            return _apply(input, weight, self.bias)
+        return F.linear(input, weight, self.bias)
 
 
 class WideConv1D(Conv1D):
@@ -117,7 +115,8 @@ class WideConv1D(Conv1D):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """[..., I] -> [..., O]."""
-        if _suits(x, self.weight, self.nf):
+        work = x.numel() * self.nf
+        if work >= LEAST and _suits(x, self.weight, work):
             return _apply(x, self.weight.t(), self.bias)
         out: torch.Tensor = super().forward(x)
         return out

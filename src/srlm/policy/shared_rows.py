@@ -28,6 +28,9 @@ class Children:
         """As few parts of about one size as have ``most`` prefixes each at most."""
         C = len(self.parent_C)
         count = -(-C // most)
+        if count == 1:
+            yield self
+            return
         for i in range(count):
             first, end = C * i // count, C * (i + 1) // count
             a, b = np.searchsorted(self.child_D, [first, end])
