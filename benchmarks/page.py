@@ -14,7 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from markdown import of, table
 from page_charts import drawn
+from reaching_page import reaching
 
 HERE = Path(__file__).parent
 NOTES = HERE / "speed_notes.md"
@@ -58,21 +60,6 @@ def read(name: str) -> Result | None:
     """A benchmark's results, None where there are none."""
     path = HERE / f"results/{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-
-
-def of(x: Result, digits: int = 2) -> str:
-    """A median with its range.
-
-    >>> of({"value": 2.0, "low": 1.5, "high": 2.25, "n": 5})
-    '2.00 (1.50 to 2.25)'
-    """
-    return f"{x['value']:,.{digits}f} ({x['low']:,.{digits}f} to {x['high']:,.{digits}f})"
-
-
-def table(head: list[str], rows: list[list[str]]) -> str:
-    """Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
 
 
 def machine(result: Result) -> str:
@@ -344,6 +331,7 @@ def stages(result: Result) -> str:
 
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "round": one_round,
+    "reaching": reaching,
     "generate": generation,
     "training": training,
     "condition": condition,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import plotly.graph_objects as go
+from reaching_page import curves
 
 from srlm.report.chart import BLUE, FAINT, GREEN, GRID, INK, ORANGE, PURPLE, VERMILION
 from srlm.report.markup import safe, script_json
@@ -42,6 +43,18 @@ def charts(found: dict[str, Result | None]) -> Iterator[tuple[str, str, go.Figur
                 "Ours over theirs, both tuned on another seed.",
                 dots(first),
             )
+    if reaching := found.get("reaching"):
+        figure = curves(reaching, COLORS)
+        _dress(figure, 340)
+        figure.update_layout(showlegend=True)
+        figure.update_xaxes(title="seconds", rangemode="tozero")
+        figure.update_yaxes(tickformat=".0%")
+        yield (
+            "Headroom over seconds, each side with its own schedule",
+            "A point is the end of a round, a line a run; all sides were tuned on another seed to "
+            "reach 90 % soonest.",
+            figure,
+        )
     if drawing := found.get("generate"):
         names = {
             f"{row['model']}, batch {row['batch']:,}, {row['threads']} thread"

@@ -43,11 +43,11 @@ class Ground:
         """A copy of the base, to train."""
         return copy.deepcopy(self.model)
 
-    def accuracy(self, model: Any) -> float:
+    def accuracy(self, model: Any, draws: int = DRAWS) -> float:
         """Share of right draws on the held-out prompts, the same random numbers each time."""
         policy = CausalLM(model, self.tokenizer)
         samples = policy.sample(
-            self.held_out, DRAWS, seed=derived(self.seed, "held out"), max_tokens=16
+            self.held_out, draws, seed=derived(self.seed, "held out"), max_tokens=16
         )
         right = checker("last-number")
         return float(

@@ -34,6 +34,8 @@ class Setting:
     beta: float = 0.5
     sft: float = 0.0
     """DPO: weight of the likelihood of the chosen response beside, a mean over its tokens."""
+    precompute: bool = True
+    """TRL's DPO: the reference's log-probabilities before training, else with every step."""
 
     def steps(self, prompts: int) -> int:
         """Optimiser steps of a round, whatever a step is made of."""

@@ -4,8 +4,8 @@ Draws come from ``generate`` with its own scores, so that no scoring pass is nee
 likeliest and least likely draw are its pair. Settings that matter: the reference is the policy
 that drew (left out, the trainer reads the folder that the model came from, which is the first
 base), float32 (default bfloat16), no gradient checkpointing (default on), no logging or saving.
-The reference's log-probabilities are made once before training, which was the faster of the
-trainer's two ways.
+The reference's log-probabilities are made once before training or with every step, as
+``Setting.precompute`` says: the first is faster with several passes over many pairs.
 
 The trainer puts a method of its own over ``model.forward``; it is taken off at the end, or the
 next round's would lie upon it.
@@ -36,7 +36,8 @@ def one(
     done.tokens, done.pairs = drawn.tokens, len(rows)
     per_step = setting.pairs_per_step(len(rows), len(prompts))
     with done.stage("update"):
-        done.steps = train(model, tokenizer, rows, setting, per_step, seed)
+        if rows:
+            done.steps = train(model, tokenizer, rows, setting, per_step, seed)
     return done
 
 
@@ -62,11 +63,9 @@ def train(
     setting: Setting,
     per_step: int,
     seed: int,
-    *,
-    precompute: bool = True,
 ) -> int:
     """DPOTrainer on the pairs; optimiser steps taken."""
-    made = trainer(model, tokenizer, rows, setting, per_step, seed, precompute=precompute)
+    made = trainer(model, tokenizer, rows, setting, per_step, seed)
     made.train()
     model.__dict__.pop("forward", None)
     return int(made.state.global_step)
@@ -79,8 +78,6 @@ def trainer(
     setting: Setting,
     per_step: int,
     seed: int,
-    *,
-    precompute: bool,
 ) -> Any:
     """The trainer, ready to train."""
     import copy
@@ -95,7 +92,7 @@ def trainer(
             beta=setting.beta,
             loss_type=["sigmoid", "sft"] if setting.sft else ["sigmoid"],
             loss_weights=[1.0, setting.sft] if setting.sft else None,
-            precompute_ref_log_probs=precompute,
+            precompute_ref_log_probs=setting.precompute,
             precompute_ref_batch_size=setting.batch_rows // 2,
             per_device_train_batch_size=per_step,
             num_train_epochs=setting.epochs,
@@ -104,7 +101,7 @@ def trainer(
         made = DPOTrainer(
             model=model,
             # With precompute and no reference the trainer takes the model as it stands now.
-            ref_model=None if precompute else copy.deepcopy(model),
+            ref_model=None if setting.precompute else copy.deepcopy(model),
             args=config,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,

@@ -89,7 +89,7 @@ def test_trls_dpo_loss_is_ours() -> None:
         {"prompt": "gg", "chosen": "d", "rejected": "bb"},
     ]
     made = trl_dpo.trainer(
-        policy.model, policy.tokenizer, rows, Setting(beta=0.7), 3, 0, precompute=False
+        policy.model, policy.tokenizer, rows, Setting(beta=0.7, precompute=False), 3, 0
     )
     (batch,) = made.get_train_dataloader()
     moving, reference = moved(tiny.network()), tiny.network()

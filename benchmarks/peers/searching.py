@@ -1,0 +1,161 @@
+"""The schedule and settings with which a side gets to 90 % of the headroom soonest.
+
+The same rule and number of trials for every side, on a seed that is not reported. From a first
+plan, one number after the other is moved to the next greater or smaller of its values, and further
+in that direction while it helps; sweeps over all numbers are repeated while one helps. Trials that
+are left move two or three numbers of the best plan at once to a next value, drawn at random, and
+further where all those are tried.
+
+Times are processor seconds, which other work on the machine changes less than wall time. A trial
+is given up when it has taken a fourth longer than the best so far. The search compares ``pace``,
+which tells a plan that overshoots in a long round, and may be cut, from one that just gets there.
+Then the best by pace and the best by the seconds themselves, ``KEPT`` of each, are run with more
+seeds of training, and the one with the least median of the seconds is taken.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections.abc import Callable
+from itertools import count
+from math import inf, log
+from typing import Any
+
+from srlm.loop import derived
+
+from .schedule import Plan, Run, Scene, scene
+
+SEED, SHARE, TRIALS, KEPT, AGAIN = 10, 0.9, 40, 3, 2
+FIRST_CAP, PATIENCE, DRAWS = 20.0, 1.25, 8
+Values = dict[str, tuple[Any, ...]]
+Tell = Callable[[dict[str, Any]], None]
+
+
+def search(name: str, first: Plan, values: Values, tell: Tell, trials: int = TRIALS) -> None:
+    """Search a side's plans; ``tell`` is called with all that is known after every trial."""
+    found = _Search(name, first, values, tell, trials)
+    found.sweep()
+    found.wander()
+    found.confirm()
+
+
+def pace(run: Run, share: float) -> float:
+    """Processor seconds to the share if, within the round that reaches it, the headroom left
+    fell exponentially; infinite where no round did.
+
+    A fall to less than a hundredth counts as one to a hundredth.
+    """
+    left, before = 1.0, 0.0
+    for r in run.rounds:
+        now = max(0.01, 1 - r["headroom"])
+        if r["headroom"] >= share:
+            part = log(left / (1 - share)) / log(left / now)
+            return before + part * (r["cpu_so_far"] - before)
+        left, before = now, r["cpu_so_far"]
+    return inf
+
+
+class _Search:
+    def __init__(self, name: str, first: Plan, values: Values, tell: Tell, trials: int) -> None:
+        self.name, self.values, self.tell, self.trials = name, values, tell, trials
+        self.on: Scene = scene(SEED, DRAWS)
+        self.tried: dict[Plan, list[float | None]] = {}
+        self.pace: dict[Plan, float] = {}
+        self.curves: dict[Plan, list[dict[str, float]]] = {}
+        self.best = first
+        warmed = Run(name, first, self.on, 0)
+        warmed.go_on()
+        self.attempt(first)
+
+    def attempt(self, plan: Plan) -> None:
+        """Run a plan if it is new; it is the best where none has a better pace."""
+        if plan not in self.tried:
+            self._run(plan)
+            if self.pace[plan] < self.pace[self.best]:
+                self.best = plan
+            self._report()
+
+    def _of(self, plan: Plan) -> float:
+        """Median of the plan's seconds."""
+        return statistics.median(inf if x is None else x for x in self.tried.get(plan) or [None])
+
+    def _run(self, plan: Plan, patience: float = PATIENCE) -> None:
+        made = self.tried.setdefault(plan, [])
+        run = Run(self.name, plan, self.on, derived(SEED, "trial", len(made)), DRAWS)
+        made.append(run.until(SHARE, min(FIRST_CAP, patience * self._of(self.best))))
+        if len(made) == 1:
+            kept = ("headroom", "cpu_so_far")
+            self.pace[plan] = pace(run, SHARE)
+            self.curves[plan] = [{k: round(r[k], 4) for k in kept} for r in run.rounds]
+
+    def sweep(self) -> None:
+        """Line searches along every number until none helps."""
+        helped = True
+        while helped:
+            before = self.best
+            for axis in self.values:
+                for direction in (1, -1):
+                    if self._along(axis, direction):
+                        break
+            helped = self.best != before and self._left
+
+    def _along(self, axis: str, direction: int) -> bool:
+        moved = False
+        while self._left and (plan := self._next(axis, direction)) is not None:
+            before = self.best
+            self.attempt(plan)
+            if self.best == before:
+                break
+            moved = True
+        return moved
+
+    def _next(self, axis: str, direction: int) -> Plan | None:
+        values = self.values[axis]
+        at = values.index(self.best.numbers()[axis]) + direction
+        return self.best.changed(**{axis: values[at]}) if 0 <= at < len(values) else None
+
+    def wander(self) -> None:
+        """Moves of two or three numbers of the best plan."""
+        chance = random.Random(SEED)
+        while self._left:
+            mutants = (self._mutant(chance, 1 + i // 100) for i in count())
+            self.attempt(next(p for p in mutants if p not in self.tried))
+
+    def _mutant(self, chance: random.Random, furthest: int) -> Plan:
+        now, changes = self.best.numbers(), {}
+        for axis in chance.sample(list(self.values), chance.choice((2, 3))):
+            values = self.values[axis]
+            at = values.index(now[axis]) + chance.choice((-1, 1)) * chance.randint(1, furthest)
+            changes[axis] = values[min(max(at, 0), len(values) - 1)]
+        return self.best.changed(**changes)
+
+    @property
+    def _left(self) -> bool:
+        return len(self.tried) < self.trials
+
+    def confirm(self) -> None:
+        """The best plans with more seeds of training."""
+        best = [sorted(self.tried, key=key)[:KEPT] for key in (self._of, self.pace.__getitem__)]
+        kept = list(dict.fromkeys(best[0] + best[1]))
+        for plan in kept:
+            for _ in range(AGAIN):
+                self._run(plan, patience=2 * PATIENCE)
+        self.best = min(kept, key=self._of)
+        self._report()
+
+    def _report(self) -> None:
+        best = self.best.numbers()
+        self.tell(
+            {
+                "best": {"prompts": best["prompts"]} | {k: best[k] for k in self.values},
+                "cpu_seconds": self._of(self.best),
+                "trials": len(self.tried),
+                "tried": [
+                    {k: plan.numbers()[k] for k in self.values}
+                    | {"cpu_seconds": seconds, "rounds": self.curves[plan]}
+                    for plan, seconds in self.tried.items()
+                ],
+            }
+        )
+        print(f"{self.name} {len(self.tried)}: {self._of(self.best):.2f} s {best}", flush=True)

@@ -1,0 +1,108 @@
+"""The speed page's part on seconds to a share of the headroom."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import plotly.graph_objects as go
+from markdown import of, table
+
+Result = dict[str, Any]
+STAGES = ("draw", "score", "update")
+WORDS = {
+    "prompts": "prompts a round",
+    "draws": "draws",
+    "prompts_per_step": "prompts a step",
+    "epochs": "passes",
+    "lr": "learning rate",
+    "beta": "beta",
+    "sft": "likelihood weight",
+    "precompute": "reference beforehand",
+}
+"""The numbers that were searched."""
+
+
+def reaching(result: Result) -> str:
+    """Every side with the schedule that is fastest for it: tables."""
+    tuning, turns = result["tuning"], result["turns"]
+    seeds = sorted({t["seed"] for t in turns})
+    out = [
+        "## Seconds to most of the headroom, each side with its own schedule\n",
+        "The rounds above are all alike. Here every side has the schedule and settings that were "
+        f"fastest for it to {tuning['share']:.0%} of the headroom on seed {tuning['seed']}, which "
+        f"is not shown: prompts a round, draws, passes, prompts a step, learning rate and, where "
+        "a side has them, beta, the weight of DPO's likelihood term, and whether TRL makes the "
+        f"reference's log-probabilities before training. Each side had {tuning['trials']} trials "
+        "by one rule (`benchmarks/peers/searching.py`; all are in "
+        "`results/reaching_tuning.json`). Optimiser and the shape of its schedule are the same "
+        "for all. Drawing, scoring, datasets, the set-up of trainers, reference passes and updates "
+        "are counted; imports and the measuring of headroom are not.\n",
+        f"Wall seconds to the end of the first round with the share, over {len(turns)} turns "
+        f"({len(seeds)} base models, {len(turns) // len(seeds)} runs of each); a side stops after "
+        f"{result['cap']:g} processor seconds:\n",
+        table(
+            ["", *result["sides"][next(iter(result["sides"]))]["to"], "rounds to 90%", *STAGES],
+            [
+                [
+                    name,
+                    *(_reached(x) for x in side["to"].values()),
+                    f"{side['until_90']['rounds']:g}",
+                    *(f"{side['until_90'][k]:.2f} s" for k in STAGES),
+                ]
+                for name, side in result["sides"].items()
+            ],
+        ),
+        "How many times as long it takes, in the turns in which both got there:\n",
+        table(
+            ["", *next(iter(result["ratios"].values()))],
+            [
+                [name, *(of(x["seconds"]) if x["seconds"] else "" for x in shares.values())]
+                for name, shares in result["ratios"].items()
+            ],
+        ),
+        "What each side was tuned to:\n",
+        table(
+            ["", *WORDS.values()],
+            [
+                [name, *(_number(result["searched"][name], plan, k) for k in WORDS)]
+                for name, plan in result["plans"].items()
+            ],
+        ),
+    ]
+    return "\n".join(out)
+
+
+def _reached(x: Result) -> str:
+    if not x["reached"]:
+        return "not reached"
+    often = "" if x["reached"] == x["of"] else f", {x['reached']} of {x['of']} turns"
+    return of(x["seconds"]) + often
+
+
+def _number(searched: list[str], plan: Result, key: str) -> str:
+    if key not in searched:
+        return ""
+    value = plan[key]
+    return ("no", "yes")[value] if isinstance(value, bool) else f"{value:g}"
+
+
+def curves(result: Result, colors: tuple[str, ...]) -> go.Figure:
+    """Headroom over wall seconds, a line for each turn, a colour for each side."""
+    figure = go.Figure()
+    for name, color in zip(result["sides"], colors, strict=False):
+        for i, turn in enumerate(result["turns"]):
+            rounds = turn["sides"][name]["rounds"]
+            figure.add_scatter(
+                x=[0.0, *(r["seconds_so_far"] for r in rounds)],
+                y=[0.0, *(r["headroom"] for r in rounds)],
+                name=name,
+                legendgroup=name,
+                showlegend=not i,
+                mode="lines+markers",
+                line={"color": color, "width": 1},
+                marker={"size": 5},
+                hovertemplate=f"{name}, seed {turn['seed']}: %{{y:.0%}} in %{{x:.1f}} s"
+                "<extra></extra>",
+            )
+    figure.add_hline(y=0.9, line={"color": colors[-1], "dash": "dot"})
+    return figure

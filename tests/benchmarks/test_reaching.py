@@ -1,0 +1,75 @@
+"""Benchmarks: seconds to a share of the headroom, and the search for the plan with the least."""
+
+from __future__ import annotations
+
+from math import exp, inf
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from benchmarks.peers import plans, schedule, searching
+from benchmarks.peers.schedule import Plan, Run
+from benchmarks.peers.side import Setting
+
+
+def made(*rounds: tuple[float, float]) -> Run:
+    """Rounds with these headrooms at these seconds."""
+    place: Any = SimpleNamespace(fresh=lambda: None)
+    run = Run("ours", Plan(4, Setting()), schedule.Scene(place, 0.0, 1.0), 0)
+    counts = dict.fromkeys(("draw", "score", "update", "tokens", "steps", "pairs"), 1)
+    run.rounds = [{"headroom": h, "seconds_so_far": s, "cpu_so_far": s} | counts for h, s in rounds]
+    return run
+
+
+def test_the_first_round_with_the_share_counts_and_all_of_it() -> None:
+    run = made((0.5, 1.0), (0.92, 2.0), (0.85, 3.0), (0.97, 4.0))
+    assert [run.to(share) for share in (0.4, 0.9, 0.95, 0.99)] == [1.0, 2.0, 4.0, None]
+    assert run.stages(0.9)["rounds"] == run.stages(0.9)["draw"] == 2
+    assert run.stages(0.99)["rounds"] == 4
+
+
+def test_rounds_take_the_next_prompts_and_begin_anew() -> None:
+    taken = [schedule.window("abcde", t, 2) for t in range(4)]
+    assert taken == [["a", "b"], ["c", "d"], ["e", "a"], ["b", "c"]]
+    assert schedule.window("ab", 1, 4) == ["a", "b", "a", "b"]
+
+
+def test_pace_is_the_time_to_the_share_of_an_exponential_fall() -> None:
+    slow, fast = made((1 - exp(-2.5), 2.5)), made((1 - exp(-4.0), 4.0))
+    share = 1 - exp(-2.0)
+    assert searching.pace(slow, share) == pytest.approx(2.0)
+    assert searching.pace(fast, share) == pytest.approx(2.0)
+    assert searching.pace(made((1 - exp(-1.0), 1.0), (1 - exp(-3.0), 3.0)), share) == (
+        pytest.approx(2.0)
+    )
+    assert searching.pace(made((0.1, 1.0)), share) == inf
+
+
+def test_the_search_finds_the_fastest_plan_in_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = {"prompts": (1, 2, 4, 8), "lr": (0.1, 0.2, 0.4), "epochs": (1, 2, 3)}
+
+    class Fake(Run):
+        """A bowl: seconds grow with the distance from 2 prompts, lr 0.4, 3 passes."""
+
+        def go_on(self) -> None:
+            n = self.plan.numbers()
+            at = [values[k].index(n[k]) for k in values]
+            seconds = 1.0 + sum(abs(a - b) for a, b in zip(at, (1, 2, 2), strict=True)) / 10
+            self.rounds.append({"headroom": 0.95, "seconds_so_far": seconds, "cpu_so_far": seconds})
+
+    place: Any = SimpleNamespace(fresh=lambda: None)
+    monkeypatch.setattr(searching, "Run", Fake)
+    monkeypatch.setattr(searching, "scene", lambda *_: schedule.Scene(place, 0.0, 1.0))
+    known: list[dict[str, Any]] = []
+    searching.search("ours", Plan(8, Setting(lr=0.1, epochs=1)), values, known.append, trials=20)
+    assert known[-1]["best"] == {"prompts": 2, "lr": 0.4, "epochs": 3}
+    assert known[-1]["cpu_seconds"] == 1.0
+    assert known[-1]["trials"] == len(known[-1]["tried"]) == 20
+    assert {len(t["cpu_seconds"]) for t in known[-1]["tried"]} == {1, 1 + searching.AGAIN}
+
+
+def test_every_side_starts_inside_its_values() -> None:
+    for name, first in plans.FIRST.items():
+        numbers = first.numbers()
+        assert all(numbers[k] in values for k, values in plans.VALUES[name].items())
