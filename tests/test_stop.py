@@ -200,7 +200,8 @@ def test_kept_leaves_out_what_is_not_clear() -> None:
 
 @pytest.mark.parametrize(("hits", "clear"), [(12, True), (11, False)])
 def test_a_majority_among_draws_must_be_more_than_chance(hits: int, clear: bool) -> None:
-    assert agreement._clear(hits / 16, np.full(16, 1 / 16)) == clear
+    found_P = agreement._clear(np.array([hits / 16]), np.full(16, 1 / 16), np.zeros(16, dtype=int))
+    assert found_P.tolist() == [clear]
 
 
 def test_kept_on_a_network_is_confidence_at_the_base() -> None:

@@ -14,7 +14,7 @@ from scipy.stats import binom
 from srlm.measure.evaluate import BaseReference, Measurement, reference
 from srlm.measure.intervals import by_prompt, mean
 from srlm.policy.base import Policy
-from srlm.types import Bools, Estimate, Floats, Samples, rows_by_prompt, undefined
+from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
 
 CLEAR = 0.05
 """Level at which a majority among draws must be one of the policy's too."""
@@ -48,19 +48,20 @@ def kept(
     then = reference(made) if base is None else base
     out = {"base_mode_probability": _mode(policy, made, then, seed)}
     P = len(made.prompts)
-    answer_P, clear_P = _majority(then.samples, read, P)
+    answer_P, clear_P = _majority(then.samples, _answers(then.samples, read), P)
     names = ("base_answer_share", "answer_agreement")
     if not clear_P.any():
         why = undefined("majority answers", "on no prompt has the base a clear majority answer")
         return out | dict.fromkeys(names, why)
+    now_R = _answers(made.samples, read)
+    now_P, _ = _majority(made.samples, now_R, P)
     same_R = np.array(
         [
-            float(read(text) == answer_P[p])
-            for p, text in zip(made.samples.prompt_R, made.samples.text_R, strict=True)
+            float(answer == answer_P[p])
+            for p, answer in zip(made.samples.prompt_R.tolist(), now_R, strict=True)
         ]
     )
     share_P = by_prompt(same_R, made.samples.weight_R, made.samples.prompt_R, P)[clear_P]
-    now_P, _ = _majority(made.samples, read, P)
     agree_P = np.array([float(a == b) for a, b in zip(now_P, answer_P, strict=True)])[clear_P]
     left_out = int((~clear_P).sum())
     note = f"{left_out} prompts left out: no clear majority in the base" if left_out else ""
@@ -79,28 +80,33 @@ def _mode(policy: Policy, made: Measurement, base: BaseReference, seed: int) -> 
     return mean(np.exp(logp_K), seed, "scoring", least=0.0, most=1.0, note=note)
 
 
+def _answers(samples: Samples, read: Callable[[str], str | None]) -> list[str | None]:
+    """The answer of each row; a text is read once."""
+    known = {text: read(text) for text in set(samples.text_R)}
+    return [known[text] for text in samples.text_R]
+
+
 def _majority(
-    samples: Samples, read: Callable[[str], str | None], prompts: int
+    samples: Samples, answer_R: list[str | None], prompts: int
 ) -> tuple[list[str | None], Bools]:
     """The answer with most weight among a prompt's responses, first of equals; whether it is
     clear. Responses without an answer count as one that is never clear."""
-    known: dict[str, str | None] = {text: read(text) for text in set(samples.text_R)}
-    answer_P: list[str | None] = []
-    clear_P = np.zeros(prompts, dtype=bool)
-    for p, rows in enumerate(rows_by_prompt(samples.prompt_R, prompts)):
-        weight: dict[str | None, float] = {}
-        for r in rows:
-            answer = known[samples.text_R[r]]
-            weight[answer] = weight.get(answer, 0.0) + float(samples.weight_R[r])
-        top = max(weight, key=lambda a: weight[a]) if weight else None
-        answer_P.append(top)
-        clear_P[p] = top is not None and _clear(weight[top], samples.weight_R[rows])
-    return answer_P, clear_P
+    weight_P: list[dict[str | None, float]] = [{} for _ in range(prompts)]
+    rows = zip(samples.prompt_R.tolist(), answer_R, samples.weight_R.tolist(), strict=True)
+    for p, answer, weight in rows:
+        weight_P[p][answer] = weight_P[p].get(answer, 0.0) + weight
+    answer_P = [max(weight, key=weight.__getitem__, default=None) for weight in weight_P]
+    share_P = np.array([max(weight.values(), default=0.0) for weight in weight_P])
+    named_P = np.array([answer is not None for answer in answer_P], dtype=bool)
+    return answer_P, named_P & _clear(share_P, samples.weight_R, samples.prompt_R)
 
 
-def _clear(share: float, weight_K: Floats) -> bool:
+def _clear(share_P: Floats, weight_R: Floats, prompt_R: Ints) -> Bools:
     """Whether a share above one half is not chance; equal weights are those of draws."""
-    K = len(weight_K)
-    if not np.allclose(weight_K, 1.0 / K):
-        return share > 0.5
-    return bool(binom.sf(round(share * K) - 1, K, 0.5) <= CLEAR)
+    P = len(share_P)
+    K_P = np.bincount(prompt_R, minlength=P)
+    per_draw_R = 1.0 / K_P[prompt_R]
+    enumerated_P = np.bincount(prompt_R, ~np.isclose(weight_R, per_draw_R), minlength=P) > 0
+    hits_P = np.rint(share_P * K_P)
+    by_chance_P = binom.sf(hits_P - 1, K_P, 0.5)
+    return np.where(enumerated_P, share_P > 0.5, by_chance_P <= CLEAR)

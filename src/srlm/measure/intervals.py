@@ -7,8 +7,11 @@ at 95 % unless ``level`` says otherwise, and a given seed gives the same interva
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy import special
 
 from srlm.types import Estimate, Floats, Ints, undefined
@@ -16,16 +19,65 @@ from srlm.types import Estimate, Floats, Ints, undefined
 RESAMPLES = 2000
 CHUNK = 1 << 19
 """Numbers held at once: resamples are made in blocks of CHUNK / n."""
+KEPT = 1 << 21
+"""Counts, a byte each, that stay in memory: many estimates of a report are about as many prompts,
+and to draw their resamples takes ten times as long as to use them."""
+SHARED = 1 << 24
+"""Counts that stay while ``sharing`` is open."""
+_kept: dict[tuple[int, int, int], npt.NDArray[Any]] = {}
+_limits = [KEPT]
 
 
 def resamples(n: int, seed: int, count: int = RESAMPLES) -> Iterator[Floats]:
-    """How often each of n units is drawn, in blocks [b, n]; ``count`` resamples in all."""
-    rng = np.random.default_rng([seed, n, count])
+    """How often each of n units is drawn, in blocks [b, n]; ``count`` resamples in all.
+
+    The same arguments give the same counts; those of the last arguments are kept and not drawn
+    again, where they are few.
+    """
     block = max(1, CHUNK // n)
+    if n * count > _limits[-1]:
+        for drawn_BN in _drawn(n, seed, count, block):
+            yield drawn_BN.astype(np.float64)
+        return
+    key = (n, seed, count)
+    if key not in _kept:
+        parts = [counts_BN.astype(_least(counts_BN)) for counts_BN in _drawn(n, seed, count, block)]
+        _release(_limits[-1] - n * count)
+        _kept[key] = np.concatenate(parts)
+    counts_CN = _kept[key]
+    for begin in range(0, count, block):
+        yield counts_CN[begin : begin + block].astype(np.float64)
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Within it up to ``SHARED`` counts are kept, for several estimates of many prompts."""
+    _limits.append(SHARED)
+    try:
+        yield
+    finally:
+        _limits.pop()
+        _release(KEPT)
+
+
+def _drawn(n: int, seed: int, count: int, block: int) -> Iterator[Ints]:
+    rng = np.random.default_rng([seed, n, count])
     for begin in range(0, count, block):
         b = min(block, count - begin)
-        draw = rng.integers(n, size=(b, n)) + n * np.arange(b)[:, None]
-        yield np.bincount(draw.ravel(), minlength=b * n).reshape(b, n).astype(np.float64)
+        draw_BN = rng.integers(n, size=(b, n))
+        draw_BN += n * np.arange(b)[:, None]
+        yield np.bincount(draw_BN.ravel(), minlength=b * n).reshape(b, n)
+
+
+def _least(counts_BN: Ints) -> np.dtype[Any]:
+    """The smallest kind of number that holds the counts: a byte, nearly always."""
+    return np.min_scalar_type(int(counts_BN.max()))
+
+
+def _release(room: int) -> None:
+    """Forget the oldest counts until no more than ``room`` are left."""
+    while _kept and sum(x.size for x in _kept.values()) > room:
+        del _kept[next(iter(_kept))]
 
 
 def mean_interval(

@@ -54,6 +54,11 @@ class _Open:
     def take(self, index: Ints | Bools) -> _Open:
         return _Open(*(getattr(self, name)[index] for name in self.__slots__))
 
+    def without(self, index: Ints) -> _Open:
+        keep = np.ones(len(self.prompt), dtype=bool)
+        keep[index] = False
+        return self.take(keep)
+
     def join(self, others: list[_Open]) -> _Open:
         every = [self, *others]
         return _Open(*(np.concatenate([getattr(o, n) for o in every]) for n in self.__slots__))
@@ -93,9 +98,16 @@ class _Search:
             record=zero_P - 1,
             greedy=np.ones(prompts, dtype=bool),
         )
-        self.open = roots.take(zero_P[:0]).join(self.expand(roots))
+        none = roots.take(zero_P[:0])
+        self.lead = self.open = none
+        """The next steps of greedy paths, one a prompt; the entries of prompts without such."""
+        self.on_path_P = np.ones(prompts, dtype=bool)
+        """Prompts that have, or had in the last wave, a greedy path that goes on."""
+        self.aside: list[_Open] = []
+        """The other entries of prompts on the greedy path: not looked at until it ends."""
         self.shelf: list[_Open] = []
         """Entries at or below the best outcome, above the second."""
+        self.put(none.join(self.expand(roots)))
 
     def expand(self, chosen: _Open) -> list[_Open]:
         """Open the chosen entries: their outcomes are noted, their other children returned."""
@@ -189,39 +201,67 @@ class _Search:
         self.best_P[p[won]] = new[won]
         self.end_record_P[p[won]], self.end_token_P[p[won]] = record[at], token[at]
 
+    def put(self, entries: _Open) -> None:
+        """Add new entries to those that they belong with."""
+        aside = self.on_path_P[entries.prompt] & ~entries.greedy
+        self.lead = self.lead.join([entries.take(entries.greedy)])
+        self.aside.append(entries.take(aside))
+        self.open = self.open.join([entries.take(~aside & ~entries.greedy)])
+
+    def unshelve(self) -> None:
+        """Take up again what was shelved."""
+        entries, self.shelf = self.open.join(self.shelf), []
+        self.on_path_P[entries.prompt[entries.greedy]] = True
+        self.open = entries.take(np.arange(0))
+        self.put(entries)
+
     def sift(self, floor_P: Floats, nodes: int) -> None:
         """Leave open what is above ``floor_P``; shelve or drop the rest."""
-        entries = self.open
+        self.lead = self.sifted(self.lead, floor_P, nodes)
+        ended_P = self.on_path_P.copy()
+        ended_P[self.lead.prompt] = False
+        if ended_P.any():
+            self.on_path_P &= ~ended_P
+            ended = [ended_P[entries.prompt] for entries in self.aside]
+            again = [x.take(own) for x, own in zip(self.aside, ended, strict=True)]
+            self.aside = [x.take(~own) for x, own in zip(self.aside, ended, strict=True)]
+            self.open = self.open.join(again)
+        self.open = self.sifted(self.open, floor_P, nodes)
+
+    def sifted(self, entries: _Open, floor_P: Floats, nodes: int) -> _Open:
+        """Those of the entries that stay open."""
         spent = self.nodes_P[entries.prompt] >= nodes
         live = ~spent & (entries.bound > floor_P[entries.prompt])
         if live.all():
-            return
+            return entries
         shelved = ~spent & ~live & (entries.bound > self.keep_P[entries.prompt])
         self.shelf.append(entries.take(shelved))
         gone = ~live & ~shelved
         np.maximum.at(self.left_P, entries.prompt[gone], entries.bound[gone])
-        self.open = entries.take(live)
+        return entries.take(live)
 
     def wave(self, batch: int, nodes: int, tokens: int | None) -> None:
         """Open the best of the open entries, all of which are worth it.
 
         A prompt whose greedy path is not at its end follows that, an entry at a time.
         """
-        prompt = self.open.prompt
-        order = np.lexsort((-self.open.bound, ~self.open.greedy, prompt))
-        prompt = prompt[order]
+        order = np.lexsort((-self.open.bound, self.open.prompt))
+        prompt = self.open.prompt[order]
         start = np.flatnonzero(np.diff(prompt, prepend=-1))
         size = np.diff(np.append(start, len(order)))
         place = np.arange(len(order)) - np.repeat(start, size)
-        on_greedy = np.repeat(self.open.greedy[order[start]], size)
-        width = np.where(on_greedy, 1, max(1, batch // len(start)))
-        chosen = order[place < np.minimum(width, nodes - self.nodes_P[prompt])]
+        width = max(1, batch // (len(start) + len(self.lead.prompt)))
+        best = order[place < np.minimum(width, nodes - self.nodes_P[prompt])]
+        step = np.arange(len(self.lead.prompt))
+        chosen_prompt = np.concatenate([self.lead.prompt, self.open.prompt[best]])
+        turn = np.argsort(chosen_prompt, kind="stable")
         if tokens is not None:
-            chosen = chosen[: tokens - self.tokens]
-        keep = np.ones(len(order), dtype=bool)
-        keep[chosen] = False
-        rest = self.open.take(keep)
-        self.open = rest.join(self.expand(self.open.take(chosen)))
+            turn = turn[: tokens - self.tokens]
+        chosen = self.lead.join([self.open.take(best)]).take(turn)
+        step, best = step[turn[turn < len(step)]], best[turn[turn >= len(step)] - len(step)]
+        self.lead, self.open = self.lead.without(step), self.open.without(best)
+        children = self.expand(chosen)
+        self.put(children[0].join(children[1:]))
 
     def second_floor(self) -> Floats:
         """Above it lies what could hold a better second outcome."""
@@ -239,7 +279,7 @@ class _Search:
 
     def finish(self) -> None:
         """Drop all that is open."""
-        entries = self.open.join(self.shelf)
+        entries = self.open.join([self.lead, *self.aside, *self.shelf])
         np.maximum.at(self.left_P, entries.prompt, entries.bound)
 
     def path(self, prompt: int, parent: Ints, step: Ints) -> Tokens:
@@ -295,7 +335,7 @@ def find_modes(
         while True:
             search.sift(floor(), nodes)
             late = seconds is not None and perf_counter() - begun >= seconds
-            if late or not len(search.open.prompt):
+            if late or not len(search.open.prompt) + len(search.lead.prompt):
                 return
             if tokens is not None and search.tokens >= tokens:
                 return
@@ -303,7 +343,7 @@ def find_modes(
 
     grow(lambda: search.best_P)
     if second != "none":
-        search.open, search.shelf = search.open.join(search.shelf), []
+        search.unshelve()
         grow(search.second_floor if second == "every" else search.margin_floor)
     search.finish()
     found_P = search.end_record_P >= 0

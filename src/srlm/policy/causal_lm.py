@@ -141,10 +141,13 @@ class CausalLM:
         """The likeliest token at each step, one row a prompt."""
         return decoding.greedy(self, prompts, max_tokens)
 
-    def batches(self, encoded: Sequence[list[int]], rows_each: int) -> Iterator[Ints]:
-        """Indices of prompts of like length, ``batch_rows`` rows at most in a batch."""
+    def batches(self, encoded: Sequence[list[int]], draws: int = 1) -> Iterator[Ints]:
+        """Indices of prompts of like length, ``batch_rows`` prompts at most in a batch.
+
+        Draws of a prompt share rows, so that a batch has up to ``decoding.SHARED`` times as many.
+        """
         order = np.argsort([len(t) for t in encoded], kind="stable")
-        size = max(1, self.batch_rows // rows_each)
+        size = max(1, min(self.batch_rows, decoding.SHARED * self.batch_rows // draws))
         for i in range(0, len(order), size):
             yield order[i : i + size]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from srlm.measure.intervals import by_prompt, mean, resamples, share
+from srlm.measure.intervals import by_prompt, mean, resamples, share, sharing
 from srlm.rewards.base import Scored
 from srlm.rewards.consistency import votes
 from srlm.rewards.rows import distinct
@@ -155,8 +155,11 @@ def summary(rows: Seen, *, seed: int = 0) -> RewardReport:
     spread_P = np.sqrt(by_prompt((r_R - mean_P[p_R]) ** 2, w_R, p_R, len(used)))
     alike = _alike(rows)
     length_R = rows.length_R.astype(np.float64)
-    correlation = within(r_R, length_R, rows.prompt_R, rows.weight_R, "lengths", seed)
-    agreement = within(rows.voted_R, rows.vote_R, rows.prompt_R, rows.weight_R, "votes", seed)
+    with sharing():
+        correlation = within(r_R, length_R, rows.prompt_R, rows.weight_R, "lengths", seed)
+        agreement = within(rows.voted_R, rows.vote_R, rows.prompt_R, rows.weight_R, "votes", seed)
+        average = mean(mean_P, seed, "mean over prompts")
+        apart = mean(spread_P, seed, "standard deviation within prompts", least=0.0)
     notes = list(rows.notes)
     if missing:
         notes.insert(0, f"{missing} of {rows.rows} responses have no reward and are left out")
@@ -173,8 +176,8 @@ def summary(rows: Seen, *, seed: int = 0) -> RewardReport:
     return RewardReport(
         rows=rows.rows,
         missing=missing,
-        mean=mean(mean_P, seed, "mean over prompts"),
-        spread=mean(spread_P, seed, "standard deviation within prompts", least=0.0),
+        mean=average,
+        spread=apart,
         alike=alike,
         length_correlation=correlation,
         vote_correlation=agreement,
