@@ -132,10 +132,10 @@ def _descend(
     )
     steps = settings.epochs * -(-pairs.groups // settings.prompts_per_step)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _ramp(steps, settings.warmup))
-    checked = np.sort(order.permutation(pairs.groups)[: _checked(pairs.groups)])
+    looked_at = np.sort(order.permutation(pairs.groups)[: checked(pairs.groups)])
     size_G = policy.positions(prompts, pairs.prompt_R, pairs.tokens_R, pairs.group_R)
     room = Room(settings.pass_tokens, policy)
-    before, floor = _loss_before(pairs, objective, settings.beta, rows_G, checked)
+    before, floor = _loss_before(pairs, objective, settings.beta, rows_G, looked_at)
     for _ in range(settings.epochs):
         shuffled = order.permutation(pairs.groups)
         for start in range(0, pairs.groups, settings.prompts_per_step):
@@ -159,8 +159,8 @@ def _descend(
     with torch.inference_mode():
         after = sum(
             float(_loss(policy, prompts, pairs, objective, settings.beta, _as_batch(rows)))
-            for rows in ([rows_G[g] for g in part] for part in room.parted(size_G, checked))
-        ) / len(checked)
+            for rows in ([rows_G[g] for g in part] for part in room.parted(size_G, looked_at))
+        ) / len(looked_at)
     if not np.isfinite(after):
         raise UserError(
             "the update's loss is not finite",
@@ -176,10 +176,10 @@ def _ramp(steps: int, warmup: float) -> Callable[[int], float]:
     return lambda step: min((step + 1) / rise, (steps - step) / max(1, steps - rise + 1), 1.0)
 
 
-def _checked(groups: int) -> int:
+def checked(groups: int) -> int:
     """How many groups the loss is measured on.
 
-    >>> [_checked(n) for n in (10, 100, 1024, 100_000)]
+    >>> [checked(n) for n in (10, 100, 1024, 100_000)]
     [10, 64, 128, 512]
     """
     return min(groups, CHECKED_GROUPS, max(LEAST_CHECKED, groups // CHECKED_SHARE))
