@@ -32,6 +32,7 @@ from srlm.policy.causal_lm import CausalLM
 from srlm.policy.load import load
 from srlm.progress import Progress
 from srlm.prompts import prompt_id, read_prompts, split
+from srlm.room import MOST, Room
 from srlm.types import Pairs, Prompt
 
 LONG = 44
@@ -50,7 +51,7 @@ class Task:
 
     def epoch(self, policy: CausalLM) -> None:
         """One epoch of the default update, from a fresh copy."""
-        once = self.config.update.model_copy(update={"epochs": 1})
+        once = self.config.update.model_copy(update={"epochs": 1, "tail": 0.0})
         update.fit(policy.copy(), self.prompts, self.pairs, update.weighted_objective, once, seed=0)
 
 
@@ -159,12 +160,16 @@ def positions(work: Task) -> tuple[int, int]:
 
     work.policy.forward = counted  # type: ignore[method-assign]
     rows_G = [np.flatnonzero(work.pairs.group_R == g) for g in range(work.pairs.groups)]
+    size_G = work.policy.positions(
+        work.prompts, work.pairs.prompt_R, work.pairs.tokens_R, work.pairs.group_R
+    )
     every = np.arange(work.pairs.groups)
     for start in range(0, len(every), work.config.update.prompts_per_step):
         step = every[start : start + work.config.update.prompts_per_step]
-        for batch in update._micro_batches(rows_G, step, work.config.update.micro_rows):
-            tokens = [work.pairs.tokens_R[r] for r in batch.rows]
-            work.policy.log_prob_grad(work.prompts, work.pairs.prompt_R[batch.rows], tokens)
+        for part in Room(MOST, work.policy).parted(size_G, step):
+            rows = np.concatenate([rows_G[g] for g in part])
+            tokens = [work.pairs.tokens_R[r] for r in rows]
+            work.policy.log_prob_grad(work.prompts, work.pairs.prompt_R[rows], tokens)
     del work.policy.forward
     used = np.unique(work.pairs.prompt_R)
     prompt = sum(len(work.policy.encode(work.prompts[p])) for p in used)
@@ -182,7 +187,7 @@ def needed_operations(work: Task) -> int:
     )
     _, through = positions(work)
     said = sum(map(len, work.pairs.tokens_R))
-    checked = min(1.0, update.CHECKED_GROUPS / work.pairs.groups)
+    checked = update.checked(work.pairs.groups) / work.pairs.groups
     return int((6 + 2 * checked) * (block * through + head * said))
 
 

@@ -218,3 +218,48 @@ def test_judgements_stand_after_the_responses(tmp_path: Path) -> None:
     again = runs.read_pairs(tmp_path / "pairs.parquet")
     assert again.asked == both.asked
     assert seen(again) == seen(both)
+
+
+@given(
+    st.lists(
+        st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=6).map(lambda xs: np.array(xs)),
+        min_size=1,
+        max_size=5,
+    ),
+    st.sampled_from([0.0, 1e-3, 0.01, 0.3, 0.9]),
+)
+def test_tails_are_the_rows_of_least_share(groups: list[np.ndarray], tail: float) -> None:
+    share_R = np.concatenate([x / x.sum() for x in groups])
+    labels = [list(range(len(x))) for x in groups]
+    made = pairs.groups(drawn(labels), drawn(labels).logp_R)
+    left = pairs.without_tails(made, share_R, tail)
+    assert left.groups == len(groups)
+    kept = set(zip(left.group_R.tolist(), left.tokens_R, strict=True))
+    for g, x in enumerate(groups):
+        mine = np.array([(g, (y,)) in kept for y in range(len(x))])
+        out = np.sort((x / x.sum())[~mine])
+        assert mine.any()
+        assert out.sum() <= tail
+        least_kept = (x / x.sum())[mine].min()
+        assert not len(out) or out[-1] <= least_kept
+        assert mine.sum() == 1 or out.sum() + least_kept > tail - 1e-12
+    np.testing.assert_allclose(np.bincount(left.group_R, left.weight_R), 1.0)
+
+
+def test_the_target_hardly_changes_without_its_tails() -> None:
+    rng = np.random.default_rng(0)
+    labels = [sorted(set(rng.integers(0, 9, 6).tolist())) for _ in range(50)]
+    made = pairs.groups(drawn(labels), drawn(labels).logp_R)
+
+    def target(x: Pairs) -> np.ndarray:
+        out_GM = np.zeros((x.groups, 9))
+        tensors = (torch.from_numpy(t) for t in (x.reward_R, x.weight_R, x.group_R))
+        share_R = losses.target_weights(*tensors, x.groups, 1.0).numpy()
+        out_GM[x.group_R, [t[0] for t in x.tokens_R]] = share_R
+        return out_GM
+
+    whole_GM = target(made)
+    share_R = whole_GM[made.group_R, [t[0] for t in made.tokens_R]]
+    left = pairs.without_tails(made, share_R, 0.02)
+    assert len(left) < len(made)
+    assert (0.5 * np.abs(target(left) - whole_GM).sum(1) <= 0.02 + 1e-12).all()

@@ -159,9 +159,9 @@ def flat(policy: CausalLM) -> torch.Tensor:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_step_does_not_depend_on_the_micro_batch(objective: str) -> None:
     start = flat(tiny.policy("llama"))
-    whole, report, _ = trained(objective, micro_rows=1000, lr=2e-3)
-    for rows_at_once in (1, 7):
-        parts, other, _ = trained(objective, micro_rows=rows_at_once, lr=2e-3)
+    whole, report, _ = trained(objective, pass_tokens=10_000, lr=2e-3)
+    for tokens_at_once in (1, 60):
+        parts, other, _ = trained(objective, pass_tokens=tokens_at_once, lr=2e-3)
         torch.testing.assert_close(flat(parts), flat(whole), atol=1e-6, rtol=0)
         assert other.loss_after == pytest.approx(report.loss_after, rel=1e-6)
         assert other.loss_before == report.loss_before
@@ -225,7 +225,7 @@ def test_one_step_is_the_slow_twins() -> None:
     loss = losses.weighted(logp_R, *tensors, everything, made.groups, 1.0).mean()
     grads = torch.autograd.grad(loss, policy.parameters())
     gradient = torch.cat([g.flatten() for g in grads])
-    recipe = UpdateSettings(beta=1.0, prompts_per_step=100, epochs=1, lr=1e-3, clip=1e9)
+    recipe = UpdateSettings(beta=1.0, prompts_per_step=100, epochs=1, lr=1e-3, clip=1e9, tail=0)
     update.fit(policy, X, made, update.weighted_objective, recipe, seed=0)
     clear = gradient.abs() > 1e-4
     assert clear.float().mean() > 0.5
@@ -253,3 +253,21 @@ def test_what_is_neither_exact_nor_trainable() -> None:
     compared = enumerated(Tabular(np.zeros((2, 3))), rows(2))
     with pytest.raises(TypeError, match="neither LogLinear nor Differentiable"):
         update.fit(object(), rows(2), compared, update.square_objective, UpdateSettings(), seed=0)  # type: ignore[arg-type]
+
+
+def test_rows_of_next_to_no_weight_are_left_out_of_gradient_descent_only() -> None:
+    policy = tiny.policy("llama")
+    made = drawn(policy, 16)
+    seen: list[int] = []
+    run = policy.log_prob_grad
+    policy.log_prob_grad = lambda p, i, y: (seen.append(len(y)), run(p, i, y))[1]  # type: ignore[method-assign]
+    recipe = UpdateSettings(beta=0.5, prompts_per_step=100, epochs=1, lr=1e-3)
+    counts = {}
+    for objective in ("weighted", "square"):
+        for tail in (0.0, 0.01):
+            seen.clear()
+            settings = recipe.model_copy(update={"tail": tail})
+            update.fit(policy, X, made, OBJECTIVES[objective], settings, seed=0)
+            counts[objective, tail] = sum(seen)
+    assert counts["weighted", 0.0] == counts["square", 0.0] == counts["square", 0.01]
+    assert counts["weighted", 0.01] < 0.8 * counts["weighted", 0.0]

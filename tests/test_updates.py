@@ -382,7 +382,7 @@ def test_weights_of_one_change_no_bit_of_a_network(kind: str) -> None:
     made = pairs.best_worst(samples, samples.logp_R)
     kept = []
     for scale_G in (None, np.ones(made.groups)):
-        settings = {"beta": 1.0, "lr": 1e-2, "prompts_per_step": 3, "micro_rows": 4}
+        settings = {"beta": 1.0, "lr": 1e-2, "prompts_per_step": 3, "pass_tokens": 30}
         new, report = fitted(
             tiny.policy("llama"), x, replace(made, scale_G=scale_G), kind, **settings
         )
@@ -399,7 +399,7 @@ def test_a_network_learns_by_the_weights() -> None:
     heavy = np.arange(G) % 2 == 0
     alone = repeated(made, np.flatnonzero(heavy))
     weighed = replace(made, scale_G=np.where(heavy, G / heavy.sum(), 0.0))
-    steps = {"beta": 1.0, "lr": 1e-3, "epochs": 1, "prompts_per_step": 64, "micro_rows": 4}
+    steps = {"beta": 1.0, "lr": 1e-3, "epochs": 1, "prompts_per_step": 64, "pass_tokens": 30}
     logp = []
     for groups in (alone, weighed):
         new, _ = fitted(tiny.policy("llama"), x, groups, "ipo", clip=1e9, **steps)

@@ -94,12 +94,21 @@ class UpdateSettings(Settings):
     epochs: Count = Field(2, description="passes over a round's data")
     lr: Positive = Field(5e-4, description="peak learning rate of AdamW")
     prompts_per_step: Count = Field(128, description="groups an optimiser step")
-    micro_rows: Count = Field(128, description="responses a forward pass; changes no result")
+    pass_tokens: Count | None = Field(
+        None, description="tokens a forward pass; changes no result (what fits in memory if empty)"
+    )
     warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
     weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
     clip: Positive = Field(1.0, description="largest gradient norm")
     nll: float = Field(
         0.0, ge=0, description="dpo, ipo: weight of -log pi of the preferred response"
+    )
+    tail: float = Field(
+        0.01,
+        ge=0,
+        lt=1,
+        description="weighted: largest share of a prompt's target that is left out, the rows of"
+        " least weight (log-linear policies leave out nothing)",
     )
     lora: Count | None = Field(
         None,

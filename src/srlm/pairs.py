@@ -107,6 +107,25 @@ def voted(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
     return replace(two, scale_G=margin_G / margin_G.mean())
 
 
+def without_tails(made: Pairs, share_R: Floats, tail: float) -> Pairs:
+    """Groups without their rows of least share, as many as make ``tail`` at most together.
+
+    What is left of a group has the shares of before over their sum, so that they change by
+    ``tail`` in total variation at most. Every group keeps a row.
+
+    Args:
+        share_R: of each row in its group's target, [R], sums to 1 over a group.
+        tail: in [0, 1).
+    """
+    order = np.lexsort((share_R, made.group_R))
+    upto_R = np.cumsum(share_R[order])
+    first_G = np.flatnonzero(np.diff(made.group_R, prepend=-1))
+    before_G = upto_R[first_G] - share_R[order][first_G]
+    keep_R = np.empty(len(made), dtype=bool)
+    keep_R[order] = upto_R - before_G[made.group_R] > tail
+    return _only(made, keep_R)
+
+
 def joined(numbered: Sequence[tuple[Pairs, int]]) -> Pairs:
     """The pairs of parts of a round as one; margins are divided by the mean of them all.
 

@@ -6,7 +6,7 @@ would double the memory. References and rewards come with the pairs, so no secon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,13 +17,18 @@ from srlm import losses, minimisers
 from srlm.config import UpdateSettings
 from srlm.errors import UserError
 from srlm.minimisers import Loss
+from srlm.pairs import without_tails
 from srlm.policy.base import Differentiable, LogLinear, Policy
 from srlm.policy.lora import Adaptable, adapted
 from srlm.policy.once import differentiated_once
+from srlm.room import Room
 from srlm.types import Floats, Ints, Pairs, Prompt, UpdateReport, rows_by_prompt
 
 CHECKED_GROUPS = 512
-"""Groups on which a network's loss is measured before and after the update."""
+"""Groups, at most, on which a network's loss is measured before and after the update."""
+CHECKED_SHARE = 8
+"""One group in so many, as long as those are ``LEAST_CHECKED``."""
+LEAST_CHECKED = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,8 @@ class Objective:
     loss: Loss
     floor: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
     solve: Callable[[LogLinear, Sequence[Prompt], Pairs, float], tuple[Floats, tuple[str, ...]]]
+    trims: bool = False
+    """Rows count by their share of the target, so that those of next to none can be left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,8 @@ def fit(
     if isinstance(policy, LogLinear):
         return _solve(policy, prompts, pairs, objective, settings)
     if isinstance(policy, Differentiable):
+        if objective.trims and settings.tail:
+            pairs = _trimmed(pairs, settings)
         if settings.lora is None:
             return _descend(policy, prompts, pairs, objective, settings, seed, advance)
         assert isinstance(policy, Adaptable)
@@ -95,6 +104,14 @@ def fit(
 
 
 # ---- gradient descent
+
+
+def _trimmed(pairs: Pairs, settings: UpdateSettings) -> Pairs:
+    """The pairs without rows that the weighted loss hardly looks at (``--tail``)."""
+    reward_R, weight_R = torch.from_numpy(pairs.reward_R), torch.from_numpy(pairs.weight_R)
+    group_R = torch.from_numpy(pairs.group_R)
+    share_R = losses.target_weights(reward_R, weight_R, group_R, pairs.groups, settings.beta)
+    return without_tails(pairs, share_R.numpy(), settings.tail)
 
 
 @differentiated_once()
@@ -115,15 +132,19 @@ def _descend(
     )
     steps = settings.epochs * -(-pairs.groups // settings.prompts_per_step)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _ramp(steps, settings.warmup))
-    checked = np.sort(order.permutation(pairs.groups)[:CHECKED_GROUPS])
-    before, floor = _loss_before(pairs, objective, settings.beta, rows_G, checked)
+    looked_at = np.sort(order.permutation(pairs.groups)[: checked(pairs.groups)])
+    size_G = policy.positions(prompts, pairs.prompt_R, pairs.tokens_R, pairs.group_R)
+    room = Room(settings.pass_tokens, policy)
+    before, floor = _loss_before(pairs, objective, settings.beta, rows_G, looked_at)
     for _ in range(settings.epochs):
         shuffled = order.permutation(pairs.groups)
         for start in range(0, pairs.groups, settings.prompts_per_step):
             chosen = shuffled[start : start + settings.prompts_per_step]
             optimizer.zero_grad(set_to_none=True)
-            for batch in _micro_batches(rows_G, chosen, settings.micro_rows):
-                loss = _loss(policy, prompts, pairs, objective, settings.beta, batch)
+            for part in room.parted(size_G, chosen):
+                batch = _as_batch([rows_G[g] for g in part])
+                with room.weighed(int(size_G[part].sum())):
+                    loss = _loss(policy, prompts, pairs, objective, settings.beta, batch)
                 (loss / len(chosen)).backward()
             norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
             if not bool(torch.isfinite(norm)):
@@ -137,9 +158,9 @@ def _descend(
             advance(len(chosen))
     with torch.inference_mode():
         after = sum(
-            float(_loss(policy, prompts, pairs, objective, settings.beta, batch))
-            for batch in _micro_batches(rows_G, checked, settings.micro_rows)
-        ) / len(checked)
+            float(_loss(policy, prompts, pairs, objective, settings.beta, _as_batch(rows)))
+            for rows in ([rows_G[g] for g in part] for part in room.parted(size_G, looked_at))
+        ) / len(looked_at)
     if not np.isfinite(after):
         raise UserError(
             "the update's loss is not finite",
@@ -155,18 +176,13 @@ def _ramp(steps: int, warmup: float) -> Callable[[int], float]:
     return lambda step: min((step + 1) / rise, (steps - step) / max(1, steps - rise + 1), 1.0)
 
 
-def _micro_batches(rows_G: list[Ints], chosen: Ints, micro_rows: int) -> Iterator[_Batch]:
-    """Whole groups, ``micro_rows`` rows at most unless one group alone has more."""
-    part: list[Ints] = []
-    size = 0
-    for g in chosen:
-        if part and size + len(rows_G[g]) > micro_rows:
-            yield _as_batch(part)
-            part, size = [], 0
-        part.append(rows_G[g])
-        size += len(rows_G[g])
-    if part:
-        yield _as_batch(part)
+def checked(groups: int) -> int:
+    """How many groups the loss is measured on.
+
+    >>> [checked(n) for n in (10, 100, 1024, 100_000)]
+    [10, 64, 128, 512]
+    """
+    return min(groups, CHECKED_GROUPS, max(LEAST_CHECKED, groups // CHECKED_SHARE))
 
 
 def _as_batch(part: list[Ints]) -> _Batch:
@@ -285,6 +301,8 @@ def preference(loss: Loss, nll: float = 0.0, *, attained: bool) -> Objective:
 
 
 square_objective = Objective(losses.square, losses.zero_floor, minimisers.square)
-weighted_objective = Objective(losses.weighted, losses.weighted_floor, minimisers.weighted)
+weighted_objective = Objective(
+    losses.weighted, losses.weighted_floor, minimisers.weighted, trims=True
+)
 dpo_objective = preference(losses.dpo, attained=False)
 ipo_objective = preference(losses.ipo, attained=True)

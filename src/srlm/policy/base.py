@@ -149,6 +149,17 @@ class Differentiable(Protocol):
         """As ``log_prob``, [R], with gradient, in one batch."""
         ...
 
+    def positions(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_R: Ints,
+        tokens_R: Sequence[Tokens],
+        group_R: Ints,
+    ) -> Ints:
+        """How large each group of responses is in ``log_prob_grad``, [G], in tokens: what decides
+        how many groups are run at once. Groups 0..G-1 never decrease."""
+        ...
+
 
 @runtime_checkable
 class LogLinear(Protocol):

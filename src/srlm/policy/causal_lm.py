@@ -212,6 +212,20 @@ class CausalLM:
         back_R = np.argsort(np.concatenate(rows))
         return torch.cat(logp)[torch.from_numpy(back_R).to(self.device)]
 
+    def positions(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_R: Ints,
+        tokens_R: Sequence[Tokens],
+        group_R: Ints,
+    ) -> Ints:
+        """Positions that each group takes in ``log_prob_grad``, [G]: its prompt's, once, and its
+        responses'. Groups 0..G-1 never decrease, and each is about one prompt."""
+        first_G = np.flatnonzero(np.diff(group_R, prepend=-1))
+        prompt_G = np.array([len(self.encode(prompts[p])) for p in prompt_R[first_G]])
+        length_R = np.array([len(y) for y in tokens_R])
+        return prompt_G + np.add.reduceat(length_R - 1, first_G)
+
     def _given(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> Iterator[given.Part]:
