@@ -226,24 +226,35 @@ def _against(
     exact: bool,
     seed: int,
 ) -> dict[str, Estimate]:
-    """KL to the base and the pace along its path; one pass over the distinct draws each."""
+    """KL to the base and the pace along its path; one pass each over the distinct draws that the
+    other policy did not draw too (the log-probabilities of drawing are those of scoring)."""
     P = len(prompts)
-    now_R = _score(policy.log_prob, prompts, base.samples)
+    now_R = _score(policy.log_prob, prompts, base.samples, samples)
     p_eff, r2 = quantities.pace(now_R, base.samples, P, seed)
     kl = undefined(method, "the base policy cannot be asked")
     if base.log_prob is not None:
-        base_logp_R = _score(base.log_prob, prompts, samples)
+        base_logp_R = _score(base.log_prob, prompts, samples, base.samples)
         kl = quantities.kl(samples, base_logp_R, P, method, exact, seed)
     return {"kl_to_base": kl, "p_eff": p_eff, "r2": r2}
 
 
-def _score(log_prob: LogProb, prompts: tuple[Prompt, ...], samples: Samples) -> Floats:
-    """log-probabilities of the rows, [R]; equal draws are scored once."""
-    place: dict[tuple[int, Tokens], int] = {}
-    keys = list(zip(samples.prompt_R.tolist(), samples.tokens_R, strict=True))
-    of_R = np.array([place.setdefault(key, len(place)) for key in keys])
-    prompt_D = np.array([p for p, _ in place], dtype=np.int64)
-    return log_prob(prompts, prompt_D, [tokens for _, tokens in place])[of_R]
+def _score(
+    log_prob: LogProb, prompts: tuple[Prompt, ...], samples: Samples, drawn: Samples
+) -> Floats:
+    """log-probabilities of the rows, [R]; equal rows are scored once, and those that are among the
+    policy's own draws, ``drawn``, not again."""
+    known = dict(zip(_rows(drawn), drawn.logp_R.tolist(), strict=True))
+    rows = _rows(samples)
+    new = [row for row in dict.fromkeys(rows) if row not in known]
+    if new:
+        prompt_D = np.array([p for p, _ in new], dtype=np.int64)
+        logp_D = log_prob(prompts, prompt_D, [tokens for _, tokens in new])
+        known |= zip(new, logp_D.tolist(), strict=True)
+    return np.array([known[row] for row in rows])
+
+
+def _rows(samples: Samples) -> list[tuple[int, Tokens]]:
+    return list(zip(samples.prompt_R.tolist(), samples.tokens_R, strict=True))
 
 
 def _right(
