@@ -59,6 +59,7 @@ def _config(kind: str, setting: Setting, changes: dict[str, Any]) -> RunConfig:
             "prompts.file": "given",
             "prompts.answer": "last-number",
             "samples.draws": setting.draws,
+            "samples.mu": setting.mu,
             "samples.max_tokens": setting.max_tokens,
             "samples.batch_rows": setting.batch_rows,
             "update.kind": kind,

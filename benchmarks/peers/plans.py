@@ -20,10 +20,11 @@ SCHEDULE: Values = {
     "draws": (2, 4, 8),
 }
 BETA: Values = {"beta": (0.1, 0.3, 1.0, 3.0), "sft": (0.0, 1.0, 10.0)}
+MU: Values = {"mu": (None, 0.5, 1.0, 2.0, 4.0)}
 VALUES: dict[str, Values] = {
     "trl dpo": SCHEDULE | BETA | {"precompute": (True, False)},
     "trl sft": SCHEDULE,
-    "ours best": SCHEDULE,
+    "ours best": SCHEDULE | MU,
     "ours": SCHEDULE | {"beta": (0.125, 0.25, 0.5, 1.0, 2.0)},
     "ours dpo": SCHEDULE | BETA,
 }

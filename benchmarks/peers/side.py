@@ -34,6 +34,9 @@ class Setting:
     beta: float = 0.5
     sft: float = 0.0
     """DPO: weight of the likelihood of the chosen response beside, a mean over its tokens."""
+    mu: float | None = None
+    """Ours: draw blocks of ``draws`` until k draws have k times their greatest probability at least
+    ``mu``, so that sure prompts have fewer."""
     precompute: bool = True
     """TRL's DPO: the reference's log-probabilities before training, else with every step."""
 
