@@ -5,6 +5,7 @@ VENV := .venv
 READY := $(VENV)/ready
 BENCHED := $(VENV)/benched
 BENCH ?=
+MEASURED := round reaching generate training condition lab growth start_up stages
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	    >/dev/null 2>&1 && echo $$python && break; done)
@@ -33,13 +34,15 @@ format: $(READY)  ## put the code in the house's format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-# One after the other, on one thread: nothing else should run meanwhile. Half an hour; --quick some
-# minutes: make bench BENCH=--quick
+# One after the other, on one thread: nothing else should run meanwhile. What fails is named at the
+# end and leaves the others' results and the page; for the times see benchmarks/side_by_side.py.
 bench: $(BENCHED)  ## measure speed beside TRL and transformers, write docs/speed.md
-	set -e; export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1; \
-	for name in round generate training condition lab growth start_up stages; do \
-	  echo "== $$name"; $(VENV)/bin/python benchmarks/$$name.py $(BENCH); done
-	$(VENV)/bin/python benchmarks/page.py $(BENCH)
+	@export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1; failed=; \
+	for name in $(MEASURED) page; do \
+	  echo "== $$name"; began=$$(date +%s); \
+	  $(VENV)/bin/python benchmarks/$$name.py $(BENCH) || failed="$$failed $$name"; \
+	  echo "== $$name: $$(($$(date +%s) - began)) s"; done; \
+	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 lock: $(READY)  ## write constraints.txt from the environment
 	@{ sed -n 1p constraints.txt; $(VENV)/bin/python -m pip freeze --local --all --exclude-editable \

@@ -1,0 +1,55 @@
+"""`make bench`: every script in turn, the page at the end, failures named."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHON = """#!/bin/sh
+echo "$@ threads=$OMP_NUM_THREADS" >> "$(dirname "$0")/calls"
+case "$1" in *"/$FAILING.py") exit 3 ;; esac
+"""
+
+
+def bench(venv: Path, failing: str = "none") -> tuple[subprocess.CompletedProcess[str], list[str]]:
+    """What make said and which scripts it ran, with an interpreter that only notes them down."""
+    (venv / "bin").mkdir(parents=True)
+    python = venv / "bin" / "python"
+    python.write_text(PYTHON)
+    python.chmod(0o755)
+    for made in ("ready", "benched"):  # as after an installation
+        (venv / made).touch()
+        os.utime(venv / made, (4e9, 4e9))
+    done = subprocess.run(
+        ["make", "bench", f"VENV={venv}", "PYTHON=python3", "BENCH=--quick"],
+        cwd=ROOT,
+        env=os.environ | {"FAILING": failing},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done, (venv / "bin" / "calls").read_text().splitlines()
+
+
+@pytest.mark.parametrize("failing", ["none", "round", "page"])
+def test_bench_runs_every_script_whatever_fails(tmp_path: Path, failing: str) -> None:
+    done, calls = bench(tmp_path, failing)
+    scripts = [call.split()[0] for call in calls]
+    assert scripts[0] == "benchmarks/round.py"
+    assert scripts[-1] == "benchmarks/page.py"
+    assert "benchmarks/stages.py" in scripts
+    assert all(call.endswith(".py --quick threads=1") for call in calls)
+    assert all((ROOT / script).is_file() for script in scripts)
+    assert (done.returncode != 0) == (failing != "none")
+    assert (f"failed: {failing}\n" in done.stderr) == (failing != "none")
+
+
+def test_the_page_shows_what_bench_measures(tmp_path: Path) -> None:
+    _, calls = bench(tmp_path)
+    page = (ROOT / "benchmarks" / "page.py").read_text()
+    for call in calls[:-1]:
+        assert f'    "{Path(call.split()[0]).stem}": ' in page
