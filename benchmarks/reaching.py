@@ -2,6 +2,7 @@
 
     python benchmarks/reaching.py [--quick]          # needs the extra: pip install -e '.[bench]'
     python benchmarks/reaching.py --tune [SIDE ...]  # search schedules, on a seed of its own
+    # --tune --resume goes on from a search's file
 
 benchmarks/round.py compares rounds at one schedule. A user also chooses how many prompts a round
 has, how many draws, passes and prompts a step, and stops when it is enough. So here each side runs
@@ -149,7 +150,7 @@ def run(quick: bool) -> dict[str, Any]:
     return result
 
 
-def tune(names: list[str]) -> None:
+def tune(names: list[str], resume: bool) -> None:
     """Search the named sides' plans; the file is written after every trial."""
     for name in names:
         table.imported(name)
@@ -165,7 +166,8 @@ def tune(names: list[str]) -> None:
             result["sides"] = result.get("sides", {}) | {name: known}
             plans.TUNING.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
-        searching.search(name, plans.FIRST[name], plans.VALUES[name], tell)
+        known = plans.written()["sides"][name] if resume else None
+        searching.search(name, plans.FIRST[name], plans.VALUES[name], tell, known=known)
 
 
 def shown(result: dict[str, Any]) -> str:
@@ -200,10 +202,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed, two sides")
     parser.add_argument("--tune", nargs="*", metavar="SIDE", help="search, all sides if none named")
+    parser.add_argument("--resume", action="store_true", help="with --tune: go on from the file")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.tune is not None:
-        tune(asked.tune or list(SIDES))
+        tune(asked.tune or list(SIDES), asked.resume)
     else:
         began = time.perf_counter()
         print(shown(run(asked.quick)))

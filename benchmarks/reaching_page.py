@@ -17,6 +17,7 @@ WORDS = {
     "lr": "learning rate",
     "beta": "beta",
     "sft": "likelihood weight",
+    "mu": "mu",
     "precompute": "reference beforehand",
 }
 """The numbers that were searched."""
@@ -31,7 +32,8 @@ def reaching(result: Result) -> str:
         "The rounds above are all alike. Here every side has the schedule and settings that were "
         f"fastest for it to {tuning['share']:.0%} of the headroom on seed {tuning['seed']}, which "
         f"is not shown: prompts a round, draws, passes, prompts a step, learning rate and, where "
-        "a side has them, beta, the weight of DPO's likelihood term, and whether TRL makes the "
+        "a side has them, beta, the weight of DPO's likelihood term, mu (blocks of draws until k "
+        "draws have k times their greatest probability at least mu), and whether TRL makes the "
         f"reference's log-probabilities before training. Each side had {tuning['trials']} trials "
         "by one rule (`benchmarks/peers/searching.py`; all are in "
         "`results/reaching_tuning.json`). Optimiser and the shape of its schedule are the same "
@@ -83,6 +85,8 @@ def _number(searched: list[str], plan: Result, key: str) -> str:
     if key not in searched:
         return ""
     value = plan[key]
+    if value is None:
+        return "none"
     return ("no", "yes")[value] if isinstance(value, bool) else f"{value:g}"
 
 

@@ -4,7 +4,8 @@ The same rule and number of trials for every side, on a seed that is not reporte
 plan, one number after the other is moved to the next greater or smaller of its values, and further
 in that direction while it helps; sweeps over all numbers are repeated while one helps. Trials that
 are left move two or three numbers of the best plan at once to a next value, drawn at random, and
-further where all those are tried.
+further where all those are tried. Last, the best plan gets two trials with numbers of prompts
+between those that it lies among.
 
 Times are processor seconds, which other work on the machine changes less than wall time. A trial
 is given up when it has taken a fourth longer than the best so far. The search compares ``pace``,
@@ -32,22 +33,36 @@ Values = dict[str, tuple[Any, ...]]
 Tell = Callable[[dict[str, Any]], None]
 
 
-def search(name: str, first: Plan, values: Values, tell: Tell, trials: int = TRIALS) -> None:
-    """Search a side's plans; ``tell`` is called with all that is known after every trial."""
+def search(
+    name: str,
+    first: Plan,
+    values: Values,
+    tell: Tell,
+    trials: int = TRIALS,
+    known: dict[str, Any] | None = None,
+) -> None:
+    """Search a side's plans; ``tell`` is called with all that is known after every trial.
+
+    Args:
+        known: what an earlier search told, to go on from.
+    """
     found = _Search(name, first, values, tell, trials)
+    if known:
+        found.restore(known)
     found.sweep()
     found.wander()
+    found.between()
     found.confirm()
 
 
-def pace(run: Run, share: float) -> float:
+def pace(rounds: list[dict[str, Any]], share: float) -> float:
     """Processor seconds to the share if, within the round that reaches it, the headroom left
     fell exponentially; infinite where no round did.
 
     A fall to less than a hundredth counts as one to a hundredth.
     """
     left, before = 1.0, 0.0
-    for r in run.rounds:
+    for r in rounds:
         now = max(0.01, 1 - r["headroom"])
         if r["headroom"] >= share:
             part = log(left / (1 - share)) / log(left / now)
@@ -66,7 +81,15 @@ class _Search:
         self.best = first
         warmed = Run(name, first, self.on, 0)
         warmed.go_on()
-        self.attempt(first)
+
+    def restore(self, known: dict[str, Any]) -> None:
+        """Take up an earlier search's trials."""
+        for trial in known["tried"]:
+            plan = self.best.changed(**{k: trial[k] for k in self.values})
+            self.tried[plan], self.curves[plan] = trial["cpu_seconds"], trial["rounds"]
+            self.pace[plan] = pace(trial["rounds"], SHARE)
+        on_grid = [p for p in self.tried if p.prompts in self.values["prompts"]]
+        self.best = min(on_grid, key=self.pace.__getitem__)
 
     def attempt(self, plan: Plan) -> None:
         """Run a plan if it is new; it is the best where none has a better pace."""
@@ -86,12 +109,13 @@ class _Search:
         made.append(run.until(SHARE, min(FIRST_CAP, patience * self._of(self.best))))
         if len(made) == 1:
             kept = ("headroom", "cpu_so_far")
-            self.pace[plan] = pace(run, SHARE)
+            self.pace[plan] = pace(run.rounds, SHARE)
             self.curves[plan] = [{k: round(r[k], 4) for k in kept} for r in run.rounds]
 
     def sweep(self) -> None:
         """Line searches along every number until none helps."""
-        helped = True
+        self.attempt(self.best)
+        helped = self._left
         while helped:
             before = self.best
             for axis in self.values:
@@ -134,12 +158,20 @@ class _Search:
     def _left(self) -> bool:
         return len(self.tried) < self.trials
 
+    def between(self) -> None:
+        """Numbers of prompts half-way to the next smaller and greater of the best plan's."""
+        values, best = self.values["prompts"], min(self.tried, key=self._of)
+        if best.prompts in values:
+            at = values.index(best.prompts)
+            for other in (values[max(at - 1, 0)], values[min(at + 1, len(values) - 1)]):
+                self.attempt(best.changed(prompts=(best.prompts + other) // 2))
+
     def confirm(self) -> None:
         """The best plans with more seeds of training."""
         best = [sorted(self.tried, key=key)[:KEPT] for key in (self._of, self.pace.__getitem__)]
         kept = list(dict.fromkeys(best[0] + best[1]))
         for plan in kept:
-            for _ in range(AGAIN):
+            while len(self.tried[plan]) < 1 + AGAIN:
                 self._run(plan, patience=2 * PATIENCE)
         self.best = min(kept, key=self._of)
         self._report()
