@@ -2,13 +2,13 @@
 
     python benchmarks/stages.py [--prompts 1024] [--repeats 5] [--quick]
 
-One round of the demo's good base on one thread: draws, pairs, update, measurement. Each stage is
-timed without the profiler in every turn; once more with torch's profiler, whose shares by kind of
-operation are then taken of that time. What no operation accounts for is Python and dispatch. The
-floor is what the stage's operations (torch's flop counter, as executed) cost at the rate of
-products of matrices of the model's own shapes - torch's in the update, the wide ones of
-``srlm.policy.linear`` elsewhere - and what the bytes that elementwise work must move cost at the
-machine's copying rate; all measured in the same run.
+One round of the demo's good base on one thread: draws, pairs (rewards and their report included, as
+in ``srlm.loop``), update, measurement. Each stage is timed without the profiler in every turn; once
+more with torch's profiler, whose shares by kind of operation are then taken of that time. What no
+operation accounts for is Python and dispatch. The floor is what the stage's operations (torch's
+flop counter, as executed) cost at the rate of products of matrices of the model's own shapes -
+torch's in the update, the wide ones of ``srlm.policy.linear`` elsewhere - and what the bytes that
+elementwise work must move cost at the machine's copying rate; all measured in the same run.
 Results: benchmarks/results/stages.json.
 """
 
@@ -25,13 +25,17 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from srlm import draws, pairs, update
-from srlm.answers import checker
+from srlm.answers import checker, extractor
 from srlm.demo.settings import settings
 from srlm.measure.evaluate import evaluate
 from srlm.policy.linear import widen
 from srlm.policy.load import load
 from srlm.progress import Progress
 from srlm.prompts import read_prompts, split
+from srlm.rewards.base import scored
+from srlm.rewards.likelihood import likelihood
+from srlm.rewards.report import report
+from srlm.types import Pairs
 
 KINDS = {
     "products of matrices": ("mm", "addmm", "bmm", "linear", "baddbmm"),
@@ -139,10 +143,16 @@ def stages(count: int) -> dict[str, Callable[[], Any]]:
     train = train[:count]
     samples = draws.draw(policy, train, config.samples, seed=1)
     made = pairs.groups(samples, samples.logp_R)
-    right = checker(config.prompts.answer)
+    right, read = checker(config.prompts.answer), extractor(config.prompts.answer)
+
+    def paired() -> Pairs:
+        found = scored(likelihood(policy, train, samples), samples)
+        report(samples, found, read=read)
+        return pairs.groups(samples, found.reward_R)
+
     return {
         "samples": lambda: draws.draw(policy, train, config.samples, seed=1),
-        "pairs": lambda: pairs.groups(samples, samples.logp_R),
+        "pairs": paired,
         "update": lambda: update.fit(
             policy.copy(), train, made, update.weighted_objective, config.update, seed=0
         ),
