@@ -416,7 +416,7 @@ def test_parts_change_no_result(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_page: None
 ) -> None:
     """Draws held in memory five prompts at a time, or all at once: one row group or four."""
-    config = causal_job(tmp_path / "in", **changes | {"samples.batch_rows": 4})
+    config = causal_job(tmp_path / "in", **changes | {"samples.batch_rows": 1})
     run(config, tmp_path / "whole")
     monkeypatch.setattr(draws, "PART_TOKENS", 5 * 4 * 4)
     run(config, tmp_path / "parts")
