@@ -104,7 +104,7 @@ class UpdateSettings(Settings):
         0.0, ge=0, description="dpo, ipo: weight of -log pi of the preferred response"
     )
     tail: float = Field(
-        0.01,
+        1e-3,
         ge=0,
         lt=1,
         description="weighted: largest share of a prompt's target that is left out, the rows of"

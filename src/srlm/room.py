@@ -11,11 +11,11 @@ import torch
 from srlm.policy.base import Differentiable
 from srlm.types import Ints
 
-FIRST = 256
+FIRST = 128
 """Tokens of the first pass, on which the memory of a token is measured."""
 MOST = 3072
 """Tokens of a pass on the CPU: the activations of more leave its cache."""
-LEAST_BYTES = 5 << 23
+LEAST_BYTES = 3 << 23
 """Activations of a pass that are always allowed."""
 OF_FREE = 1 / 4
 """Share of a GPU's free memory that they may take."""

@@ -128,7 +128,11 @@ def _descend(
     order = np.random.default_rng(seed)
     parameters = policy.parameters()
     optimizer = torch.optim.AdamW(
-        parameters, lr=settings.lr, weight_decay=settings.weight_decay, betas=(0.9, 0.99)
+        parameters,
+        lr=settings.lr,
+        weight_decay=settings.weight_decay,
+        betas=(0.9, 0.99),
+        fused=parameters[0].device.type in ("cpu", "cuda"),
     )
     steps = settings.epochs * -(-pairs.groups // settings.prompts_per_step)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _ramp(steps, settings.warmup))

@@ -39,7 +39,7 @@ def recipe(
     config = resolve(None, {"model": "none", "prompts.file": "none"})
     parts = {"samples": samples, "update": update, "pairs": pairs}
     measure = MeasureSettings(draws=16)
-    update = update.model_copy(update={"kind": loss})
+    update = update.model_copy(update={"kind": loss, "tail": 0.0})  # the whole target
     return recipe_of(config.model_copy(update=parts | {"measure": measure, "update": update}))
 
 
