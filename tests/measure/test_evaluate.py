@@ -15,7 +15,7 @@ import torch
 from srlm.config import MeasureSettings
 from srlm.errors import UserError
 from srlm.measure import quantities
-from srlm.measure.evaluate import Measurement, evaluate, reference
+from srlm.measure.evaluate import Measurement, evaluate, log_probs, reference
 from srlm.policy.tabular import Tabular, rows
 from srlm.types import Prompt
 from tests import tiny
@@ -298,6 +298,29 @@ def test_equal_draws_are_scored_once() -> None:
     slow = start.log_prob(prompts(), m.samples.prompt_R, m.samples.tokens_R)
     gap = (m.samples.logp_R - slow).mean()
     assert m.estimates["kl_to_base"].value == pytest.approx(gap)
+
+
+def test_own_draws_are_not_scored_again() -> None:
+    """What drawing said stands for what a pass over the response says, on a network."""
+    policy, other, some = tiny.policy(), tiny.policy(scale=0.5), tuple(tiny.texts(6))
+    drawn = policy.sample(some, 4, seed=1, max_tokens=3)
+    rows = other.sample(some, 16, seed=2, max_tokens=3)
+    asked: list[Any] = []
+
+    def log_prob(some: Any, prompt_R: Any, tokens_R: Any) -> Any:
+        asked.extend(zip(prompt_R.tolist(), tokens_R, strict=True))
+        return policy.log_prob(some, prompt_R, tokens_R)
+
+    found_R = log_probs(log_prob, some, rows.prompt_R, rows.tokens_R, drawn)
+    slow_R = policy.log_prob(some, rows.prompt_R, rows.tokens_R)
+    assert found_R == pytest.approx(slow_R, abs=1e-5)
+    own = set(zip(drawn.prompt_R.tolist(), drawn.tokens_R, strict=True))
+    every = set(zip(rows.prompt_R.tolist(), rows.tokens_R, strict=True))
+    assert every & own
+    assert set(asked) == every - own and len(asked) == len(set(asked))
+    asked.clear()
+    same_R = log_probs(log_prob, some, drawn.prompt_R, drawn.tokens_R, drawn)
+    assert (same_R == drawn.logp_R).all() and not asked
 
 
 def test_a_model_of_nan_is_refused_by_name() -> None:

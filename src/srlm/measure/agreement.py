@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import binom
 
-from srlm.measure.evaluate import BaseReference, Measurement, reference
+from srlm.measure.evaluate import BaseReference, Measurement, log_probs, reference
 from srlm.measure.intervals import by_prompt, mean
 from srlm.policy.base import Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
@@ -33,7 +33,8 @@ def kept(
     With y_0* the base's mode and a_0* its majority answer:
 
     * base_mode_probability = E_x[pi(y_0*(x)|x)], over prompts whose base mode is certified and
-      unique. Confidence for the base; tends to 1 under pure sharpening. One scoring pass.
+      unique. Confidence for the base; tends to 1 under pure sharpening. Modes that were not drawn
+      are scored.
     * base_answer_share = E_x[pi(a_0*(x)|x)] by the draws, over prompts on which the base's
       majority is clear (more than half of pi_0 at level ``CLEAR``, one-sided binomial test).
     * answer_agreement = P_x[majority answer is a_0*], over the same prompts.
@@ -74,7 +75,8 @@ def _mode(policy: Policy, made: Measurement, base: BaseReference, seed: int) -> 
     known = np.flatnonzero(base.unique_P)
     if not len(known):
         return undefined("scoring", "no mode of the base is certified")
-    logp_K = policy.log_prob(made.prompts, known, [base.mode_P[int(p)] for p in known])
+    mode_K = [base.mode_P[int(p)] for p in known]
+    logp_K = log_probs(policy.log_prob, made.prompts, known, mode_K, made.samples)
     left_out = len(base.unique_P) - len(known)
     note = f"{left_out} prompts left out: no certified mode in the base" if left_out else ""
     return mean(np.exp(logp_K), seed, "scoring", least=0.0, most=1.0, note=note)

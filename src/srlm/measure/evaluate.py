@@ -229,22 +229,27 @@ def _against(
     """KL to the base and the pace along its path; one pass each over the distinct draws that the
     other policy did not draw too (the log-probabilities of drawing are those of scoring)."""
     P = len(prompts)
-    now_R = _score(policy.log_prob, prompts, base.samples, samples)
-    p_eff, r2 = quantities.pace(now_R, base.samples, P, seed)
+    then = base.samples
+    now_R = log_probs(policy.log_prob, prompts, then.prompt_R, then.tokens_R, samples)
+    p_eff, r2 = quantities.pace(now_R, then, P, seed)
     kl = undefined(method, "the base policy cannot be asked")
     if base.log_prob is not None:
-        base_logp_R = _score(base.log_prob, prompts, samples, base.samples)
+        base_logp_R = log_probs(base.log_prob, prompts, samples.prompt_R, samples.tokens_R, then)
         kl = quantities.kl(samples, base_logp_R, P, method, exact, seed)
     return {"kl_to_base": kl, "p_eff": p_eff, "r2": r2}
 
 
-def _score(
-    log_prob: LogProb, prompts: tuple[Prompt, ...], samples: Samples, drawn: Samples
+def log_probs(
+    log_prob: LogProb,
+    prompts: tuple[Prompt, ...],
+    prompt_R: Ints,
+    tokens_R: Sequence[Tokens],
+    drawn: Samples,
 ) -> Floats:
-    """log-probabilities of the rows, [R]; equal rows are scored once, and those that are among the
-    policy's own draws, ``drawn``, not again."""
-    known = dict(zip(_rows(drawn), drawn.logp_R.tolist(), strict=True))
-    rows = _rows(samples)
+    """``log_prob`` of responses, [R], nats: equal ones are scored once, and those that are among
+    the policy's own draws, ``drawn``, not again."""
+    known = dict(zip(_rows(drawn.prompt_R, drawn.tokens_R), drawn.logp_R.tolist(), strict=True))
+    rows = _rows(prompt_R, tokens_R)
     new = [row for row in dict.fromkeys(rows) if row not in known]
     if new:
         prompt_D = np.array([p for p, _ in new], dtype=np.int64)
@@ -253,8 +258,8 @@ def _score(
     return np.array([known[row] for row in rows])
 
 
-def _rows(samples: Samples) -> list[tuple[int, Tokens]]:
-    return list(zip(samples.prompt_R.tolist(), samples.tokens_R, strict=True))
+def _rows(prompt_R: Ints, tokens_R: Sequence[Tokens]) -> list[tuple[int, Tokens]]:
+    return list(zip(prompt_R.tolist(), tokens_R, strict=True))
 
 
 def _right(
