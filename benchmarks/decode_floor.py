@@ -28,10 +28,11 @@ STAGES: dict[str, list[tuple[Any, str]]] = {
     "products": [(WideLinear, "forward"), (WideConv1D, "forward")],
     "attention": [(F, "scaled_dot_product_attention")],
     "cache writes": [(GrowingLayer, "update")],
-    "cache selection": [(GrowingLayer, "batch_select_indices")],
+    "cache moves": [(GrowingLayer, "move")],
     "log-softmax": [(F, "log_softmax")],
     "choice": [(decoding, "_inverse")],
     "uniform numbers": [(decoding, "uniforms_of")],
+    "shared rows": [(decoding, "children"), (decoding, "places")],
     "texts": [(decoding, "_texts")],
     "model": [(causal_lm.CausalLM, "forward")],
 }
@@ -131,7 +132,10 @@ def stages() -> Iterator[dict[str, float]]:
 
 
 def floor(task: Task, repeats: int = 5) -> dict[str, Any]:
-    """Seconds of a whole draw by stage (medians), its floor, and the floor's share of it."""
+    """Seconds of a whole draw by stage (medians), its floor, and the floor's share of it.
+
+    The floor is that of a row a draw, so tasks of one draw a prompt are meant.
+    """
     draw(task, 0)
     whole, parts = [], []
     for seed in range(repeats):
@@ -148,7 +152,7 @@ def floor(task: Task, repeats: int = 5) -> dict[str, Any]:
     median["other"] = total - sum(median.values())
 
     bandwidth = machine()["copy_gb_a_second"] * 1e9
-    batch, prompt = len(task.prompts), task.prompt_BL.shape[1]
+    batch, prompt = len(task.prompts), task.prompt_PL.shape[1]
     steps = min(task.new_tokens, 14) - 1 if task.name == "0.1 M" else task.new_tokens - 1
     first = least(task, batch * prompt, 0)
     middle = least(task, batch, batch * (prompt + steps // 2))

@@ -64,21 +64,28 @@ class Task:
     model: Any
     prompts: list[Prompt]
     new_tokens: int
+    draws: int = 1
+    """Of each prompt."""
 
     @property
-    def prompt_BL(self) -> torch.Tensor:
-        """The prompts' tokens, [B, L]."""
+    def rows(self) -> int:
+        """Responses drawn."""
+        return len(self.prompts) * self.draws
+
+    @property
+    def prompt_PL(self) -> torch.Tensor:
+        """The prompts' tokens, [P, L]."""
         return torch.tensor([self.policy.encode(x) for x in self.prompts])
 
 
-def demo_task(batch: int) -> Task:
+def demo_task(rows: int, draws: int) -> Task:
     """The demo's good base: 0.1 M trained parameters, responses of 14 tokens on average."""
     folder = cached_base(named_start("good"), 0)
     policy = load(folder)
     assert isinstance(policy, CausalLM)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    asked = [Prompt(prompt_id(text), text) for text in prompts(batch, 7)]
-    return Task("0.1 M", policy, model, asked, 16)
+    asked = [Prompt(prompt_id(text), text) for text in prompts(rows // draws, 7)]
+    return Task("0.1 M", policy, model, asked, 16, draws)
 
 
 def random_policy(shape: Shape) -> tuple[CausalLM, Any]:
@@ -113,7 +120,7 @@ def random_policy(shape: Shape) -> tuple[CausalLM, Any]:
 
 
 def random_task(shape: Shape, policy: CausalLM, model: Any, batch: int) -> Task:
-    """Prompts of random words."""
+    """Prompts of random words, a draw each: after one token, draws would share nothing."""
     word_BL = np.random.default_rng(0).integers(
         0, shape.vocabulary - 2, (batch, shape.prompt_tokens)
     )
@@ -140,8 +147,8 @@ def srlm_plain(task: Task) -> Way:
 
 
 def draw(task: Task, seed: int) -> Samples:
-    """One draw a prompt, so that no prompt's computation is shared."""
-    return task.policy.sample(task.prompts, 1, seed=seed, max_tokens=task.new_tokens)
+    """The task's draws of each prompt."""
+    return task.policy.sample(task.prompts, task.draws, seed=seed, max_tokens=task.new_tokens)
 
 
 def tokens_of(samples: Samples) -> int:
@@ -151,8 +158,8 @@ def tokens_of(samples: Samples) -> int:
 
 def hugging_face(task: Task, *, logp: bool, cache: str) -> Way:
     """``generate``; with ``logp`` also the scores and ``compute_transition_scores`` of them."""
-    prompt_BL, model = task.prompt_BL, task.model
-    mask_BL = torch.ones_like(prompt_BL)
+    prompt_PL, model = task.prompt_PL, task.model
+    mask_PL = torch.ones_like(prompt_PL)
     more: dict[str, Any] = {"cache_implementation": cache} if cache != "dynamic" else {}
     if logp:
         more |= {"output_logits": True, "return_dict_in_generate": True}
@@ -161,38 +168,45 @@ def hugging_face(task: Task, *, logp: bool, cache: str) -> Way:
     def way(seed: int) -> int:
         torch.manual_seed(seed)
         out = model.generate(
-            prompt_BL,
-            attention_mask=mask_BL,
+            prompt_PL,
+            attention_mask=mask_PL,
             do_sample=True,
             temperature=1.0,
             top_k=0,
             top_p=1.0,
             max_new_tokens=task.new_tokens,
+            num_return_sequences=task.draws,
             **more,
         )
         tokens_BL = out.sequences if logp else out
         if logp:
             model.compute_transition_scores(tokens_BL, out.logits, normalize_logits=True)
-        return kept(task, tokens_BL[:, prompt_BL.shape[1] :])
+        return kept(task, tokens_BL[:, prompt_PL.shape[1] :])
 
     return way
 
 
 def loop(task: Task) -> Way:
-    """The same model called in a loop with a dynamic cache, as one would write it by hand."""
-    prompt_BL, model = task.prompt_BL, task.model
+    """The same model called in a loop with a dynamic cache, as one would write it by hand.
+
+    Prompts are run once, their cache repeated for their draws.
+    """
+    prompt_PL, model = task.prompt_PL, task.model
     ends = torch.tensor(sorted(task.policy.ends))
 
     @torch.inference_mode()
     def way(seed: int) -> int:
         torch.manual_seed(seed)
         cache = DynamicCache(config=model.config)
-        step_BL = prompt_BL
-        finished_B = torch.zeros(len(prompt_BL), dtype=torch.bool)
+        step_BL = prompt_PL
+        finished_B = torch.zeros(task.rows, dtype=torch.bool)
         drawn, logps = [], []
         for _ in range(task.new_tokens):
             out = model(input_ids=step_BL, past_key_values=cache, use_cache=True, logits_to_keep=1)
             logp_BV = F.log_softmax(out.logits[:, -1], dim=-1)
+            if not drawn and task.draws > 1:
+                cache.batch_repeat_interleave(task.draws)
+                logp_BV = logp_BV.repeat_interleave(task.draws, dim=0)
             step_BL = torch.multinomial(logp_BV.exp(), 1)
             drawn.append(step_BL)
             logps.append(logp_BV.gather(-1, step_BL))
@@ -232,10 +246,10 @@ def gap(task: Task, seed: int, rows: int = 256) -> dict[str, float]:
 
     The greatest difference of a token's, in nats, and of a response's sum.
     """
-    samples = draw(task, seed).take(np.arange(min(rows, len(task.prompts))))
+    samples = draw(task, seed).take(np.arange(min(rows, task.rows)))
     worst, worst_sum = 0.0, 0.0
     for r, y in enumerate(samples.tokens_R):
-        x = task.policy.encode(task.prompts[r])
+        x = task.policy.encode(task.prompts[samples.prompt_R[r]])
         logits_LV = task.model(torch.tensor([[*x, *y]]), use_cache=False).logits[0]
         logp_TV = F.log_softmax(logits_LV[len(x) - 1 : -1].double(), dim=-1)
         logp_T = logp_TV.gather(-1, torch.tensor(y)[:, None])[:, 0].numpy()

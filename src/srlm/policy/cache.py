@@ -66,7 +66,7 @@ class GrowingLayer(DynamicLayer):
     def move(self, rows: int, to: torch.Tensor, source: torch.Tensor) -> None:
         """Copy rows ``source`` over rows ``to``; then there are ``rows`` rows, ``most`` at most."""
         assert self.room is not None
-        for room in self.room:
+        for room in self.room if len(to) else ():
             room.index_copy_(0, to, room.index_select(0, source))
         self.rows = rows
 
