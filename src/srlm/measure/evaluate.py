@@ -29,8 +29,9 @@ LogProb = Callable[[Sequence[Prompt], Ints, Sequence[Tokens]], Floats]
 """``Policy.log_prob``."""
 
 
-ROWS = 1024
-"""Responses drawn between two signs of progress."""
+ROWS = 2048
+"""Responses drawn between two signs of progress; draws share prefixes, so that 1,024 would leave a
+batch of the default size half empty."""
 
 
 @dataclass(frozen=True, slots=True)
