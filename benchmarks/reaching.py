@@ -166,8 +166,15 @@ def tune(names: list[str], resume: bool) -> None:
             result["sides"] = result.get("sides", {}) | {name: known}
             plans.TUNING.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
-        known = plans.written()["sides"][name] if resume else None
-        searching.search(name, plans.FIRST[name], plans.VALUES[name], tell, known=known)
+        sides = plans.written().get("sides", {})
+        searching.search(
+            name,
+            plans.FIRST[name],
+            plans.VALUES[name],
+            tell,
+            known=sides[name] if resume else None,
+            others=[side["best"] for other, side in sides.items() if other != name],
+        )
 
 
 def shown(result: dict[str, Any]) -> str:

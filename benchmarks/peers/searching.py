@@ -4,12 +4,13 @@ The same rule and number of trials for every side, on a seed that is not reporte
 plan, one number after the other is moved to the next greater or smaller of its values, and further
 in that direction while it helps; sweeps over all numbers are repeated while one helps. Trials that
 are left move two or three numbers of the best plan at once to a next value, drawn at random, and
-further where all those are tried. Last, the best plan gets two trials with numbers of prompts
-between those that it lies among.
+further where all those are tried. Then come what the searches of the other sides found, as far as
+the numbers are the side's too, and the best plan with numbers of prompts between those that it lies
+among.
 
 Times are processor seconds, which other work on the machine changes less than wall time. A trial
 is given up when it has taken a fourth longer than the best so far. The search compares ``pace``,
-which tells a plan that overshoots in a long round, and may be cut, from one that just gets there.
+which sees near misses, and plans that overshoot in a long round and may be cut.
 Then the best by pace and the best by the seconds themselves, ``KEPT`` of each, are run with more
 seeds of training, and the one with the least median of the seconds is taken.
 """
@@ -18,7 +19,7 @@ from __future__ import annotations
 
 import random
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
 from math import inf, log
 from typing import Any
@@ -27,7 +28,7 @@ from srlm.loop import derived
 
 from .schedule import Plan, Run, Scene, scene
 
-SEED, SHARE, TRIALS, KEPT, AGAIN = 10, 0.9, 40, 3, 2
+SEED, SHARE, TRIALS, KEPT, AGAIN = 10, 0.9, 54, 3, 2
 FIRST_CAP, PATIENCE, DRAWS = 20.0, 1.25, 8
 Values = dict[str, tuple[Any, ...]]
 Tell = Callable[[dict[str, Any]], None]
@@ -40,35 +41,34 @@ def search(
     tell: Tell,
     trials: int = TRIALS,
     known: dict[str, Any] | None = None,
+    others: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Search a side's plans; ``tell`` is called with all that is known after every trial.
 
     Args:
         known: what an earlier search told, to go on from.
+        others: numbers that other sides' searches found.
     """
     found = _Search(name, first, values, tell, trials)
     if known:
         found.restore(known)
     found.sweep()
     found.wander()
+    for numbers in others:
+        found.attempt(first.changed(**{k: v for k, v in numbers.items() if k in values}))
     found.between()
     found.confirm()
 
 
 def pace(rounds: list[dict[str, Any]], share: float) -> float:
-    """Processor seconds to the share if, within the round that reaches it, the headroom left
-    fell exponentially; infinite where no round did.
+    """Processor seconds to the share if the headroom left fell exponentially from the start at the
+    rate that it had at some round: the least over the rounds, infinite where none captured any.
 
-    A fall to less than a hundredth counts as one to a hundredth.
+    So near misses and plans that overshoot in one long round, and may be cut, are seen for what
+    they are. A fall to less than a hundredth counts as one to a hundredth.
     """
-    left, before = 1.0, 0.0
-    for r in rounds:
-        now = max(0.01, 1 - r["headroom"])
-        if r["headroom"] >= share:
-            part = log(left / (1 - share)) / log(left / now)
-            return before + part * (r["cpu_so_far"] - before)
-        left, before = now, r["cpu_so_far"]
-    return inf
+    fallen = [(r["cpu_so_far"], -log(max(0.01, 1 - r["headroom"]))) for r in rounds]
+    return min((s * -log(1 - share) / f for s, f in fallen if f > 0), default=inf)
 
 
 class _Search:

@@ -40,10 +40,9 @@ def test_pace_is_the_time_to_the_share_of_an_exponential_fall() -> None:
     share = 1 - exp(-2.0)
     assert searching.pace(slow.rounds, share) == pytest.approx(2.0)
     assert searching.pace(fast.rounds, share) == pytest.approx(2.0)
-    assert searching.pace(made((1 - exp(-1.0), 1.0), (1 - exp(-3.0), 3.0)).rounds, share) == (
-        pytest.approx(2.0)
-    )
-    assert searching.pace(made((0.1, 1.0)).rounds, share) == inf
+    uneven = made((1 - exp(-1.0), 1.0), (1 - exp(-3.0), 2.0))
+    assert searching.pace(uneven.rounds, share) == pytest.approx(4 / 3)
+    assert searching.pace(made((-0.1, 1.0)).rounds, share) == inf
 
 
 def test_the_search_finds_the_fastest_plan_in_its_trials(monkeypatch: pytest.MonkeyPatch) -> None:
