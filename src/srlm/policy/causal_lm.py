@@ -1,8 +1,7 @@
 """Any Hugging Face causal model and tokenizer as a policy.
 
-Draws come with their log-probabilities from the same pass: prompts are sorted by length, each is
-run once for all of its draws, keys and values are kept, finished rows leave the batch when they
-are a sixteenth of it.
+Draws come with their log-probabilities from the same pass: prompts are sorted by length, keys and
+values are kept, and every distinct prefix of a prompt's draws is run once (``decoding``).
 """
 
 from __future__ import annotations

@@ -256,13 +256,14 @@ def _searched(logp_BV: torch.Tensor, row_D: Ints, u_D: Floats) -> torch.Tensor:
     B, V = logp_BV.shape
     device = logp_BV.device
     below_BV = logp_BV.double().exp_().cumsum_(-1)
-    row_B1 = torch.arange(B, dtype=torch.float64, device=device)[:, None]
-    edge_BV = torch.addcdiv(row_B1, below_BV, below_BV[:, -1:])
+    row_B1 = torch.from_numpy(np.arange(B, dtype=np.float64)[:, None]).to(device)
+    edge_BV = torch.addcdiv(row_B1, below_BV, below_BV.narrow(1, V - 1, 1))
     place_D = torch.searchsorted(
         edge_BV.view(-1), torch.from_numpy(row_D + u_D).to(device), right=True
     )
-    first_D = torch.from_numpy(row_D * V).to(device)  # what is not a number stays in its own row
-    return place_D.clamp_(min=first_D, max=first_D + (V - 1))
+    first_D = row_D * V
+    least_D, most_D = (torch.from_numpy(x).to(device) for x in (first_D, first_D + (V - 1)))
+    return place_D.clamp_(min=least_D, max=most_D)  # what is not a number stays in its own row
 
 
 def _not_a_number(prompt: Prompt) -> UserError:
