@@ -43,8 +43,9 @@ from srlm.loop import derived
 SIDES = tuple(plans.VALUES)
 OURS = tuple(name for name in SIDES if name.startswith("ours"))
 QUICK = ("trl dpo", "ours best")
-CAP = 25.0
-"""Processor seconds after which a side stops short of the last share."""
+CAP = 8.0
+"""Processor seconds after which a side stops short of the last share; it stops, too, when less
+than half of what it had captured is left."""
 CLOCKS = {"seconds": "seconds_so_far", "cpu": "cpu_so_far"}
 
 
@@ -55,7 +56,7 @@ def turn(on: Scene, names: tuple[str, ...], seed: int, repeat: int) -> dict[str,
     while going:
         for run in reversed(going) if back else list(going):
             so_far = run.rounds[-1]["cpu_so_far"] if run.rounds else 0.0
-            if run.to(SHARES[-1]) is not None or so_far >= CAP:
+            if run.to(SHARES[-1]) is not None or so_far >= CAP or run.apart:
                 going.remove(run)
                 continue
             try:

@@ -41,7 +41,7 @@ def reaching(result: Result) -> str:
         "are counted; imports and the measuring of headroom are not.\n",
         f"Wall seconds to the end of the first round with the share, over {len(turns)} turns "
         f"({len(seeds)} base models, {len(turns) // len(seeds)} runs of each); a side stops after "
-        f"{result['cap']:g} processor seconds:\n",
+        f"{result['cap']:g} processor seconds, or when it has lost half of what it had captured:\n",
         table(
             ["", *result["sides"][next(iter(result["sides"]))]["to"], "rounds to 90%", *STAGES],
             [

@@ -104,10 +104,19 @@ class Run:
         reached = (r[clock] for r in self.rounds if r["headroom"] >= share)
         return next(reached, None)
 
+    @property
+    def apart(self) -> bool:
+        """Whether less than half of the headroom once captured is left: more rounds will not mend
+        it."""
+        rooms = [r["headroom"] for r in self.rounds]
+        return bool(rooms) and rooms[-1] < max(rooms) / 2
+
     def until(self, share: float, cap: float) -> float | None:
         """Go on to a share or past a cap of processor seconds, or until a round fails; processor
         seconds to the share."""
         while (found := self.to(share, "cpu_so_far")) is None and self._so_far("cpu_so_far") < cap:
+            if self.apart:
+                break
             try:
                 self.go_on()
             except UserError:  # ours says so where the model has come apart or no pair is left

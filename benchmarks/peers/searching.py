@@ -104,9 +104,10 @@ class _Search:
         return statistics.median(inf if x is None else x for x in self.tried.get(plan) or [None])
 
     def _run(self, plan: Plan, patience: float = PATIENCE) -> None:
+        fastest = min(map(self._of, self.tried), default=inf)
         made = self.tried.setdefault(plan, [])
         run = Run(self.name, plan, self.on, derived(SEED, "trial", len(made)), DRAWS)
-        made.append(run.until(SHARE, min(FIRST_CAP, patience * self._of(self.best))))
+        made.append(run.until(SHARE, min(FIRST_CAP, patience * fastest)))
         if len(made) == 1:
             kept = ("headroom", "cpu_so_far")
             self.pace[plan] = pace(run.rounds, SHARE)
@@ -173,15 +174,15 @@ class _Search:
         for plan in kept:
             while len(self.tried[plan]) < 1 + AGAIN:
                 self._run(plan, patience=2 * PATIENCE)
-        self.best = min(kept, key=self._of)
-        self._report()
+        self._report(min(kept, key=self._of))
 
-    def _report(self) -> None:
-        best = self.best.numbers()
+    def _report(self, chosen: Plan | None = None) -> None:
+        soonest = chosen or min(self.tried, key=self._of)
+        best = soonest.numbers()
         self.tell(
             {
                 "best": {"prompts": best["prompts"]} | {k: best[k] for k in self.values},
-                "cpu_seconds": self._of(self.best),
+                "cpu_seconds": self._of(soonest),
                 "trials": len(self.tried),
                 "tried": [
                     {k: plan.numbers()[k] for k in self.values}
@@ -190,4 +191,4 @@ class _Search:
                 ],
             }
         )
-        print(f"{self.name} {len(self.tried)}: {self._of(self.best):.2f} s {best}", flush=True)
+        print(f"{self.name} {len(self.tried)}: {self._of(soonest):.2f} s {best}", flush=True)
