@@ -1,8 +1,7 @@
-"""Keys and values of attention, kept for decoding and for search.
+"""Keys and values of attention, kept for decoding.
 
 ``GrowingLayer`` copies what came before at every fourth token, where Hugging Face's dynamic cache
-does at every one, and keeps it close together, as attention reads it fastest. ``Arena`` keeps the
-positions of a whole prefix tree, each once, and gathers the path of any node.
+does at every one, and keeps it close together, as attention reads it fastest.
 """
 
 from __future__ import annotations
@@ -77,11 +76,6 @@ class GrowingLayer(DynamicLayer):
         return keys, values
 
 
-def growing_cache(layers: int, spare: int = SPARE) -> Cache:
-    """A cache that grows by ``spare`` positions, for decoding with a Hugging Face model."""
-    return Cache(layers=[GrowingLayer(spare) for _ in range(layers)])
-
-
 class RowCache(Cache):
     """The keys and values of rows that come, move and go while they grow.
 
@@ -104,38 +98,3 @@ class RowCache(Cache):
         for mine, layer in zip(self._growing, other._growing, strict=True):
             keys, values = layer.views()
             mine.update(keys.index_select(0, rows), values.index_select(0, rows))
-
-
-class Arena:
-    """Keys and values of tree positions, [slots, heads, dim] a layer, doubled when full."""
-
-    def __init__(self, layers: int) -> None:
-        self._layers: list[list[torch.Tensor]] = [[] for _ in range(layers)]
-        self.used = 0
-
-    def add(self, cache: Cache, rows: torch.Tensor, columns: torch.Tensor) -> int:
-        """Copy positions ``(rows[i], columns[i])`` of a cache into new slots; the first's number.
-
-        Columns may be negative, from the end.
-        """
-        first, self.used = self.used, self.used + len(rows)
-        for held, layer in zip(self._layers, cache.layers, strict=True):
-            assert isinstance(layer, GrowingLayer)
-            for which, states in enumerate(layer.views()):
-                new = states[rows, :, columns]
-                if first == 0:
-                    held.append(new.clone())
-                    continue
-                if self.used > len(held[which]):
-                    bigger = new.new_empty((2 * self.used, *new.shape[1:]))
-                    bigger[:first] = held[which][:first]
-                    held[which] = bigger
-                held[which][first : self.used] = new
-        return first
-
-    def gather(self, slot_BL: torch.Tensor) -> Cache:
-        """The cache of rows whose positions lie in these slots, with room for one more."""
-        cache = growing_cache(len(self._layers), spare=1)
-        for i, (keys, values) in enumerate(self._layers):
-            cache.update(keys[slot_BL].transpose(1, 2), values[slot_BL].transpose(1, 2), i)
-        return cache
