@@ -137,6 +137,7 @@ def run(quick: bool) -> dict[str, Any]:
         "tuning": {k: v for k, v in found.items() if k not in ("environment", "sides")},
         "plans": {name: plans.plan_of(name).numbers() for name in names},
         "searched": {name: list(plans.VALUES[name]) for name in names},
+        "trials": {n: found.get("sides", {}).get(n, {}).get("trials", 0) for n in names},
         "turns": [],
     }
     scenes = {seed: scene(seed) for seed in seeds}

@@ -34,13 +34,13 @@ def reaching(result: Result) -> str:
         f"is not shown: prompts a round, draws, passes, prompts a step, learning rate and, where "
         "a side has them, beta, the weight of DPO's likelihood term, mu (blocks of draws until k "
         "draws have k times their greatest probability at least mu), and whether TRL makes the "
-        f"reference's log-probabilities before training. Each side had {tuning['trials']} trials "
-        "by one rule (`benchmarks/peers/searching.py`; all are in "
+        "reference's log-probabilities before training. Plans were searched by one rule, with the "
+        "number of trials named below (`benchmarks/peers/searching.py`; all are in "
         "`results/reaching_tuning.json`). Optimiser and the shape of its schedule are the same "
         "for all. Drawing, scoring, datasets, the set-up of trainers, reference passes and updates "
         "are counted; imports and the measuring of headroom are not.\n",
         f"Wall seconds to the end of the first round with the share, over {len(turns)} turns "
-        f"({len(seeds)} base models, {len(turns) // len(seeds)} runs of each); a side stops after "
+        f"on {len(seeds)} base models; a side stops after "
         f"{result['cap']:g} processor seconds, or when it has lost half of what it had captured:\n",
         table(
             ["", *result["sides"][next(iter(result["sides"]))]["to"], "rounds to 90%", *STAGES],
@@ -64,9 +64,13 @@ def reaching(result: Result) -> str:
         ),
         "What each side was tuned to:\n",
         table(
-            ["", *WORDS.values()],
+            ["", "trials", *WORDS.values()],
             [
-                [name, *(_number(result["searched"][name], plan, k) for k in WORDS)]
+                [
+                    name,
+                    str(result["trials"][name]),
+                    *(_number(result["searched"][name], plan, k) for k in WORDS),
+                ]
                 for name, plan in result["plans"].items()
             ],
         ),
