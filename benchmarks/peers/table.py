@@ -24,18 +24,9 @@ SIDES: dict[str, Side] = {
     "trl online": online_dpo.one,
     "plain": plain.one,
 }
-TUNED_AS = {
-    "ours tuned": "ours tuned",
-    "ours dpo": "ours dpo",
-    "ours square": "ours square",
-    "ours best": "trl sft",
-    "trl dpo": "trl dpo",
-    "trl sft": "trl sft",
-    "trl online": "trl online",
-    "plain": "ours square",
-}
-"""Whose settings a side takes: ``ours`` takes the defaults; ``plain`` has the loss of ``ours
-square``; ``ours best``, that of ``trl sft``."""
+TUNED_AS = {"plain": "ours square"}
+"""Whose settings a side takes that was not tuned itself: ``plain`` has the loss of ``ours square``.
+``ours`` takes the defaults."""
 AGAINST = (
     ("trl dpo", "ours"),
     ("trl dpo", "ours dpo"),
@@ -58,12 +49,14 @@ LRS = (2.5e-4, 5e-4, 1e-3, 2e-3)
 DPO = [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)] + [
     {"lr": lr, "beta": 1.0, "sft": w} for lr in LRS[1:3] for w in (1.0, 10.0)
 ]
+BEST = [{"lr": lr} for lr in (*LRS, 4e-3)]
 GRIDS: dict[str, list[dict[str, float]]] = {
     "ours tuned": [{"lr": lr, "beta": b} for lr in LRS for b in (0.25, 0.5, 1.0)],
     "ours dpo": DPO,
     "ours square": [{"lr": lr, "beta": b} for lr in LRS for b in (1.0, 2.0, 4.0)],
     "trl dpo": DPO,
-    "trl sft": [{"lr": lr} for lr in (*LRS, 4e-3)],
+    "ours best": BEST,
+    "trl sft": BEST,
     "trl online": [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)],
 }
 """What is tried for each; four points of DPO are with its likelihood term."""
@@ -76,7 +69,7 @@ def tuned() -> dict[str, Any]:
 
 def setting_of(name: str) -> Setting:
     """The setting of a side: what its tuning found, else the defaults."""
-    found = tuned().get("sides", {}).get(TUNED_AS.get(name, ""), {})
+    found = tuned().get("sides", {}).get(TUNED_AS.get(name, name), {})
     return Setting(**found.get("best", {}))
 
 
