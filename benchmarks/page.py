@@ -161,6 +161,7 @@ def generation(result: Result) -> str:
         [
             row["model"],
             f"{row['batch']:,}",
+            str(row.get("draws", 1)),
             str(row["threads"]),
             f"{row['tokens_a_second']['srlm']['value']:,.0f}",
             *(of(r) for r in row["ours_over"].values()),
@@ -168,14 +169,16 @@ def generation(result: Result) -> str:
         for row in result["cases"]
     ]
     names = list(result["cases"][0]["ours_over"])
-    head = ["model", "batch", "threads", "tokens/s", *(f"over {n}" for n in names)]
+    head = ["model", "responses", "a prompt", "threads", "tokens/s"]
+    head += [f"over {n}" for n in names]
     worst = result["exactness"]["worst"]
     return "\n".join(
         [
             "## Drawing with log-probabilities, beside Hugging Face generate\n",
             "Tokens a second of ours over each other's. *srlm, torch's products* is ours without "
             "the wide products (`srlm.policy.linear`); *loop* calls the model with a dynamic "
-            "cache.\n",
+            "cache. With several responses a prompt, ours runs what they begin with once, the loop "
+            "their prompts once, generate nothing.\n",
             table(head, rows),
             f"Log-probabilities differ from a full forward pass by {worst:.1e} nats a token at "
             "most.\n",

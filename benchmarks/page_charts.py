@@ -57,8 +57,10 @@ def charts(found: dict[str, Result | None]) -> Iterator[tuple[str, str, go.Figur
         )
     if drawing := found.get("generate"):
         names = {
-            f"{row['model']}, batch {row['batch']:,}, {row['threads']} thread"
-            f"{'s' if row['threads'] > 1 else ''}": row["ours_over"]["generate"]
+            f"{row['model']}, {row['batch']:,} responses, {row.get('draws', 1)} a prompt, "
+            f"{row['threads']} thread{'s' if row['threads'] > 1 else ''}": row["ours_over"][
+                "generate"
+            ]
             for row in drawing["cases"]
         }
         yield (
