@@ -1,13 +1,12 @@
 """Seconds to most of the headroom, every side with the schedule that is fastest for it.
 
     python benchmarks/reaching.py [--quick]          # needs the extra: pip install -e '.[bench]'
-    python benchmarks/reaching.py --tune [SIDE ...]  # search schedules, on a seed of its own
-    # --tune --resume goes on from a search's file
+    python benchmarks/reaching.py --tune [SIDE ...]  # search schedules, on bases of their own
 
 benchmarks/round.py compares rounds at one schedule. A user also chooses how many prompts a round
 has, how many draws, passes and prompts a step, and stops when it is enough. So here each side runs
 the plan that its own search found (``peers.searching``: the same rule and number of trials for
-every side, on a seed that is not reported), in rounds on consecutive prompts, until it has 95 % of
+every side, on bases that are not reported), in rounds on consecutive prompts, until it has 95 % of
 the headroom or has run out of time, and the seconds to the end of the first round with 80, 90 and
 95 % are compared. At an equal share their ratio is that of headroom a second.
 
@@ -23,7 +22,6 @@ Results: benchmarks/results/reaching.json (reaching_quick.json with --quick).
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
@@ -152,21 +150,23 @@ def run(quick: bool) -> dict[str, Any]:
     return result
 
 
-def tune(names: list[str], resume: bool) -> None:
+def tune(names: list[str]) -> None:
     """Search the named sides' plans; the file is written after every trial."""
     for name in names:
         table.imported(name)
 
         def tell(known: dict[str, Any], name: str = name) -> None:
-            result = plans.written() | {
-                "environment": environment(),
-                "seed": searching.SEED,
-                "share": searching.SHARE,
-                "trials": searching.TRIALS,
-                "draws": searching.DRAWS,
-            }
-            result["sides"] = result.get("sides", {}) | {name: known}
-            plans.TUNING.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            plans.add(
+                name,
+                known,
+                {
+                    "environment": environment(),
+                    "seeds": searching.SEEDS,
+                    "share": searching.SHARE,
+                    "trials": searching.TRIALS,
+                    "draws": searching.DRAWS,
+                },
+            )
 
         sides = plans.written().get("sides", {})
         searching.search(
@@ -174,7 +174,6 @@ def tune(names: list[str], resume: bool) -> None:
             plans.FIRST[name],
             plans.VALUES[name],
             tell,
-            known=sides[name] if resume else None,
             others=[side["best"] for other, side in sides.items() if other != name],
         )
 
@@ -211,11 +210,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="one seed, two sides")
     parser.add_argument("--tune", nargs="*", metavar="SIDE", help="search, all sides if none named")
-    parser.add_argument("--resume", action="store_true", help="with --tune: go on from the file")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.tune is not None:
-        tune(asked.tune or list(SIDES), asked.resume)
+        tune(asked.tune or list(SIDES))
     else:
         began = time.perf_counter()
         print(shown(run(asked.quick)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ from .searching import Values
 from .side import Setting
 
 TUNING = Path(__file__).parents[1] / "results/reaching_tuning.json"
+LOCK = Path(tempfile.gettempdir()) / "srlm-reaching-tuning.lock"
 
 SCHEDULE: Values = {
     "prompts": (256, 512, 1024, 2048, 4096),
@@ -29,15 +33,16 @@ VALUES: dict[str, Values] = {
     "ours dpo": SCHEDULE | BETA,
 }
 """What a side's search may set each number to; the others are as in ``Setting``."""
-DPO = Setting(lr=1e-3, beta=1.0, sft=10.0, prompts_per_step=64)
+DPO = Setting(lr=2e-3, beta=0.1, sft=10.0, prompts_per_step=16, epochs=1)
+SFT = Setting(lr=2e-3, prompts_per_step=32)
 FIRST = {
-    "trl dpo": Plan(1024, DPO),
-    "trl sft": Plan(1024, Setting(lr=1e-3, prompts_per_step=64)),
-    "ours best": Plan(1024, Setting(lr=1e-3, prompts_per_step=64)),
-    "ours": Plan(1024, Setting(lr=2e-3, beta=1.0, prompts_per_step=64)),
+    "trl dpo": Plan(1024, replace(DPO, draws=8)),
+    "trl sft": Plan(512, SFT),
+    "ours best": Plan(512, SFT),
+    "ours": Plan(1024, replace(SFT, beta=1.0, epochs=1)),
     "ours dpo": Plan(1024, DPO),
 }
-"""The learning rates, betas and likelihood weights that benchmarks/round.py was tuned to."""
+"""What a first search on one base alone came to, about."""
 
 
 def written() -> dict[str, Any]:
@@ -49,3 +54,12 @@ def plan_of(name: str) -> Plan:
     """What the search of a side found, else where it would start."""
     found = written().get("sides", {}).get(name, {})
     return FIRST[name].changed(**found.get("best", {}))
+
+
+def add(name: str, known: dict[str, Any], about: dict[str, Any]) -> None:
+    """Write what is known of a side; searches of several sides may run at once."""
+    with LOCK.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        result = written() | about
+        result["sides"] = result.get("sides", {}) | {name: known}
+        TUNING.write_text(json.dumps(result) + "\n", encoding="utf-8")

@@ -1,24 +1,27 @@
 """The schedule and settings with which a side gets to 90 % of the headroom soonest.
 
-The same rule and number of trials for every side, on a seed that is not reported. From a first
-plan, one number after the other is moved to the next greater or smaller of its values, and further
-in that direction while it helps; sweeps over all numbers are repeated while one helps. Trials that
-are left move two or three numbers of the best plan at once to a next value, drawn at random, and
-further where all those are tried. Then come what the searches of the other sides found, as far as
-the numbers are the side's too, and the best plan with numbers of prompts between those that it lies
-among.
+The same rule and number of trials for every side, on bases that are not reported: a plan that was
+searched on one base alone did not carry over to others. A trial runs a plan on each of them; one
+that is much slower on the first than the best so far is not run on the others.
 
-Times are processor seconds, which other work on the machine changes less than wall time. A trial
-is given up when it has taken a fourth longer than the best so far. The search compares ``pace``,
-which sees near misses, and plans that overshoot in a long round and may be cut.
-Then the best by pace and the best by the seconds themselves, ``KEPT`` of each, are run with more
-seeds of training, and the one with the least median of the seconds is taken.
+From a first plan, one number after the other is moved to the next greater or smaller of its
+values, and further in that direction while it helps; sweeps over all numbers are repeated while
+one helps. Trials that are left move two or three numbers of the best plan at once to a next value,
+drawn at random, and further where all those are tried. Then come what the searches of the other
+sides found, as far as the numbers are the side's too, and the best plan with numbers of prompts
+between those that it lies among.
+
+Times are processor seconds, which other work on the machine changes less than wall time. A run
+is given up when it has taken half as long again as the best plan's slowest. The search compares
+``pace``, summed over the bases, which sees near misses, and plans that overshoot in a long round
+and may be cut. Then the best by pace, ``KEPT`` of them, are run once more with another seed of
+training, and the one that got there most often is taken, among those the one with the least
+sum of seconds.
 """
 
 from __future__ import annotations
 
 import random
-import statistics
 from collections.abc import Callable, Sequence
 from itertools import count
 from math import inf, log
@@ -28,8 +31,8 @@ from srlm.loop import derived
 
 from .schedule import Plan, Run, Scene, scene
 
-SEED, SHARE, TRIALS, KEPT, AGAIN = 10, 0.9, 54, 3, 2
-FIRST_CAP, PATIENCE, DRAWS = 20.0, 1.25, 8
+SEEDS, SHARE, TRIALS, KEPT = (10, 11, 12), 0.9, 30, 3
+FIRST_CAP, PATIENCE, DRAWS = 12.0, 1.5, 8
 Values = dict[str, tuple[Any, ...]]
 Tell = Callable[[dict[str, Any]], None]
 
@@ -40,18 +43,14 @@ def search(
     values: Values,
     tell: Tell,
     trials: int = TRIALS,
-    known: dict[str, Any] | None = None,
     others: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Search a side's plans; ``tell`` is called with all that is known after every trial.
 
     Args:
-        known: what an earlier search told, to go on from.
         others: numbers that other sides' searches found.
     """
     found = _Search(name, first, values, tell, trials)
-    if known:
-        found.restore(known)
     found.sweep()
     found.wander()
     for numbers in others:
@@ -74,44 +73,41 @@ def pace(rounds: list[dict[str, Any]], share: float) -> float:
 class _Search:
     def __init__(self, name: str, first: Plan, values: Values, tell: Tell, trials: int) -> None:
         self.name, self.values, self.tell, self.trials = name, values, tell, trials
-        self.on: Scene = scene(SEED, DRAWS)
-        self.tried: dict[Plan, list[float | None]] = {}
-        self.pace: dict[Plan, float] = {}
-        self.curves: dict[Plan, list[dict[str, float]]] = {}
+        self.on: list[Scene] = [scene(seed, DRAWS) for seed in SEEDS]
+        self.tried: dict[Plan, list[Run]] = {}
         self.best = first
-        warmed = Run(name, first, self.on, 0)
+        warmed = Run(name, first, self.on[0], 0)
         warmed.go_on()
-
-    def restore(self, known: dict[str, Any]) -> None:
-        """Take up an earlier search's trials."""
-        for trial in known["tried"]:
-            plan = self.best.changed(**{k: trial[k] for k in self.values})
-            self.tried[plan], self.curves[plan] = trial["cpu_seconds"], trial["rounds"]
-            self.pace[plan] = pace(trial["rounds"], SHARE)
-        on_grid = [p for p in self.tried if p.prompts in self.values["prompts"]]
-        self.best = min(on_grid, key=self.pace.__getitem__)
 
     def attempt(self, plan: Plan) -> None:
         """Run a plan if it is new; it is the best where none has a better pace."""
         if plan not in self.tried:
             self._run(plan)
-            if self.pace[plan] < self.pace[self.best]:
+            if self._pace(plan) < self._pace(self.best):
                 self.best = plan
             self._report()
 
-    def _of(self, plan: Plan) -> float:
-        """Median of the plan's seconds."""
-        return statistics.median(inf if x is None else x for x in self.tried.get(plan) or [None])
+    def _pace(self, plan: Plan) -> float:
+        """Sum of the paces on all bases; infinite where one is missing."""
+        runs = self.tried.get(plan, [])[: len(self.on)]
+        return sum(pace(r.rounds, SHARE) for r in runs) if len(runs) == len(self.on) else inf
 
-    def _run(self, plan: Plan, patience: float = PATIENCE) -> None:
-        fastest = min(map(self._of, self.tried), default=inf)
+    def _run(self, plan: Plan) -> None:
         made = self.tried.setdefault(plan, [])
-        run = Run(self.name, plan, self.on, derived(SEED, "trial", len(made)), DRAWS)
-        made.append(run.until(SHARE, min(FIRST_CAP, patience * fastest)))
-        if len(made) == 1:
-            kept = ("headroom", "cpu_so_far")
-            self.pace[plan] = pace(run.rounds, SHARE)
-            self.curves[plan] = [{k: round(r[k], 4) for k in kept} for r in run.rounds]
+        again = len(made) // len(self.on)
+        known = [pace(r.rounds, SHARE) for r in self.tried.get(self.best, [])[: len(self.on)]]
+        for i, on in enumerate(self.on):
+            run = Run(self.name, plan, on, derived(SEEDS[i], "trial", again), DRAWS)
+            run.until(SHARE, min(FIRST_CAP, PATIENCE * max(known, default=inf)))
+            made.append(run)
+            run.model = None
+            if not again and i < len(known) and pace(run.rounds, SHARE) > PATIENCE * known[i]:
+                break
+
+    def _got_there(self, plan: Plan) -> tuple[int, float]:
+        """How often a plan missed the share, and the sum of its seconds where it did not."""
+        seconds = [r.to(SHARE, "cpu_so_far") for r in self.tried[plan]]
+        return seconds.count(None), sum(x for x in seconds if x is not None)
 
     def sweep(self) -> None:
         """Line searches along every number until none helps."""
@@ -142,7 +138,7 @@ class _Search:
 
     def wander(self) -> None:
         """Moves of two or three numbers of the best plan."""
-        chance = random.Random(SEED)
+        chance = random.Random(SEEDS[0])
         while self._left:
             mutants = (self._mutant(chance, 1 + i // 100) for i in count())
             self.attempt(next(p for p in mutants if p not in self.tried))
@@ -161,34 +157,43 @@ class _Search:
 
     def between(self) -> None:
         """Numbers of prompts half-way to the next smaller and greater of the best plan's."""
-        values, best = self.values["prompts"], min(self.tried, key=self._of)
+        values, best = self.values["prompts"], self.best
         if best.prompts in values:
             at = values.index(best.prompts)
             for other in (values[max(at - 1, 0)], values[min(at + 1, len(values) - 1)]):
                 self.attempt(best.changed(prompts=(best.prompts + other) // 2))
 
     def confirm(self) -> None:
-        """The best plans with more seeds of training."""
-        best = [sorted(self.tried, key=key)[:KEPT] for key in (self._of, self.pace.__getitem__)]
-        kept = list(dict.fromkeys(best[0] + best[1]))
+        """The best plans with another seed of training."""
+        kept = sorted(self.tried, key=self._pace)[:KEPT]
         for plan in kept:
-            while len(self.tried[plan]) < 1 + AGAIN:
-                self._run(plan, patience=2 * PATIENCE)
-        self._report(min(kept, key=self._of))
+            self._run(plan)
+        self._report(min(kept, key=self._got_there))
 
     def _report(self, chosen: Plan | None = None) -> None:
-        soonest = chosen or min(self.tried, key=self._of)
+        soonest = chosen or self.best
         best = soonest.numbers()
         self.tell(
             {
                 "best": {"prompts": best["prompts"]} | {k: best[k] for k in self.values},
-                "cpu_seconds": self._of(soonest),
                 "trials": len(self.tried),
                 "tried": [
-                    {k: plan.numbers()[k] for k in self.values}
-                    | {"cpu_seconds": seconds, "rounds": self.curves[plan]}
-                    for plan, seconds in self.tried.items()
+                    {k: plan.numbers()[k] for k in self.values} | {"runs": list(map(_told, runs))}
+                    for plan, runs in self.tried.items()
                 ],
             }
         )
-        print(f"{self.name} {len(self.tried)}: {self._of(soonest):.2f} s {best}", flush=True)
+        missed, seconds = self._got_there(soonest)
+        print(
+            f"{self.name} {len(self.tried)}: pace {self._pace(soonest):.2f}, missed {missed} of "
+            f"{len(self.tried[soonest])}, {seconds:.2f} s, {best}",
+            flush=True,
+        )
+
+
+def _told(run: Run) -> dict[str, Any]:
+    """Where a run got to, and when."""
+    return {
+        "seconds": run.to(SHARE, "cpu_so_far"),
+        "rounds": [[round(r["headroom"], 3), round(r["cpu_so_far"], 2)] for r in run.rounds],
+    }
