@@ -14,7 +14,8 @@ between those that it lies among.
 Times are processor seconds, which other work on the machine changes less than wall time. A run
 is given up when it has taken half as long again as the best plan's slowest. The search compares
 ``pace``, summed over the bases, which sees near misses, and plans that overshoot in a long round
-and may be cut. Then the best by pace, ``KEPT`` of them, are run once more with another seed of
+and may be cut; a run that ended short of the share counts half as much again. Then the best by
+pace and by how often they got there, ``KEPT`` of each, are run once more with another seed of
 training, and the one that got there most often is taken, among those the one with the least
 sum of seconds.
 """
@@ -32,7 +33,7 @@ from srlm.loop import derived
 from .schedule import Plan, Run, Scene, scene
 
 SEEDS, SHARE, TRIALS, KEPT = (10, 11, 12), 0.9, 30, 3
-FIRST_CAP, PATIENCE, DRAWS = 12.0, 1.5, 8
+FIRST_CAP, PATIENCE, SHORT, DRAWS = 12.0, 1.5, 1.5, 8
 Values = dict[str, tuple[Any, ...]]
 Tell = Callable[[dict[str, Any]], None]
 
@@ -88,9 +89,13 @@ class _Search:
             self._report()
 
     def _pace(self, plan: Plan) -> float:
-        """Sum of the paces on all bases; infinite where one is missing."""
+        """Sum of the paces on all bases, more where a run ended short of the share; infinite where
+        a base is missing."""
         runs = self.tried.get(plan, [])[: len(self.on)]
-        return sum(pace(r.rounds, SHARE) for r in runs) if len(runs) == len(self.on) else inf
+        if len(runs) < len(self.on):
+            return inf
+        short = [SHORT if r.to(SHARE) is None else 1.0 for r in runs]
+        return sum(x * pace(r.rounds, SHARE) for x, r in zip(short, runs, strict=True))
 
     def _run(self, plan: Plan) -> None:
         made = self.tried.setdefault(plan, [])
@@ -165,7 +170,9 @@ class _Search:
 
     def confirm(self) -> None:
         """The best plans with another seed of training."""
-        kept = sorted(self.tried, key=self._pace)[:KEPT]
+        whole = [p for p in self.tried if self._pace(p) < inf]
+        best = [sorted(whole, key=key)[:KEPT] for key in (self._pace, self._got_there)]
+        kept = list(dict.fromkeys(best[0] + best[1]))
         for plan in kept:
             self._run(plan)
         self._report(min(kept, key=self._got_there))
