@@ -13,9 +13,9 @@ from srlm.errors import UserError
 from srlm.policy.base import Exact, Policy
 from srlm.types import Prompt, Samples
 
-CHUNK_BATCHES = 8
-"""Draws between two signs of progress, in batches of ``batch_rows``: no fewer than a causal model
-begins together (``decoding.SHARED``). A prompt's draws do not depend on it."""
+CHUNK_BATCHES = 4
+"""Draws between two signs of progress, in batches of ``batch_rows``: with 16 a prompt, as many as a
+causal model begins together. A prompt's draws do not depend on it."""
 PART_TOKENS = 1 << 18
 """Tokens of a part, about; as Python numbers with their log-probabilities some 60 bytes each."""
 MOST = 1024

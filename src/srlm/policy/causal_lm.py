@@ -141,12 +141,10 @@ class CausalLM:
         return decoding.greedy(self, prompts, max_tokens)
 
     def batches(self, encoded: Sequence[list[int]], draws: int = 1) -> Iterator[Ints]:
-        """Indices of prompts of like length, ``batch_rows`` prompts at most in a batch.
-
-        Draws of a prompt share rows, so that a batch has up to ``decoding.SHARED`` times as many.
-        """
+        """Indices of prompts of like length: in a batch as many as ``batch_rows`` has room for when
+        each takes a row a draw, but ``decoding.APART`` rows at most, since draws share theirs."""
         order = np.argsort([len(t) for t in encoded], kind="stable")
-        size = max(1, min(self.batch_rows, decoding.SHARED * self.batch_rows // draws))
+        size = max(1, self.batch_rows // min(draws, decoding.APART))
         for i in range(0, len(order), size):
             yield order[i : i + size]
 
