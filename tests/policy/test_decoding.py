@@ -28,13 +28,18 @@ PROMPTS = tiny.texts(7)
 def counted(policy: CausalLM, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """Shapes of the tokens that the model is given from now on."""
     shapes: list[tuple[int, ...]] = []
-    forward = policy.forward
 
-    def counting(token_BL: torch.Tensor, *rest: Any, **more: Any) -> Any:
-        shapes.append(tuple(token_BL.shape))
-        return forward(token_BL, *rest, **more)
+    def count(name: str) -> None:
+        run = getattr(policy, name)
 
-    monkeypatch.setattr(policy, "forward", counting)
+        def counting(token_BL: torch.Tensor, *rest: Any, **more: Any) -> Any:
+            shapes.append(tuple(token_BL.shape))
+            return run(token_BL, *rest, **more)
+
+        monkeypatch.setattr(policy, name, counting)
+
+    count("forward")
+    count("step")
     return shapes
 
 
@@ -118,7 +123,7 @@ def test_the_prompt_without_numbers_is_the_one_named(monkeypatch: pytest.MonkeyP
 
     def broken(*arguments: Any, **more: Any) -> Any:
         out = forward(*arguments, **more)
-        out.logits[2] = torch.nan
+        out[2] = torch.nan
         return out
 
     monkeypatch.setattr(policy, "forward", broken)

@@ -20,8 +20,10 @@ from transformers.cache_utils import Cache
 
 from srlm.errors import UserError
 from srlm.policy import decoding, given
+from srlm.policy.cache import RowCache
 from srlm.policy.linear import widen
-from srlm.policy.prefix_tree import CausalTree
+from srlm.policy.prefix_tree import CausalTree, Paths
+from srlm.policy.recorded import Steps
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 KEPT_PROMPTS = 1 << 16
@@ -53,6 +55,7 @@ class CausalLM:
         self.ends = _end_tokens(model, tokenizer)
         self.context = _context(model)
         self._prompt_tokens: dict[str, list[int]] = {}
+        self._steps: Steps | None = None
         self._controls = _control_texts(tokenizer)
 
     @property
@@ -233,33 +236,68 @@ class CausalLM:
 
     def forward(
         self, token_BL: torch.Tensor, left_B: torch.Tensor, *, keep: int, cache: Cache | None = None
-    ) -> Any:
-        """The model on rows whose first ``left_B`` positions (cache included) are padding.
-
-        Scores for the last ``keep`` positions. Without padding no mask is made at all.
+    ) -> torch.Tensor:
+        """Scores [B, keep, V] of the model for the last ``keep`` positions, on rows whose first
+        ``left_B`` positions (cache included) are padding. Without padding no mask is made at all.
         """
         past = cache.get_seq_length() if cache is not None else 0
-        L = token_BL.shape[1]
-        extra: dict[str, Any] = {}
-        if cache is not None:
-            extra = {"past_key_values": cache, "use_cache": True}
-        else:
-            extra = {"use_cache": False}
+        return self._called(token_BL, *self._places(left_B, past, token_BL.shape[1]), keep, cache)
+
+    def step(
+        self, token_B1: torch.Tensor, left_B: torch.Tensor, cache: RowCache | Paths, steps: Steps
+    ) -> torch.Tensor:
+        """Scores [B, 1, V] for one position more, recorded where that can be (``recorded``).
+
+        Args:
+            steps: ``steps()``, asked for once.
+        """
+        position_BL, mask_BL = self._places(left_B, cache.get_seq_length(), 1)
+        token_B1 = token_B1.to(self.device)
+        logits_B1V = steps(token_B1, position_BL, mask_BL, cache)
+        if logits_B1V is None:
+            logits_B1V = self._called(token_B1, position_BL, mask_BL, 1, cache)
+        return logits_B1V
+
+    def steps(self) -> Steps:
+        """Recorded steps of the model as it is built now; parameters may change later."""
+        if self._steps is None or not self._steps.of(self.model):
+            self._steps = Steps(self.model)
+        return self._steps
+
+    def _places(
+        self, left_B: torch.Tensor, past: int, L: int
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Positions, [B, L] or the same for all rows, and the mask over all columns if needed."""
         device = self.device
         position = torch.arange(past, past + L, device=device)
-        if bool((left_B > 0).any()):
-            left_B = left_B.to(device)
-            columns = torch.arange(past + L, device=device)
-            extra["attention_mask"] = (columns >= left_B[:, None]).long()
-            position_BL = (position - left_B[:, None]).clamp_(min=0)
-        else:
-            position_BL = position[None]  # the same for all rows, made once
-        return self.model(
-            input_ids=token_BL.to(device),
+        if not bool((left_B > 0).any()):
+            return position[None], None
+        left_B = left_B.to(device)
+        columns = torch.arange(past + L, device=device)
+        mask_BL = (columns >= left_B[:, None]).long()
+        return (position - left_B[:, None]).clamp_(min=0), mask_BL
+
+    def _called(
+        self,
+        token_BL: torch.Tensor,
+        position_BL: torch.Tensor,
+        mask_BL: torch.Tensor | None,
+        keep: int,
+        cache: Cache | None,
+    ) -> torch.Tensor:
+        extra: dict[str, Any] = {"use_cache": cache is not None}
+        if cache is not None:
+            extra["past_key_values"] = cache
+        if mask_BL is not None:
+            extra["attention_mask"] = mask_BL
+        out = self.model(
+            input_ids=token_BL.to(self.device),
             position_ids=position_BL,
             logits_to_keep=keep,
             **extra,
         )
+        logits: torch.Tensor = out.logits
+        return logits
 
     # ---- search, training, files
 

@@ -190,7 +190,7 @@ class _Rows:
     """
 
     def __init__(self, policy: CausalLM, draws: int) -> None:
-        self._policy = policy
+        self._policy, self._steps = policy, policy.steps()
         self._cache = RowCache(policy.layers, whole(min(draws, policy.batch_rows)))
         self._left_B = torch.zeros(0, dtype=torch.int64)
 
@@ -198,7 +198,10 @@ class _Rows:
         """Run prompts, a row each; next-token log-probabilities, [P, V]."""
         L = max(map(len, encoded))
         self._left_B = torch.tensor([L - len(x) for x in encoded])
-        return self._logp(left_padded(encoded, L))
+        logits_P1V = self._policy.forward(
+            left_padded(encoded, L), self._left_B, keep=1, cache=self._cache
+        )
+        return _logp(logits_P1V)
 
     def next(self, parent_C: Ints, token_C: Ints) -> tuple[Ints, torch.Tensor]:
         """Prefixes of one token more in place of these.
@@ -218,7 +221,7 @@ class _Rows:
             self._cache.move(found.rows, *self._indices(found.to, found.source))
         token_B = np.zeros(found.rows, dtype=np.int64)
         token_B[found.row_C] = token_C
-        return found.row_C, self._logp(torch.from_numpy(token_B)[:, None])
+        return found.row_C, self._next(torch.from_numpy(token_B)[:, None])
 
     def copy(self, parent_C: Ints, draws: int) -> _Rows:
         """Some of the rows, in this order, for so many draws."""
@@ -230,9 +233,12 @@ class _Rows:
     def _indices(self, *rows: Ints) -> tuple[torch.Tensor, ...]:
         return tuple(torch.from_numpy(x).to(self._policy.device) for x in rows)
 
-    def _logp(self, token_BL: torch.Tensor) -> torch.Tensor:
-        out = self._policy.forward(token_BL, self._left_B, keep=1, cache=self._cache)
-        return F.log_softmax(out.logits[:, -1].float(), dim=-1)
+    def _next(self, token_B1: torch.Tensor) -> torch.Tensor:
+        return _logp(self._policy.step(token_B1, self._left_B, self._cache, self._steps))
+
+
+def _logp(logits_B1V: torch.Tensor) -> torch.Tensor:
+    return F.log_softmax(logits_B1V[:, -1].float(), dim=-1)
 
 
 def _inverse(logp_BV: torch.Tensor, row_D: Ints, u_D: Floats) -> torch.Tensor:

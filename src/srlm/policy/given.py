@@ -30,11 +30,11 @@ IGNORED = -100
 
 
 class Forward(Protocol):
-    """The model on left-padded rows: scores of the last ``keep`` positions."""
+    """The model on left-padded rows: scores of the last ``keep`` positions, [B, keep, V]."""
 
     def __call__(
         self, token_BL: torch.Tensor, left_B: torch.Tensor, *, keep: int, cache: Cache | None = None
-    ) -> Any: ...
+    ) -> torch.Tensor: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ def parts(
     apart = len(encoded_U) * L + CALL < len(tokens_R) * L
     if apart:
         cache = Cache(layers=[DynamicLayer() for _ in range(layers)])
-        first_UV = forward(token_UL, left_U, keep=1, cache=cache).logits
+        first_UV = forward(token_UL, left_U, keep=1, cache=cache)
     for rows in groups:
         own_B = torch.from_numpy(row_R[rows])
         T = int(length_R[rows].max())
@@ -86,10 +86,10 @@ def parts(
             logits_BTV = first_UV[own_B.to(first_UV.device)]
             if T > 1:
                 after = forward(said_BT, left_U[own_B], keep=T - 1, cache=_of_rows(cache, own_B))
-                logits_BTV = torch.cat([logits_BTV, after.logits], dim=1)
+                logits_BTV = torch.cat([logits_BTV, after], dim=1)
         else:
             token_BL = torch.cat([token_UL[own_B], said_BT], dim=1)
-            logits_BTV = forward(token_BL, left_U[own_B], keep=T).logits
+            logits_BTV = forward(token_BL, left_U[own_B], keep=T)
         yield Part(rows, logits_BTV, target_BT)
 
 

@@ -9,6 +9,8 @@ and for small products they do what they did before.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import torch
@@ -51,6 +53,18 @@ def widen(model: nn.Module) -> None:
             layer.__class__ = WideConv1D
 
 
+def sizes(model: nn.Module) -> list[int]:
+    """The distinct sizes of a model's wide layers."""
+    found = (m.weight.numel() for m in model.modules() if isinstance(m, WideLinear | WideConv1D))
+    return sorted(set(found))
+
+
+def wide_rows(rows: int, size: int) -> bool:
+    """Whether so many rows by a layer of that size take a wide product, without gradients."""
+    work = rows * size
+    return work >= LEAST and (work >= LEAST_NEW or rows % ROWS == 0)
+
+
 class _Product(torch.autograd.Function):
     """x W^T + b, and its gradients by the same products."""
 
@@ -82,10 +96,27 @@ def _apply(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Tenso
 
 
 def _product(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Tensor:
-    out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.default(
-        x, weight_OI, bias_O, "none", [], ""
-    )
+    product = _recordable() if torch.jit.is_tracing() else _called
+    out: torch.Tensor = product(x, weight_OI, bias_O)
     return out
+
+
+def _called(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> Any:
+    return torch.ops.mkldnn._linear_pointwise.default(x, weight_OI, bias_O, "none", [], "")
+
+
+@cache
+def _recordable() -> Callable[..., Any]:
+    """The same where a tracer looks on: it takes no operator with a list of optional numbers, but
+    does take a script that calls one."""
+
+    def product(
+        x: torch.Tensor, weight_OI: torch.Tensor, bias_O: torch.Tensor | None
+    ) -> torch.Tensor:
+        none: list[int | float | complex | None] = []
+        return torch.ops.mkldnn._linear_pointwise(x, weight_OI, bias_O, "none", none, "")
+
+    return torch.jit.script(product)
 
 
 def _suits(x: torch.Tensor, weight: torch.Tensor, work: int) -> bool:

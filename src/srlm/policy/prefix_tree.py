@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicLayer
 
+from srlm.policy.cache import Opened, Views
 from srlm.policy.decoding import left_padded
 from srlm.types import Ints, Prompt
 
@@ -45,13 +46,36 @@ class Path(DynamicLayer):
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Fill the last position, [B, heads, 1, dim]; all of them, [B, heads, L + 1, dim]."""
-        self.keys[:, -1], self.values[:, -1] = key_states[:, :, 0], value_states[:, :, 0]
+        key, value, keys, values = self.opened()
+        key.copy_(key_states)
+        value.copy_(value_states)
+        return keys, values
+
+    def opened(self) -> Opened:
+        """The last position, still to be filled, and all of them; it counts from now on."""
         self.used = self.keys.shape[1]
-        return self.keys.transpose(1, 2), self.values.transpose(1, 2)
+        keys, values = self.keys.transpose(1, 2), self.values.transpose(1, 2)
+        return keys[:, :, -1:], values[:, :, -1:], keys, values
 
     def get_seq_length(self) -> int:
         """Positions held."""
         return self.used
+
+
+class Paths(Cache):
+    """All layers' paths."""
+
+    def __init__(self, paths: list[Path]) -> None:
+        self.paths = paths
+        super().__init__(layers=list(paths))
+
+    def views(self) -> list[Views]:
+        """Keys and values, by layer."""
+        return [(x.keys.transpose(1, 2), x.values.transpose(1, 2)) for x in self.paths]
+
+    def opened(self, rows: int) -> list[Opened]:
+        """The last position of the rows, by layer."""
+        return [x.opened() for x in self.paths]
 
 
 class Arena:
@@ -99,7 +123,7 @@ class CausalTree:
     def __init__(self, policy: CausalLM, prompts: Sequence[Prompt], max_tokens: int) -> None:
         self.ends = policy.ends
         self.max_tokens = max_tokens
-        self._policy = policy
+        self._policy, self._steps = policy, policy.steps()
         self._encoded = [policy.encode(x) for x in prompts]
         width = max(map(len, self._encoded)) + max_tokens
         self._arena = Arena()
@@ -119,8 +143,8 @@ class CausalTree:
             left_B = torch.tensor([L - len(x) for x in encoded])
             layers = [DynamicLayer() for _ in range(self._policy.layers)]
             cache = Cache(layers=list(layers))
-            out = self._policy.forward(left_padded(encoded, L), left_B, keep=1, cache=cache)
-            logp_BV = F.log_softmax(out.logits[:, -1].float(), dim=-1)
+            logits_B1V = self._policy.forward(left_padded(encoded, L), left_B, keep=1, cache=cache)
+            logp_BV = F.log_softmax(logits_B1V[:, -1].float(), dim=-1)
             row, column = torch.nonzero(torch.arange(L) >= left_B[:, None], as_tuple=True)
             held = [_states(layer) for layer in layers]
             slot = self._arena.add([(k[row, :, column], v[row, :, column]) for k, v in held])
@@ -151,18 +175,18 @@ class CausalTree:
         column_BL = np.arange(L + 1) - (L - length_B)[:, None]  # the last is the token's place
         slot_BL = self._slot_NL[node_B[:, None], column_BL.clip(min=0)]
         paths = self._arena.gather(torch.from_numpy(slot_BL).to(self._policy.device))
-        out = self._policy.forward(
+        logits_B1V = self._policy.step(
             torch.from_numpy(token_B)[:, None],
             torch.from_numpy(L - length_B),
-            keep=1,
-            cache=Cache(layers=list(paths)),
+            Paths(paths),
+            self._steps,
         )
         slot = self._arena.add([(x.keys[:, -1], x.values[:, -1]) for x in paths])
         child_B = self._new(len(node_B))
         self._slot_NL[child_B] = self._slot_NL[node_B]
         self._slot_NL[child_B, length_B] = np.arange(slot, slot + len(node_B))
         self._length_N[child_B] = length_B + 1
-        return child_B, F.log_softmax(out.logits[:, -1].float(), dim=-1)
+        return child_B, F.log_softmax(logits_B1V[:, -1].float(), dim=-1)
 
     def _new(self, count: int) -> Ints:
         first, self._nodes = self._nodes, self._nodes + count

@@ -1,0 +1,179 @@
+"""Recorded steps: the same bits as the model's own, or not used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from srlm.policy import recorded
+from srlm.policy.causal_lm import CausalLM
+from srlm.policy.linear import WideLinear, wide
+from srlm.policy.recorded import Steps
+from srlm.types import Samples
+from tests import tiny
+
+PROMPTS = tiny.texts(6)
+EVEN = tiny.texts(6, least=4, most=4)
+
+
+def drawn(policy: CausalLM, after: int, monkeypatch: pytest.MonkeyPatch, **how: Any) -> Samples:
+    """Draws with steps recorded after so many."""
+    monkeypatch.setattr(recorded, "AFTER", after)
+    fresh = CausalLM(policy.model, policy.tokenizer, batch_rows=policy.batch_rows)
+    samples = fresh.sample(how.get("prompts", PROMPTS), 5, seed=3, max_tokens=20)
+    policy._steps = fresh._steps
+    return samples
+
+
+def replays(policy: CausalLM) -> int:
+    """Kinds of steps that are replayed."""
+    return sum(kind.replay is not None for kind in policy.steps()._kinds.values())
+
+
+def same(one: Samples, other: Samples) -> bool:
+    """Bit for bit."""
+    return one.tokens_R == other.tokens_R and all(
+        np.array_equal(a, b)
+        for a, b in zip(one.token_logp_R or (), other.token_logp_R or (), strict=True)
+    )
+
+
+@pytest.mark.parametrize("prompts", [PROMPTS, EVEN], ids=["padded", "even"])
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_recording_changes_no_bit(
+    family: str, prompts: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mistral's window of 4 tokens is passed on the way."""
+    policy = tiny.policy(family)
+    called = drawn(policy, 10**9, monkeypatch, prompts=prompts)
+    assert not replays(policy)
+    for after in (0, 3):
+        assert same(called, drawn(policy, after, monkeypatch, prompts=prompts))
+        assert replays(policy)
+
+
+def test_searching_changes_no_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    def scores() -> list[torch.Tensor]:
+        policy = tiny.policy()
+        tree = policy.tree(PROMPTS, max_tokens=6)
+        node_B, logp_BV = tree.roots()
+        found = [logp_BV]
+        for _ in range(4):
+            node_B, logp_BV = tree.extend(node_B, logp_BV.argmax(-1).numpy())
+            found.append(logp_BV)
+        assert replays(policy) == (recorded.AFTER == 0)
+        return found
+
+    monkeypatch.setattr(recorded, "AFTER", 10**9)
+    called = scores()
+    monkeypatch.setattr(recorded, "AFTER", 0)
+    assert all(map(torch.equal, called, scores()))
+
+
+@pytest.mark.skipif(not wide(), reason="no AVX-512")
+def test_wide_products_are_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.policy(hidden_size=128, intermediate_size=256, batch_rows=64)
+    assert any(isinstance(m, WideLinear) for m in policy.model.modules())
+    prompts = tiny.texts(64)
+    called = drawn(policy, 10**9, monkeypatch, prompts=prompts)
+    assert same(called, drawn(policy, 0, monkeypatch, prompts=prompts))
+    assert {any(wide_of) for _, wide_of in policy.steps()._kinds} == {True, False}
+    assert all(kind.replay is not None for kind in policy.steps()._kinds.values())
+
+
+def test_parameters_that_moved_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a step of an update, or by tensors put in their place."""
+    policy = tiny.policy()
+    monkeypatch.setattr(recorded, "AFTER", 0)
+    policy.sample(PROMPTS, 5, seed=3, max_tokens=20)
+    steps = policy.steps()
+    weight = policy.model.model.layers[0].mlp.up_proj.weight
+    with torch.no_grad():
+        weight.mul_(2)
+    policy.model.lm_head.weight.data = 2 * policy.model.lm_head.weight.data
+    moved = policy.sample(PROMPTS, 5, seed=3, max_tokens=20)
+    assert policy.steps() is steps
+    assert same(moved, drawn(policy, 10**9, monkeypatch))
+
+
+def test_gradients_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.policy()
+    drawn(policy, 0, monkeypatch)
+    assert all(type(p) is torch.nn.Parameter and p.requires_grad for p in policy.parameters())
+    tokens = policy.sample(PROMPTS[:2], 1, seed=0, max_tokens=5).tokens_R
+    policy.log_prob_grad(PROMPTS[:2], np.arange(2), tokens).sum().backward()
+    assert all(p.grad is not None for p in policy.parameters())
+
+
+def test_other_layers_are_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.policy()
+    drawn(policy, 0, monkeypatch)
+    steps = policy.steps()
+    mlp = policy.model.model.layers[0].mlp
+    mlp.act_fn = torch.nn.Tanh()
+    assert policy.steps() is not steps
+    assert same(
+        drawn(policy, 0, monkeypatch),
+        drawn(policy, 10**9, monkeypatch),
+    )
+
+
+# ---- not recorded
+
+
+def test_a_branch_on_length_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rotations that are scaled once a length is passed: the recording is thrown away in time."""
+    scaling = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
+    policy = tiny.policy(rope_parameters=scaling, max_position_embeddings=12)
+    called = drawn(policy, 10**9, monkeypatch)
+    assert same(called, drawn(policy, 0, monkeypatch))
+    assert not replays(policy)
+    short = tiny.policy(rope_parameters=scaling, max_position_embeddings=64)
+    drawn(short, 0, monkeypatch)
+    assert replays(short)
+
+
+def test_a_branch_on_rows_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.policy()
+    head = policy.model.lm_head
+
+    def scaled(module: Any, args: Any, out: torch.Tensor) -> torch.Tensor:
+        return out * 1.5 if out.shape[0] > 4 else out
+
+    head.register_forward_hook(scaled)
+    called = drawn(policy, 10**9, monkeypatch)
+    assert same(called, drawn(policy, 0, monkeypatch))
+    assert not replays(policy)
+
+
+def test_experts_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.policy("mixtral", num_local_experts=2)
+    called = drawn(policy, 10**9, monkeypatch)
+    assert same(called, drawn(policy, 0, monkeypatch))
+    assert not replays(policy)
+
+
+def test_large_steps_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "MOST", 1 << 10)
+    policy = tiny.policy()
+    drawn(policy, 0, monkeypatch)
+    assert not policy.steps()._kinds
+
+
+def test_no_global_state_moves(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.policy()
+    before = torch.get_rng_state()
+    drawn(policy, 0, monkeypatch)
+    assert replays(policy)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_steps_are_of_one_model() -> None:
+    policy = tiny.policy()
+    assert Steps(policy.model).of(policy.model)
+    assert not Steps(policy.model).of(tiny.network())
+    assert policy.steps() is policy.steps()
+    assert policy.copy().steps() is not policy.steps()
