@@ -19,9 +19,15 @@ PROMPTS = tiny.texts(6)
 EVEN = tiny.texts(6, least=4, most=4)
 
 
+@pytest.fixture(autouse=True)
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recorded, "_KNOWN", {})
+
+
 def drawn(policy: CausalLM, after: int, monkeypatch: pytest.MonkeyPatch, **how: Any) -> Samples:
     """Draws with steps recorded after so many."""
     monkeypatch.setattr(recorded, "AFTER", after)
+    recorded._KNOWN.clear()
     fresh = CausalLM(policy.model, policy.tokenizer, batch_rows=policy.batch_rows)
     samples = fresh.sample(how.get("prompts", PROMPTS), 5, seed=3, max_tokens=20)
     policy._steps = fresh._steps
@@ -177,3 +183,17 @@ def test_steps_are_of_one_model() -> None:
     assert not Steps(policy.model).of(tiny.network())
     assert policy.steps() is policy.steps()
     assert policy.copy().steps() is not policy.steps()
+
+
+def test_a_copy_replays_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its own parameters; a model of other settings does not."""
+    first, other = tiny.policy(seed=0), tiny.policy(seed=1)
+    drawn(first, 0, monkeypatch)
+    assert replays(other) == replays(first) > 0
+    samples = other.sample(PROMPTS, 5, seed=3, max_tokens=20)
+    assert same(samples, drawn(other, 10**9, monkeypatch))
+    drawn(first, 0, monkeypatch)
+    assert not replays(tiny.policy(rms_norm_eps=1e-3))
+    hooked = tiny.policy()
+    hooked.model.lm_head.register_forward_hook(lambda module, args, out: 2 * out)
+    assert not replays(hooked)

@@ -55,6 +55,10 @@ class _Kind:
     """Positions, the new one included, up to which the recording was tried."""
 
 
+_KNOWN: dict[Any, dict[Any, _Kind]] = {}
+"""By how a model is built: what was recorded of one is replayed with a copy's parameters."""
+
+
 class Steps:
     """The next-token scores of a model, one position a row, [B, 1, V].
 
@@ -75,7 +79,7 @@ class Steps:
         self._apart = _branches_on_data(model)
         self._numbers = sum(p.numel() for p in model.parameters())
         self._sizes = linear.sizes(model)
-        self._kinds: dict[Any, _Kind] = {}
+        self._kinds = _KNOWN.setdefault(_built(model, self._held), {})
 
     def of(self, model: nn.Module) -> bool:
         """Whether these are of that model, its layers being what they were."""
@@ -177,6 +181,23 @@ class Steps:
     def _put(self, tensors: Tensors) -> None:
         for (held, name), tensor in zip(self._held, tensors, strict=True):
             held[name] = tensor  # type: ignore[assignment]
+
+
+def _built(model: nn.Module, held: Sequence[tuple[dict[str, Any], str]]) -> tuple[Any, ...]:
+    """What decides which operations a model runs: its settings, layers and sizes of tensors.
+
+    Of hooks nothing is known, so a model that has some is like no other.
+    """
+    config: Any = model.config
+    settings = {k: v for k, v in config.to_dict().items() if k != "_name_or_path"}
+    hooked = any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+    return (
+        repr(settings),
+        config._attn_implementation,
+        tuple(type(module) for module in model.modules()),
+        tuple((name, tensors[name].shape, tensors[name].dtype) for tensors, name in held),
+        object() if hooked else None,
+    )
 
 
 def _branches_on_data(model: nn.Module) -> bool:
