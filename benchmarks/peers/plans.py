@@ -33,15 +33,17 @@ VALUES: dict[str, Values] = {
     "ours dpo": SCHEDULE | BETA,
 }
 """What a side's search may set each number to; the others are as in ``Setting``."""
-SETTING = Setting(lr=2e-3, epochs=2, prompts_per_step=16)
+SETTING = Setting(lr=1.4e-3, epochs=4, prompts_per_step=24)
 FIRST = {
-    "trl dpo": Plan(512, replace(SETTING, draws=8, beta=0.1, sft=10.0)),
-    "trl sft": Plan(512, replace(SETTING, prompts_per_step=32)),
-    "ours best": Plan(256, replace(SETTING, draws=8, epochs=3)),
-    "ours": Plan(256, replace(SETTING, draws=8, epochs=3, prompts_per_step=32, beta=0.5)),
-    "ours dpo": Plan(1024, replace(SETTING, epochs=1, beta=0.1, sft=10.0)),
+    "trl dpo": Plan(256, replace(SETTING, draws=8, prompts_per_step=16, beta=0.1, sft=30.0)),
+    "trl sft": Plan(768, replace(SETTING, draws=6, epochs=3, prompts_per_step=32)),
+    "ours best": Plan(192, replace(SETTING, draws=3, mu=0.5)),
+    "ours": Plan(192, replace(SETTING, draws=3, mu=0.5)),
+    "ours dpo": Plan(
+        1024, replace(SETTING, lr=2e-3, epochs=1, prompts_per_step=16, beta=0.1, sft=10.0)
+    ),
 }
-"""What an earlier search, over coarser values and to 90 %, came to."""
+"""What earlier searches came to: one over coarser values and to 90 %, then one like this."""
 
 
 def written() -> dict[str, Any]:

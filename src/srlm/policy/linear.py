@@ -31,6 +31,14 @@ LEAST = 1 << 20
 LEAST_NEW = 1 << 25
 """The same for shapes that may come once."""
 
+LEAST_TRAINED = 3 << 23
+"""The same with gradients. At 0.1 M parameters no pass has as many, where the gain is a thirtieth to
+a tenth of an update and the programs would take 20 MB."""
+
+FILL = 128
+"""With gradients, rows are filled up with zeros to a multiple of so many: the numbers of positions
+in the passes of an update hardly come again, such multiples do. A program takes up to 1 MB."""
+
 
 def wide() -> bool:
     """Whether oneDNN is there and the processor has AVX-512."""
@@ -66,12 +74,12 @@ def wide_rows(rows: int, size: int) -> bool:
 
 
 class _Product(torch.autograd.Function):
-    """x W^T + b, and its gradients by the same products."""
+    """x W^T + b, and its gradients by the same products, rows filled up (``FILL``)."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Tensor:
         ctx.save_for_backward(x, weight_OI)
-        return _product(x, weight_OI, bias_O)
+        return _cut(_product(_filled(x), weight_OI, bias_O), x)
 
     @staticmethod
     @once_differentiable
@@ -80,12 +88,31 @@ class _Product(torch.autograd.Function):
     ) -> tuple[torch.Tensor | None, torch.Tensor | None, torch.Tensor | None]:
         x, weight_OI = ctx.saved_tensors
         for_x, for_weight, for_bias = ctx.needs_input_grad
-        grad_RO, x_RI = grad.reshape(-1, grad.shape[-1]), x.reshape(-1, x.shape[-1])
+        grad_RO = _filled(grad)
         return (
-            _product(grad.contiguous(), weight_OI.t(), None) if for_x else None,
-            _product(grad_RO.t(), x_RI.t(), None) if for_weight else None,
+            _cut(_product(grad_RO, weight_OI.t(), None), grad) if for_x else None,
+            _product(grad_RO.t(), _filled(x).t(), None) if for_weight else None,
             grad_RO.sum(0) if for_bias else None,
         )
+
+
+def _filled(x: torch.Tensor) -> torch.Tensor:
+    """All rows, and zeros up to a multiple of ``FILL``, [R, I]."""
+    size = x.shape[-1]
+    rows = x.numel() // size
+    whole = -(-rows // FILL) * FILL
+    if rows == whole:
+        return x.reshape(rows, size)
+    out_RI = x.new_empty((whole, size))
+    out_RI[:rows].view(x.shape).copy_(x)
+    out_RI[rows:].zero_()
+    return out_RI
+
+
+def _cut(out_RO: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """The rows without those filled up, in the shape that they had, [..., O]."""
+    rows = like.numel() // like.shape[-1]
+    return out_RO[:rows].view(*like.shape[:-1], -1)
 
 
 def _apply(x: torch.Tensor, weight_OI: torch.Tensor, bias_O: Any) -> torch.Tensor:
@@ -121,10 +148,12 @@ def _recordable() -> Callable[..., Any]:
 
 def _suits(x: torch.Tensor, weight: torch.Tensor, work: int) -> bool:
     rows = x.numel() // x.shape[-1]
-    training = torch.is_grad_enabled()  # its shapes hardly come again, and programs take memory
+    if torch.is_grad_enabled():
+        worth = work >= LEAST_TRAINED and ONCE.get()
+    else:
+        worth = work >= LEAST_NEW or rows % ROWS == 0
     return (
-        (work >= LEAST_NEW or (rows % ROWS == 0 and not training))
-        and (not training or ONCE.get())
+        worth
         and x.dtype == weight.dtype == torch.float32
         and x.device.type == "cpu"
     )
