@@ -7,10 +7,11 @@ Models of 0.1 M (the demo's good base), 3 M and 100 M parameters (random weights
 round makes them, where draws share what they have in common (16, 64 and 256 prompts). With random
 weights nearly nothing is shared after the first token, so these models draw once. Compared with
 the same model in ``generate`` with log-probabilities (dynamic and static cache), in ``generate``
-without them, and in a loop with a dynamic cache. The ways take turns; a figure is the median of the
-ratios of tokens a second within a turn, with their range. Exactness: the log-probabilities against
-a full forward pass. Profile: where a step of ours goes with one draw a prompt, beside its floor
-(benchmarks/decode_floor.py).
+without them, and in a loop with a dynamic cache. Every way is warmed ``WARM`` times, in which ours
+records its steps (srlm.policy.recorded); then the ways take turns, and a figure is the median of
+the ratios of tokens a second within a turn, with their range. Exactness: the log-probabilities
+against a full forward pass. Profile: where a step of ours goes with one draw a prompt, beside its
+floor (benchmarks/decode_floor.py).
 
 ``--quick`` is the smallest batch, two repeats and one thread. ``--large`` adds 100 M at 1,024 rows,
 which takes a minute a turn. Results: benchmarks/results/generate.json.
@@ -31,6 +32,8 @@ from side_by_side import REPEATS, interleaved, ratio, spread, write
 BATCHES = (64, 256, 1024)
 DRAWS = (1, 4)
 LARGE = ("100 M", 1024)
+WARM = {"0.1 M": 4, "3 M": 4, "100 M": 1}
+"""Unmeasured turns. At 100 M parameters nothing is recorded."""
 
 
 def tasks(quick: bool, large: bool) -> Iterator[Task]:
@@ -54,7 +57,8 @@ def compared(task: Task, repeats: int) -> dict[str, Any]:
         way = WAYS[name](task)
         return lambda: drawn[name].append(way(len(drawn[name])))
 
-    seconds = interleaved({name: case(name) for name in WAYS}, repeats=repeats)
+    cases = {name: case(name) for name in WAYS}
+    seconds = interleaved(cases, repeats=repeats, warm=WARM[task.name])
     rate = {
         name: [n / s for n, s in zip(drawn[name][-repeats:], seconds[name], strict=True)]
         for name in WAYS

@@ -29,7 +29,7 @@ VALUES: dict[str, Values] = {
     "trl dpo": SCHEDULE | BETA | {"precompute": (True, False)},
     "trl sft": SCHEDULE,
     "ours best": SCHEDULE | MU,
-    "ours": SCHEDULE | {"beta": (0.125, 0.25, 0.5, 1.0, 2.0)} | MU,
+    "ours": SCHEDULE | {"beta": (0.125, 0.25, 0.5, 1.0, 2.0)},
     "ours dpo": SCHEDULE | BETA,
 }
 """What a side's search may set each number to; the others are as in ``Setting``."""
@@ -38,7 +38,7 @@ FIRST = {
     "trl dpo": Plan(256, replace(SETTING, draws=8, prompts_per_step=16, beta=0.1, sft=30.0)),
     "trl sft": Plan(768, replace(SETTING, draws=6, epochs=3, prompts_per_step=32)),
     "ours best": Plan(192, replace(SETTING, draws=3, mu=0.5)),
-    "ours": Plan(192, replace(SETTING, draws=3, mu=0.5)),
+    "ours": Plan(192, replace(SETTING, draws=8, beta=0.5)),
     "ours dpo": Plan(
         1024, replace(SETTING, lr=2e-3, epochs=1, prompts_per_step=16, beta=0.1, sft=10.0)
     ),
