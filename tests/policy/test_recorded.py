@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from srlm.policy import recorded
 from srlm.policy.causal_lm import CausalLM
@@ -197,3 +198,78 @@ def test_a_copy_replays_what_was_recorded(monkeypatch: pytest.MonkeyPatch) -> No
     hooked = tiny.policy()
     hooked.model.lm_head.register_forward_hook(lambda module, args, out: 2 * out)
     assert not replays(hooked)
+
+
+ARCHITECTURES = [
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma",
+    "gemma2",
+    "gemma3_text",
+    "phi",
+    "phi3",
+    "gpt2",
+    "gpt_neox",
+    "opt",
+    "bloom",
+    "falcon",
+    "mpt",
+    "stablelm",
+    "starcoder2",
+    "olmo",
+    "olmo2",
+    "olmo3",
+    "cohere",
+    "cohere2",
+    "granite",
+    "glm",
+    "glm4",
+    "smollm3",
+    "xglm",
+    "biogpt",
+    "gpt_bigcode",
+    "nemotron",
+    "exaone4",
+    "ernie4_5",
+    "helium",
+    "seed_oss",
+    "arcee",
+    "apertus",
+    "persimmon",
+    "diffllama",
+    "doge",
+    "vaultgemma",
+]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_architectures_are_recorded(architecture: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two layers each, a window of 8 positions where there are windows."""
+    config = AutoConfig.for_model(
+        architecture,
+        vocab_size=len(tiny.WORDS),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=128,
+        pad_token_id=tiny.PAD,
+        eos_token_id=tiny.EOS,
+        bos_token_id=None,
+        initializer_range=0.4,
+    )
+    for name, value in (("head_dim", 8), ("sliding_window", 8)):
+        if architecture != "falcon" and getattr(config, name, None):
+            setattr(config, name, value)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(config).float()
+    policy = CausalLM(model, tiny.tokenizer())
+    called = drawn(policy, 10**9, monkeypatch)
+    assert same(called, drawn(policy, 0, monkeypatch))
+    assert replays(policy)
