@@ -16,9 +16,9 @@ Times are processor seconds, which other work on the machine changes less than w
 is given up when it has taken half as long again as the best plan's slowest. The search compares
 ``pace``, summed over the bases, which sees near misses, and plans that overshoot in a long round
 and may be cut; a run that ended short of the share counts half as much again. Then the best by
-pace and by how often they got there, ``KEPT`` of each, are run twice more with other seeds of
-training, and the one that got there most often is taken, among those the one with the least
-sum of seconds.
+pace and by how often they got there, ``KEPT`` of each, and the plan that the search began with are
+run twice more with other seeds of training, and the one that got there most often is taken, among
+those the one with the least sum of seconds.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class _Search:
         self.name, self.values, self.tell, self.trials = name, values, tell, trials
         self.on: list[Scene] = [scene(seed, DRAWS) for seed in SEEDS]
         self.tried: dict[Plan, list[Run]] = {}
-        self.best = first
+        self.first = self.best = first
         warmed = Run(name, first, self.on[0], 0)
         warmed.go_on()
 
@@ -173,7 +173,7 @@ class _Search:
         """The best plans with other seeds of training."""
         whole = [p for p in self.tried if self._pace(p) < inf]
         best = [sorted(whole, key=key)[:KEPT] for key in (self._pace, self._got_there)]
-        kept = list(dict.fromkeys(best[0] + best[1]))
+        kept = list(dict.fromkeys([*best[0], *best[1], self.first]))
         for plan in kept * 2:
             self._run(plan)
         self._report(min(kept, key=self._got_there))
