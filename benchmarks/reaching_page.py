@@ -29,17 +29,18 @@ def reaching(result: Result) -> str:
     seeds = sorted({t["seed"] for t in turns})
     out = [
         "## Seconds to most of the headroom, each side with its own schedule\n",
-        "The rounds above are all alike. Here every side has the schedule and settings that were "
-        f"fastest for it to {tuning['share']:.0%} of the headroom on seeds "
-        f"{', '.join(map(str, tuning['seeds']))}, which are not shown: prompts a round, draws, "
-        "passes, prompts a step, learning rate and, where "
-        "a side has them, beta, the weight of DPO's likelihood term, mu (blocks of draws until k "
-        "draws have k times their greatest probability at least mu), and whether TRL makes the "
-        "reference's log-probabilities before training. Plans were searched by one rule, with the "
-        "number of trials named below (`benchmarks/peers/searching.py`; all are in "
-        "`results/reaching_tuning.json`). Optimiser and the shape of its schedule are the same "
-        "for all. Drawing, scoring, datasets, the set-up of trainers, reference passes and updates "
-        "are counted; imports and the measuring of headroom are not.\n",
+        "The rounds above are all alike. Here every side has the schedule and settings that got it "
+        f"to {tuning['share']:.0%} of the headroom most often in nine runs on seeds "
+        f"{', '.join(map(str, tuning['seeds']))}, which are not shown, and soonest among those: "
+        "prompts a round, draws, passes, prompts a step, learning rate and, where a side has them, "
+        "beta, the weight of DPO's likelihood term, mu (blocks of draws until k draws have k times "
+        "their greatest probability at least mu), and whether TRL makes the reference's "
+        "log-probabilities before training. Plans were searched by one rule, from where an earlier "
+        "search like it had ended, with the number of trials named below "
+        "(`benchmarks/peers/searching.py`; all are in `results/reaching_tuning.json`). Optimiser "
+        "and the shape of its schedule are the same for all. Drawing, scoring, datasets, the set-up "
+        "of trainers, reference passes and updates are counted; what is paid once a process "
+        "(imports, first calls, recorded steps) and the measuring of headroom are not.\n",
         f"Wall seconds to the end of the first round with the share, over {len(turns)} turns "
         f"on {len(seeds)} base models; a side stops after "
         f"{result['cap']:g} processor seconds, or when it has lost half of what it had captured:\n",
