@@ -38,8 +38,8 @@ def reaching(result: Result) -> str:
         "log-probabilities before training. Plans were searched by one rule, from where an earlier "
         "search like it had ended, with the number of trials named below "
         "(`benchmarks/peers/searching.py`; all are in `results/reaching_tuning.json`). Optimiser "
-        "and the shape of its schedule are the same for all. Drawing, scoring, datasets, the set-up "
-        "of trainers, reference passes and updates are counted; what is paid once a process "
+        "and the shape of its schedule are the same for all. Drawing, scoring, datasets, the "
+        "set-up of trainers, reference passes and updates are counted; what is paid once a process "
         "(imports, first calls, recorded steps) and the measuring of headroom are not.\n",
         f"Wall seconds to the end of the first round with the share, over {len(turns)} turns "
         f"on {len(seeds)} base models; a side stops after "
