@@ -37,7 +37,8 @@ def drawn(policy: CausalLM, after: int, monkeypatch: pytest.MonkeyPatch, **how: 
 
 def replays(policy: CausalLM) -> int:
     """Kinds of steps that are replayed."""
-    return sum(kind.replay is not None for kind in policy.steps()._kinds.values())
+    known = policy.steps()._known
+    return sum(k.replay is not None for k in known.kinds.values()) * (not known.hopeless)
 
 
 def same(one: Samples, other: Samples) -> bool:
@@ -87,8 +88,8 @@ def test_wide_products_are_recorded_too(monkeypatch: pytest.MonkeyPatch) -> None
     prompts = tiny.texts(64)
     called = drawn(policy, 10**9, monkeypatch, prompts=prompts)
     assert same(called, drawn(policy, 0, monkeypatch, prompts=prompts))
-    assert {any(wide_of) for _, wide_of in policy.steps()._kinds} == {True, False}
-    assert all(kind.replay is not None for kind in policy.steps()._kinds.values())
+    assert {any(wide_of) for _, wide_of in policy.steps()._known.kinds} == {True, False}
+    assert all(kind.replay is not None for kind in policy.steps()._known.kinds.values())
 
 
 def test_parameters_that_moved_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,6 +105,13 @@ def test_parameters_that_moved_are_used(monkeypatch: pytest.MonkeyPatch) -> None
     moved = policy.sample(PROMPTS, 5, seed=3, max_tokens=20)
     assert policy.steps() is steps
     assert same(moved, drawn(policy, 10**9, monkeypatch))
+
+
+def test_learnt_positions_are_not_passed(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.policy("gpt2", n_positions=27)  # fewer than the next power of two
+    called = drawn(policy, 10**9, monkeypatch)
+    assert same(called, drawn(policy, 0, monkeypatch))
+    assert replays(policy)
 
 
 def test_gradients_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,19 +136,64 @@ def test_other_layers_are_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None
     )
 
 
+def test_other_number_formats_are_recorded_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = tiny.policy()
+    drawn(policy, 0, monkeypatch)
+    steps = policy.steps()
+    policy.model.double()
+    assert policy.steps() is not steps
+    assert same(drawn(policy, 0, monkeypatch), drawn(policy, 10**9, monkeypatch))
+
+
 # ---- not recorded
 
 
-def test_a_branch_on_length_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rotations that are scaled once a length is passed: the recording is thrown away in time."""
+@pytest.mark.parametrize("bound", [9, 12, 16, 20])
+def test_a_branch_on_length_is_met(bound: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recording is thrown away before the bound is passed."""
+
+    class Bounded(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self.inner = inner
+
+        def forward(self, x: torch.Tensor, position_ids: torch.Tensor) -> Any:
+            cos, sin = self.inner(x, position_ids)
+            return (cos, sin) if int(position_ids.max()) < bound else (2 * cos, sin)
+
+    policy = tiny.policy()
+    policy.model.model.rotary_emb = Bounded(policy.model.model.rotary_emb)
+    called = drawn(policy, 10**9, monkeypatch)
+    assert same(called, drawn(policy, 0, monkeypatch))
+    assert not replays(policy)
+
+
+def test_rotations_that_follow_the_length_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     scaling = {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0}
     policy = tiny.policy(rope_parameters=scaling, max_position_embeddings=12)
     called = drawn(policy, 10**9, monkeypatch)
     assert same(called, drawn(policy, 0, monkeypatch))
-    assert not replays(policy)
-    short = tiny.policy(rope_parameters=scaling, max_position_embeddings=64)
-    drawn(short, 0, monkeypatch)
-    assert replays(short)
+    assert not policy.steps()._known.kinds
+
+
+def test_a_model_that_remembers_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Counting(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.runs = 0
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.runs += 1
+            return torch.tanh(x) * (1 + self.runs % 3)
+
+    counts = []
+    for after in (10**9, 0):
+        policy = tiny.policy()
+        policy.model.model.layers[0].mlp.act_fn = Counting()
+        counts.append((drawn(policy, after, monkeypatch), policy.model.model.layers[0].mlp.act_fn))
+        assert not replays(policy)
+    assert same(counts[0][0], counts[1][0])
+    assert counts[0][1].runs == counts[1][1].runs
 
 
 def test_a_branch_on_rows_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +220,7 @@ def test_large_steps_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorded, "MOST", 1 << 10)
     policy = tiny.policy()
     drawn(policy, 0, monkeypatch)
-    assert not policy.steps()._kinds
+    assert not policy.steps()._known.kinds
 
 
 def test_no_global_state_moves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,8 +32,8 @@ LEAST_NEW = 1 << 25
 """The same for shapes that may come once."""
 
 LEAST_TRAINED = 3 << 23
-"""The same with gradients. At 0.1 M parameters no pass has as many, where the gain is a thirtieth to
-a tenth of an update and the programs would take 20 MB."""
+"""The same with gradients. At 0.1 M parameters no pass has as many, where the gain would be a tenth
+of an update at most, and programs would take 20 MB."""
 
 FILL = 128
 """With gradients, rows are filled up with zeros to a multiple of so many: the numbers of positions
@@ -152,11 +152,7 @@ def _suits(x: torch.Tensor, weight: torch.Tensor, work: int) -> bool:
         worth = work >= LEAST_TRAINED and ONCE.get()
     else:
         worth = work >= LEAST_NEW or rows % ROWS == 0
-    return (
-        worth
-        and x.dtype == weight.dtype == torch.float32
-        and x.device.type == "cpu"
-    )
+    return worth and x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
 
 
 class WideLinear(nn.Linear):

@@ -8,12 +8,13 @@ are the same bit for bit; which way a step went changes no draw.
 
 A model is free to branch on sizes, and a recording would keep the branch that it was made on. So it
 is tried before it is used, at another number of rows and at the greatest length that it may be used
-for; a branch that depends on whether a length has passed some bound (a sliding window, a scaling
-of rotations) is met there. Where the scores differ by a bit, or the model cannot be recorded, the
-model is called as ever. Source: own construction.
+for: a branch on whether a length has passed some bound, such as a sliding window's, is met there.
+Where the scores differ by a bit, layers keep something of what they were run on, or nothing can be
+recorded, the model is called as ever from then on. Source: own construction.
 
-Left out: GPUs (not measured), mixtures of experts, which branch on what tokens say, and steps so
-large that the products take the time anyhow.
+Left out: GPUs (not measured); mixtures of experts and rotations that follow the length, which
+branch on what tokens say and on what was seen before; steps so large that the products take the
+time anyhow.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -50,12 +51,20 @@ class _Kind:
 
     seen: int = 0
     replay: Callable[..., torch.Tensor] | None = None
-    hopeless: bool = False
     upto: int = 0
     """Positions, the new one included, up to which the recording was tried."""
 
 
-_KNOWN: dict[Any, dict[Any, _Kind]] = {}
+@dataclass(slots=True)
+class _Known:
+    """What was recorded of models that are built alike."""
+
+    kinds: dict[Any, _Kind] = field(default_factory=dict)
+    hopeless: bool = False
+    """Whether a recording failed, or such models branch: then nothing is replayed any more."""
+
+
+_KNOWN: dict[Any, _Known] = {}
 """By how a model is built: what was recorded of one is replayed with a copy's parameters."""
 
 
@@ -76,14 +85,20 @@ class Steps:
             for name, tensor in held.items()
             if tensor is not None
         ]
-        self._apart = _branches_on_data(model)
+        self._formats = [tensor.dtype for tensor in self._tensors()]
+        self._positions = _positions(model)
         self._numbers = sum(p.numel() for p in model.parameters())
         self._sizes = linear.sizes(model)
-        self._kinds = _KNOWN.setdefault(_built(model, self._held), {})
+        fresh = _Known(hopeless=_branches(model))
+        self._known = _KNOWN.setdefault(_built(model, self._held), fresh)
 
     def of(self, model: nn.Module) -> bool:
-        """Whether these are of that model, its layers being what they were."""
-        return model is self._model and list(model.modules()) == self._modules
+        """Whether these are of that model, its layers and number formats being what they were."""
+        return (
+            model is self._model
+            and list(model.modules()) == self._modules
+            and [tensor.dtype for tensor in self._tensors()] == self._formats
+        )
 
     def __call__(
         self,
@@ -96,23 +111,22 @@ class Steps:
         model is to be called itself."""
         rows = token_B1.shape[0]
         if (
-            self._apart
+            self._known.hopeless
             or rows * self._numbers > MOST
             or token_B1.device.type != "cpu"
             or not torch.is_inference_mode_enabled()
         ):
             return None
-        kind = self._kinds.setdefault((mask_BL is not None, self._wide(rows)), _Kind())
+        kind = self._known.kinds.setdefault((mask_BL is not None, self._wide(rows)), _Kind())
         kind.seen += 1
-        if kind.hopeless or kind.seen <= AFTER:
+        if kind.seen <= AFTER:
             return None
         inputs = [token_B1, position_B1] if mask_BL is None else [token_B1, position_B1, mask_BL]
         length = cache.get_seq_length() + 1
         if length > kind.upto:
             self._ready(kind, inputs, cache.views(), length)
-            if kind.replay is None:
-                return None
-        assert kind.replay is not None
+        if self._known.hopeless or kind.replay is None:
+            return None
         views = [view for layer in cache.opened(rows) for view in layer]
         return kind.replay(*self._tensors(), *inputs, *views)
 
@@ -126,21 +140,39 @@ class Steps:
     # ---- recording
 
     def _ready(self, kind: _Kind, inputs: Tensors, views: Sequence[Views], length: int) -> None:
-        """Record, and try the recording up to the next power of two of the length."""
-        upto = 1 << (length - 1).bit_length()
+        """Record, and try the recording up to the next power of two of the length, or what the
+        model has positions for."""
+        upto = max(length, min(1 << (length - 1).bit_length(), self._positions))
         made = _Made(inputs, views)
         like = self._wide(inputs[0].shape[0])
         rows = [r for r in ROWS if self._wide(r) == like][:2] or [inputs[0].shape[0]]
+        before = self._remembered()
         try:
             if kind.replay is None:
                 kind.replay = self._recorded(made.args(rows[0], length))
-            for tried in (made.args(rows[-1], upto), made.args(rows[0], 1 + upto // 2)):
+            for tried in (made.args(rows[-1], upto), made.args(rows[0], length)):
                 args = [*self._tensors(), *tried]
                 if not torch.equal(self._run(*args), kind.replay(*args)):
                     raise ValueError("the recording's scores differ")
         except Exception:  # whatever a model's code does under a tracer
-            kind.hopeless, kind.replay = True, None
+            self._known.hopeless = True
+        self._known.hopeless |= self._forget(before)
         kind.upto = upto
+
+    def _remembered(self) -> list[dict[str, Any]]:
+        """What the layers keep, by name."""
+        return [dict(vars(module)) for module in self._modules]
+
+    def _forget(self, before: list[dict[str, Any]]) -> bool:
+        """Make the layers keep what they kept before; whether that was something else."""
+        changed = False
+        for module, known in zip(self._modules, before, strict=True):
+            now = vars(module)
+            if now.keys() != known.keys() or any(not _alike(now[k], known[k]) for k in known):
+                changed = True
+                now.clear()
+                now.update(known)
+        return changed
 
     def _recorded(self, inputs: Tensors) -> Callable[..., torch.Tensor]:
         """The operations of ``_run``. A parameter that wants a gradient cannot be an input."""
@@ -200,9 +232,25 @@ def _built(model: nn.Module, held: Sequence[tuple[dict[str, Any], str]]) -> tupl
     )
 
 
-def _branches_on_data(model: nn.Module) -> bool:
-    """Whether the model chooses experts, and so may run other operations for other tokens."""
-    return any("expert" in type(module).__name__.lower() for module in model.modules())
+def _positions(model: nn.Module) -> int:
+    """How many the configuration names; models that learnt an embedding of each have no more."""
+    config: Any = model.config
+    named = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return named if isinstance(named, int) else 1 << 62
+
+
+def _branches(model: nn.Module) -> bool:
+    """Whether the model is known to run other operations for other tokens, as one that chooses
+    experts, or for what it saw before, as one whose rotations follow the length."""
+    return any(
+        "expert" in type(module).__name__.lower()
+        or any(kind in str(getattr(module, "rope_type", "")) for kind in ("dynamic", "longrope"))
+        for module in model.modules()
+    )
+
+
+def _alike(one: Any, other: Any) -> bool:
+    return one is other or (isinstance(one, int | float | str) and one == other)
 
 
 class _Opened(DynamicLayer):
@@ -244,7 +292,8 @@ class _Made:
         out = [token_B1, torch.full((1, 1), length - 1)]
         if self._masked:
             left_B = torch.randint(length, (rows,), generator=chance)
-            left_B[0] = min(1, length - 1)
+            left_B[0] = 0  # its positions are the greatest that there can be
+            left_B[-1] = min(1, length - 1)
             out[1] = (length - 1 - left_B)[:, None]
             out.append((torch.arange(length) >= left_B[:, None]).long())
         for both in self._layers:
