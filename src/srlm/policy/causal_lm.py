@@ -259,9 +259,11 @@ class CausalLM:
         return logits_B1V
 
     def steps(self) -> Steps:
-        """Recorded steps of the model as it is built now; parameters may change later."""
+        """Recorded steps of the model as it is built now; parameters may change later. To be asked
+        for before keys and values are made."""
         if self._steps is None or not self._steps.of(self.model):
             self._steps = Steps(self.model)
+        self._steps.record()
         return self._steps
 
     def _places(

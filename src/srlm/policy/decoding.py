@@ -95,16 +95,20 @@ def _decode(
     drawn = _Drawn(policy, prompts, draws, max_tokens)
     encoded = [policy.encode(x) for x in prompts]
     for batch in policy.batches(encoded, draws):
-        rows = _Rows(policy, len(batch) * draws)
-        front = _Front(
-            rows=rows,
-            logp_BV=rows.begin([encoded[p] for p in batch]),
-            row_D=np.arange(len(batch)).repeat(draws),
-            draw_D=(batch[:, None] * draws + np.arange(draws)).ravel(),
-            t=0,
-        )
-        drawn.grow(front, choose)
+        drawn.grow(_begun(policy, encoded, batch, draws), choose)
     return drawn.samples()
+
+
+def _begun(policy: CausalLM, encoded: Sequence[list[int]], batch: Ints, draws: int) -> _Front:
+    """The empty prefixes of some prompts."""
+    rows = _Rows(policy, len(batch) * draws)
+    return _Front(
+        rows=rows,
+        logp_BV=rows.begin([encoded[p] for p in batch]),
+        row_D=np.arange(len(batch)).repeat(draws),
+        draw_D=(batch[:, None] * draws + np.arange(draws)).ravel(),
+        t=0,
+    )
 
 
 class _Drawn:

@@ -7,8 +7,9 @@ and replayed by torch's interpreter. They are the same operations on the same nu
 are the same bit for bit; which way a step went changes no draw.
 
 A model is free to branch on sizes, and a recording would keep the branch that it was made on. So it
-is tried before it is used, at another number of rows and at the greatest length that it may be used
-for: a branch on whether a length has passed some bound, such as a sliding window's, is met there.
+is tried before it is used, at another number of rows and at the least and the greatest length that
+it may be used for: a branch on whether a length has passed some bound, such as a sliding window's,
+is met at one of them.
 Where the scores differ by a bit, layers keep something of what they were run on, or nothing can be
 recorded, the model is called as ever from then on. Source: own construction.
 
@@ -38,9 +39,12 @@ steps gain."""
 MOST = 1 << 28
 """Rows times parameters of a step that may be recorded; at this size the gain is a twentieth."""
 
-ROWS = (2, 5, 64, *range(128, 1025, 64))
-"""Numbers of rows that a recording is made and tried with: two of those that run the same
-operations."""
+ROWS = (2, 5, 8, 16, 32, 64, *range(128, 1025, 64))
+"""Numbers of rows that a recording is made and tried with: the first two that run the same
+operations. Where there are none, nothing is recorded."""
+
+LEAST = 2
+"""Positions of the shortest step: a prompt has one, and the step adds one."""
 
 Tensors = Sequence[torch.Tensor]
 
@@ -50,9 +54,12 @@ class _Kind:
     """Steps that run the same operations."""
 
     seen: int = 0
+    longest: int = 0
+    """Positions of the longest, the new one included."""
+    made: _Made | None = None
     replay: Callable[..., torch.Tensor] | None = None
     upto: int = 0
-    """Positions, the new one included, up to which the recording was tried."""
+    """Positions up to which the recording was tried."""
 
 
 @dataclass(slots=True)
@@ -119,16 +126,28 @@ class Steps:
             return None
         kind = self._known.kinds.setdefault((mask_BL is not None, self._wide(rows)), _Kind())
         kind.seen += 1
-        if kind.seen <= AFTER:
-            return None
-        inputs = [token_B1, position_B1] if mask_BL is None else [token_B1, position_B1, mask_BL]
         length = cache.get_seq_length() + 1
-        if length > kind.upto:
-            self._ready(kind, inputs, cache.views(), length)
-        if self._known.hopeless or kind.replay is None:
+        kind.longest = max(kind.longest, length)
+        inputs = [token_B1, position_B1] if mask_BL is None else [token_B1, position_B1, mask_BL]
+        if kind.made is None:
+            kind.made = _Made(inputs, cache.views())
+        if kind.replay is None or length > kind.upto:
             return None
         views = [view for layer in cache.opened(rows) for view in layer]
         return kind.replay(*self._tensors(), *inputs, *views)
+
+    @torch.inference_mode()
+    def record(self) -> None:
+        """Record the kinds that were seen often enough, and try recordings at greater lengths.
+
+        Between draws, not among them: what a recording keeps would lie in memory above their keys
+        and values and hold it (20 MB of 95 at 0.1 M parameters).
+        """
+        for (_, wide), kind in self._known.kinds.items():
+            if kind.seen > AFTER and kind.longest > kind.upto and not self._known.hopeless:
+                rows = [r for r in ROWS if self._wide(r) == wide][:2]
+                if rows:
+                    self._ready(kind, rows)
 
     def _wide(self, rows: int) -> tuple[bool, ...]:
         """Which sizes of linear layers take wide products: then other operations are run."""
@@ -139,21 +158,20 @@ class Steps:
 
     # ---- recording
 
-    def _ready(self, kind: _Kind, inputs: Tensors, views: Sequence[Views], length: int) -> None:
-        """Record, and try the recording up to the next power of two of the length, or what the
-        model has positions for."""
+    def _ready(self, kind: _Kind, rows: list[int]) -> None:
+        """Record, and try the recording up to the next power of two of the longest step, or what
+        the model has positions for."""
+        assert kind.made is not None
+        length, made = kind.longest, kind.made
         upto = max(length, min(1 << (length - 1).bit_length(), self._positions))
-        made = _Made(inputs, views)
-        like = self._wide(inputs[0].shape[0])
-        rows = [r for r in ROWS if self._wide(r) == like][:2] or [inputs[0].shape[0]]
         before = self._remembered()
         try:
-            if kind.replay is None:
-                kind.replay = self._recorded(made.args(rows[0], length))
-            for tried in (made.args(rows[-1], upto), made.args(rows[0], length)):
+            replay = kind.replay or self._recorded(made.args(rows[0], length))
+            for tried in (made.args(rows[-1], upto), made.args(rows[0], LEAST)):
                 args = [*self._tensors(), *tried]
-                if not torch.equal(self._run(*args), kind.replay(*args)):
+                if not torch.equal(self._run(*args), replay(*args)):
                     raise ValueError("the recording's scores differ")
+            kind.replay = replay
         except Exception:  # whatever a model's code does under a tracer
             self._known.hopeless = True
         self._known.hopeless |= self._forget(before)
