@@ -205,7 +205,7 @@ def test_a_branch_on_rows_is_met(monkeypatch: pytest.MonkeyPatch) -> None:
     head = policy.model.lm_head
 
     def scaled(module: Any, args: Any, out: torch.Tensor) -> torch.Tensor:
-        return out * 1.5 if out.shape[0] > 4 else out
+        return out * 1.5 if out.shape[0] > 8 else out
 
     head.register_forward_hook(scaled)
     called = drawn(policy, 10**9, monkeypatch)

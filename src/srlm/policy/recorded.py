@@ -7,9 +7,9 @@ and replayed by torch's interpreter. They are the same operations on the same nu
 are the same bit for bit; which way a step went changes no draw.
 
 A model is free to branch on sizes, and a recording would keep the branch that it was made on. So it
-is tried before it is used, at another number of rows and at the least and the greatest length that
-it may be used for: a branch on whether a length has passed some bound, such as a sliding window's,
-is met at one of them.
+is tried before it is used, at the least and the greatest number of rows and at the least and the
+greatest length that it may be used for: a branch on whether one of them has passed some bound, such
+as a sliding window's length, is met at one end.
 Where the scores differ by a bit, layers keep something of what they were run on, or nothing can be
 recorded, the model is called as ever from then on. Source: own construction.
 
@@ -39,14 +39,32 @@ steps gain."""
 MOST = 1 << 28
 """Rows times parameters of a step that may be recorded; at this size the gain is a twentieth."""
 
-ROWS = (2, 5, 8, 16, 32, 64, *range(128, 1025, 64))
-"""Numbers of rows that a recording is made and tried with: the first two that run the same
-operations. Where there are none, nothing is recorded."""
-
 LEAST = 2
 """Positions of the shortest step: a prompt has one, and the step adds one."""
 
 Tensors = Sequence[torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """Steps of some sizes; the empty span to begin with."""
+
+    least: int = 1 << 62
+    """Rows."""
+    most: int = 0
+    """Rows."""
+    longest: int = 0
+    """Positions, the new one included."""
+
+    def and_(self, rows: int, length: int) -> _Span:
+        """The least span that has that size too."""
+        return _Span(min(self.least, rows), max(self.most, rows), max(self.longest, length))
+
+    def within(self, other: _Span) -> bool:
+        """Whether the other has all sizes that this one has."""
+        return (
+            other.least <= self.least and self.most <= other.most and self.longest <= other.longest
+        )
 
 
 @dataclass(slots=True)
@@ -54,12 +72,12 @@ class _Kind:
     """Steps that run the same operations."""
 
     seen: int = 0
-    longest: int = 0
-    """Positions of the longest, the new one included."""
+    span: _Span = _Span()
+    """Sizes that came."""
     made: _Made | None = None
     replay: Callable[..., torch.Tensor] | None = None
-    upto: int = 0
-    """Positions up to which the recording was tried."""
+    tried: _Span = _Span()
+    """Sizes for which the recording was tried."""
 
 
 @dataclass(slots=True)
@@ -126,12 +144,12 @@ class Steps:
             return None
         kind = self._known.kinds.setdefault((mask_BL is not None, self._wide(rows)), _Kind())
         kind.seen += 1
-        length = cache.get_seq_length() + 1
-        kind.longest = max(kind.longest, length)
+        size = _Span(rows, rows, cache.get_seq_length() + 1)
+        kind.span = kind.span.and_(rows, size.longest)
         inputs = [token_B1, position_B1] if mask_BL is None else [token_B1, position_B1, mask_BL]
         if kind.made is None:
             kind.made = _Made(inputs, cache.views())
-        if kind.replay is None or length > kind.upto:
+        if kind.replay is None or not size.within(kind.tried):
             return None
         views = [view for layer in cache.opened(rows) for view in layer]
         return kind.replay(*self._tensors(), *inputs, *views)
@@ -143,11 +161,9 @@ class Steps:
         Between draws, not among them: what a recording keeps would lie in memory above their keys
         and values and hold it (20 MB of 95 at 0.1 M parameters).
         """
-        for (_, wide), kind in self._known.kinds.items():
-            if kind.seen > AFTER and kind.longest > kind.upto and not self._known.hopeless:
-                rows = [r for r in ROWS if self._wide(r) == wide][:2]
-                if rows:
-                    self._ready(kind, rows)
+        for kind in self._known.kinds.values():
+            if kind.seen > AFTER and not kind.span.within(kind.tried) and not self._known.hopeless:
+                self._ready(kind)
 
     def _wide(self, rows: int) -> tuple[bool, ...]:
         """Which sizes of linear layers take wide products: then other operations are run."""
@@ -158,16 +174,16 @@ class Steps:
 
     # ---- recording
 
-    def _ready(self, kind: _Kind, rows: list[int]) -> None:
-        """Record, and try the recording up to the next power of two of the longest step, or what
-        the model has positions for."""
+    def _ready(self, kind: _Kind) -> None:
+        """Record, and try the recording at the least and greatest sizes: of rows those that came,
+        of positions ``LEAST`` and the next power of two, or what the model has positions for."""
         assert kind.made is not None
-        length, made = kind.longest, kind.made
-        upto = max(length, min(1 << (length - 1).bit_length(), self._positions))
+        least, most, longest = kind.span.least, kind.span.most, kind.span.longest
+        upto = max(longest, min(1 << (longest - 1).bit_length(), self._positions))
         before = self._remembered()
         try:
-            replay = kind.replay or self._recorded(made.args(rows[0], length))
-            for tried in (made.args(rows[-1], upto), made.args(rows[0], LEAST)):
+            replay = kind.replay or self._recorded(kind.made.args(least, longest))
+            for tried in (kind.made.args(least, upto), kind.made.args(most, LEAST)):
                 args = [*self._tensors(), *tried]
                 if not torch.equal(self._run(*args), replay(*args)):
                     raise ValueError("the recording's scores differ")
@@ -175,7 +191,7 @@ class Steps:
         except Exception:  # whatever a model's code does under a tracer
             self._known.hopeless = True
         self._known.hopeless |= self._forget(before)
-        kind.upto = upto
+        kind.tried = _Span(least, most, upto)
 
     def _remembered(self) -> list[dict[str, Any]]:
         """What the layers keep, by name."""
