@@ -51,8 +51,8 @@ def charts(found: dict[str, Result | None]) -> Iterator[tuple[str, str, go.Figur
         figure.update_yaxes(tickformat=".0%")
         yield (
             "Headroom over seconds, each side with its own schedule",
-            "A point is the end of a round, a line a run; all sides were tuned on other bases to get "
-            "to 93 % soonest, and go on past it here; the dotted line is 90 %.",
+            "A point is the end of a round, a line a run; all sides were tuned on other bases to "
+            "get to 93 % soonest, and go on past it here; the dotted line is 90 %.",
             figure,
         )
     if drawing := found.get("generate"):
