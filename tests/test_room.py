@@ -22,7 +22,7 @@ def test_every_group_is_in_one_pass_and_passes_are_full(sizes: list[int], tokens
     for part in parts:
         assert len(part) == 1 or size_G[part].sum() <= tokens
     in_order = size_G[np.concatenate(parts)]
-    assert (np.diff(in_order) >= 0).all()
+    assert (np.diff(in_order) <= 0).all()
     least = -(-size_G.sum() // tokens)
     assert len(parts) <= 2 * least + 1
 

@@ -43,9 +43,11 @@ class Room:
         self.tokens = FIRST if tokens is None else tokens
 
     def parted(self, size_G: Ints, chosen: Ints) -> Iterator[Ints]:
-        """The chosen groups in as few passes as hold them, about equally large, smaller groups
-        first, so that little is padded; one group at least each."""
-        left = chosen[np.argsort(size_G[chosen], kind="stable")]
+        """The chosen groups in as few passes as hold them, about equally large, groups of like size
+        together, so that little is padded; one group at least each. Larger ones come first: the
+        memory that their pass gives back is room for the next one's, where the other way around
+        holes were left (5 MB of 100 at 0.1 M parameters)."""
+        left = chosen[np.argsort(-size_G[chosen], kind="stable")]
         while len(left):
             upto = np.cumsum(size_G[left])
             share = upto[-1] / -(-upto[-1] // self.tokens)
