@@ -8,7 +8,12 @@ has, how many draws, passes and prompts a step, and stops when it is enough. So 
 the plan that its own search found (``peers.searching``: the same rule and number of trials for
 every side, on bases that are not reported), in rounds on consecutive prompts, until it has 95 % of
 the headroom or has run out of time, and the seconds to the end of the first round with 80, 90 and
-95 % are compared. At an equal share their ratio is that of headroom a second.
+95 % are compared. At an equal share their ratio is that of headroom a second. The plan taken is the
+one that got there most often on those bases; a plan that was sooner where it got there, and missed
+up to a third of the runs, is shown beside it ("sooner").
+
+"trl dpo sigmoid" is TRL's DPO by its default loss, schedule, learning rate and beta searched; "trl
+dpo" may weigh a likelihood term beside, which its users must know to ask for.
 
 Everything that a side pays for is counted: drawing, scoring, its datasets, the set-up of trainers,
 the reference's log-probabilities, updates; what is paid once a process (imports, first calls,
@@ -32,27 +37,28 @@ import torch
 from environment import environment
 from peers import plans, searching, table
 from peers.learning import SHARES
-from peers.schedule import Run, Scene, scene
+from peers.schedule import Plan, Run, Scene, scene
 from side_by_side import ratio, spread, write
 
 from srlm.errors import UserError
 from srlm.loop import derived
 
-SIDES = tuple(plans.VALUES)
-OURS = tuple(name for name in SIDES if name.startswith("ours"))
 QUICK = ("trl dpo", "ours best")
 CAP = 8.0
 """Processor seconds after which a side stops short of the last share; it stops, too, when less
 than half of what it had captured is left."""
 WARM = 3
 """Rounds of each side that are not counted: first calls, and the recording of our steps."""
+Named = dict[str, tuple[str, Plan]]
+"""Name shown -> side and plan."""
 CLOCKS = {"seconds": "seconds_so_far", "cpu": "cpu_so_far"}
 
 
-def turn(on: Scene, names: tuple[str, ...], seed: int, repeat: int) -> dict[str, Any]:
+def turn(on: Scene, named: Named, seed: int, repeat: int) -> dict[str, Any]:
     """Every side from one base to the last share, a round of each in turn."""
-    runs = [Run(name, plans.plan_of(name), on, derived(seed, "reaching", repeat)) for name in names]
-    going, back = list(runs), False
+    seeded = derived(seed, "reaching", repeat)
+    runs = {name: Run(side, plan, on, seeded) for name, (side, plan) in named.items()}
+    going, back = list(runs.values()), False
     while going:
         for run in reversed(going) if back else list(going):
             so_far = run.rounds[-1]["cpu_so_far"] if run.rounds else 0.0
@@ -70,7 +76,7 @@ def turn(on: Scene, names: tuple[str, ...], seed: int, repeat: int) -> dict[str,
         "repeat": repeat,
         "accuracy": on.start,
         "mode_accuracy": on.mode,
-        "sides": {run.name: _figures(run) for run in runs},
+        "sides": {name: _figures(run) for name, run in runs.items()},
     }
 
 
@@ -100,13 +106,31 @@ def summed(turns: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any
                 k: statistics.median(r["until_90"][k] for r in runs) for k in runs[0]["until_90"]
             },
         }
-    for other in (n for n in names if n not in OURS):
-        for mine in (n for n in names if n in OURS):
-            out["ratios"][f"{other} / {mine}"] = {
-                key: {clock: _ratio(turns, other, mine, key, clock) for clock in CLOCKS}
-                for key in turns[0]["sides"][mine]["to"]
-            }
+    for other, mine in set_against(names):
+        out["ratios"][f"{other} / {mine}"] = {
+            key: {clock: _ratio(turns, other, mine, key, clock) for clock in CLOCKS}
+            for key in turns[0]["sides"][mine]["to"]
+        }
     return out
+
+
+def set_against(names: tuple[str, ...]) -> list[tuple[str, str]]:
+    """TRL's sides over ours: every plan of TRL's over each of ours that is as sure, and its sooner
+    plans over our sure ones too.
+
+    >>> set_against(("trl", "trl, sooner", "ours", "ours, sooner"))[:2]
+    [('trl', 'ours'), ('trl, sooner', 'ours')]
+    >>> set_against(("trl", "trl, sooner", "ours", "ours, sooner"))[2:]
+    [('trl, sooner', 'ours, sooner')]
+    """
+    ours = [n for n in names if n.startswith("ours")]
+    others = [n for n in names if n not in ours]
+    return [
+        (other, mine)
+        for other in others
+        for mine in ours
+        if other.endswith(plans.SOONER) or not mine.endswith(plans.SOONER)
+    ]
 
 
 def _over(runs: list[dict[str, Any]], key: str) -> dict[str, Any]:
@@ -128,27 +152,29 @@ def _ratio(
 def run(quick: bool) -> dict[str, Any]:
     """All turns, written after each."""
     seeds, repeats = ((0,), 1) if quick else ((0, 1, 2), 2)
-    names = QUICK if quick else SIDES
+    named = {k: v for k, v in plans.compared().items() if not quick or k in QUICK}
+    names = tuple(named)
+    sides = {side for side, _ in named.values()}
     found = plans.written()
     result: dict[str, Any] = {
         "quick": quick,
         "trl": version("trl"),
         "cap": CAP,
         "tuning": {k: v for k, v in found.items() if k not in ("environment", "sides")},
-        "plans": {name: plans.plan_of(name).numbers() for name in names},
-        "searched": {name: list(plans.VALUES[name]) for name in names},
-        "trials": {n: found.get("sides", {}).get(n, {}).get("trials", 0) for n in names},
+        "plans": {name: plan.numbers() for name, (_, plan) in named.items()},
+        "searched": {name: list(plans.VALUES[side]) for name, (side, _) in named.items()},
+        "trials": {s: found.get("sides", {}).get(s, {}).get("trials", 0) for s in sides},
         "turns": [],
     }
     scenes = {seed: scene(seed) for seed in seeds}
-    for name in names:
-        table.imported(name)
-        warm = Run(name, plans.plan_of(name), scenes[0], 0)  # pays what is paid once a process
+    for side, plan in named.values():
+        table.imported(side)
+        warm = Run(side, plan, scenes[0], 0)  # pays what is paid once a process
         for _ in range(WARM):
             warm.go_on()
     for repeat in range(repeats):
         for seed in seeds:
-            result["turns"].append(turn(scenes[seed], names, seed, repeat))
+            result["turns"].append(turn(scenes[seed], named, seed, repeat))
             result |= summed(result["turns"], names)
             write("reaching_quick" if quick else "reaching", result)
     return result
@@ -193,7 +219,7 @@ def shown(result: dict[str, Any]) -> str:
             else "    -"
             for x in side["to"].values()
         ]
-        lines.append(f"  {name:11}" + "".join(f"{cell:23}" for cell in cells).rstrip())
+        lines.append(f"  {name:15}" + "".join(f"{cell:21}" for cell in cells).rstrip())
         u = side["until_90"]
         lines.append(
             f"    to 90 %: {u['rounds']:g} rounds, draw {u['draw']:.2f}, score {u['score']:.2f}, "
@@ -205,7 +231,7 @@ def shown(result: dict[str, Any]) -> str:
             f"{x['value']:.2f} ({x['low']:.2f}-{x['high']:.2f})" if x else "-"
             for x in (clocks["seconds"] for clocks in shares.values())
         ]
-        lines.append(f"  {name:22}" + "".join(f"{cell:19}" for cell in cells).rstrip())
+        lines.append(f"  {name}:\n    " + "".join(f"{cell:19}" for cell in cells).rstrip())
     return "\n".join(lines)
 
 
@@ -217,7 +243,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     if asked.tune is not None:
-        tune(asked.tune or list(SIDES))
+        tune(asked.tune or list(plans.VALUES))
     else:
         began = time.perf_counter()
         print(shown(run(asked.quick)))

@@ -27,6 +27,7 @@ BETA: Values = {"beta": (0.1, 0.2, 0.3, 0.5, 1.0, 3.0), "sft": (0.0, 1.0, 3.0, 1
 MU: Values = {"mu": (None, 0.5, 1.0, 2.0, 4.0)}
 VALUES: dict[str, Values] = {
     "trl dpo": SCHEDULE | BETA | {"precompute": (True, False)},
+    "trl dpo sigmoid": SCHEDULE | {"beta": BETA["beta"]} | {"precompute": (True, False)},
     "trl sft": SCHEDULE,
     "ours best": SCHEDULE | MU,
     "ours": SCHEDULE | {"beta": (0.125, 0.25, 0.5, 1.0, 2.0)},
@@ -36,14 +37,17 @@ VALUES: dict[str, Values] = {
 SETTING = Setting(lr=1.4e-3, epochs=4, prompts_per_step=24)
 FIRST = {
     "trl dpo": Plan(256, replace(SETTING, draws=8, prompts_per_step=16, beta=0.1, sft=30.0)),
-    "trl sft": Plan(768, replace(SETTING, draws=6, epochs=3, prompts_per_step=32)),
+    "trl dpo sigmoid": Plan(512, replace(SETTING, draws=8, prompts_per_step=16, beta=1.0)),
+    "trl sft": Plan(384, replace(SETTING, draws=8)),
     "ours best": Plan(192, replace(SETTING, draws=3, mu=0.5)),
-    "ours": Plan(192, replace(SETTING, draws=8, beta=0.5)),
-    "ours dpo": Plan(
-        1024, replace(SETTING, lr=2e-3, epochs=1, prompts_per_step=16, beta=0.1, sft=10.0)
-    ),
+    "ours": Plan(192, replace(SETTING, draws=6, epochs=3, prompts_per_step=12, beta=0.5)),
+    "ours dpo": Plan(192, replace(SETTING, draws=8, prompts_per_step=16, beta=0.1, sft=30.0)),
 }
-"""What earlier searches came to: one over coarser values and to 90 %, then one like this."""
+"""What earlier searches came to: one over coarser values and to 90 %, then two like this."""
+SOONER = ", sooner"
+"""What is added to a side's name for its plan that is sooner and less sure."""
+OFTEN = 2 / 3
+"""Of its runs, in which such a plan got to the share."""
 
 
 def written() -> dict[str, Any]:
@@ -55,6 +59,35 @@ def plan_of(name: str) -> Plan:
     """What the search of a side found, else where it would start."""
     found = written().get("sides", {}).get(name, {})
     return FIRST[name].changed(**found.get("best", {}))
+
+
+def sooner_of(name: str) -> Plan:
+    """Of a side's confirmed plans that got to the share in ``OFTEN`` of their runs, the one with
+    the least mean seconds where they did; where none is confirmed, ``plan_of``."""
+    side = written().get("sides", {}).get(name, {})
+    runs = {i: [r["seconds"] for r in x["runs"]] for i, x in enumerate(side.get("tried", []))}
+    most = max(map(len, runs.values()), default=0)
+    means = {}
+    for i, seconds in runs.items():
+        got = [x for x in seconds if x is not None]
+        if len(seconds) == most > 1 and len(got) >= OFTEN * most:
+            means[i] = sum(got) / len(got)
+    if not means:
+        return plan_of(name)
+    found = side["tried"][min(means, key=means.__getitem__)]
+    return FIRST[name].changed(**{k: v for k, v in found.items() if k != "runs"})
+
+
+def compared() -> dict[str, tuple[str, Plan]]:
+    """Name shown -> side and plan: what each search found, and its sooner plan where that is
+    another one."""
+    out = {}
+    for name in VALUES:
+        plan, sooner = plan_of(name), sooner_of(name)
+        out[name] = (name, plan)
+        if sooner != plan:
+            out[name + SOONER] = (name, sooner)
+    return out
 
 
 def add(name: str, known: dict[str, Any], about: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ SIDES: dict[str, Side] = {
     "ours square": ours.side("square", pairs__kind="pairs"),
     "ours best": ours.side("best-of-n"),
     "trl dpo": trl_dpo.one,
+    "trl dpo sigmoid": trl_dpo.one,
     "trl sft": trl_sft.one,
     "trl online": online_dpo.one,
     "plain": plain.one,
@@ -40,21 +41,22 @@ AGAINST = (
 """Ratios shown: the other side over ours."""
 LIBRARIES = {
     "trl dpo": ("datasets", "trl.trainer.dpo_trainer"),
+    "trl dpo sigmoid": ("datasets", "trl.trainer.dpo_trainer"),
     "trl sft": ("datasets", "trl.trainer.sft_trainer"),
     "trl online": ("datasets", "trl.experimental.online_dpo.online_dpo_trainer"),
 }
 """What a side imports when it is first used."""
 
 LRS = (2.5e-4, 5e-4, 1e-3, 2e-3)
-DPO = [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)] + [
-    {"lr": lr, "beta": 1.0, "sft": w} for lr in LRS[1:3] for w in (1.0, 10.0)
-]
+SIGMOID = [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)]
+DPO = SIGMOID + [{"lr": lr, "beta": 1.0, "sft": w} for lr in LRS[1:3] for w in (1.0, 10.0)]
 BEST = [{"lr": lr} for lr in (*LRS, 4e-3)]
 GRIDS: dict[str, list[dict[str, float]]] = {
     "ours tuned": [{"lr": lr, "beta": b} for lr in LRS for b in (0.25, 0.5, 1.0)],
     "ours dpo": DPO,
     "ours square": [{"lr": lr, "beta": b} for lr in LRS for b in (1.0, 2.0, 4.0)],
     "trl dpo": DPO,
+    "trl dpo sigmoid": SIGMOID,
     "ours best": BEST,
     "trl sft": BEST,
     "trl online": [{"lr": lr, "beta": b} for lr in LRS for b in (0.3, 1.0, 3.0)],
