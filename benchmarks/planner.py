@@ -2,7 +2,7 @@
 
     python benchmarks/planner.py [RUN_DIR ...] [--out benchmarks/results/planner.json]
 
-On 200 runs of the lab (linear softmax by `srlm.lab.bulk`: 20 instances over kappa_0, dimension,
+On 400 runs of the lab (linear softmax by `srlm.lab.bulk`: 40 instances over kappa_0, dimension,
 spectrum, pairs a round, beta and noise of the reward, 10 replicates each, eight rounds), and on the
 run folders given. The error is |log predicted - log measured kappa|, next to that of the paper's
 form of the recursion, of the last ratio of excesses repeated, and of no change at all; coverage is
@@ -27,7 +27,7 @@ from srlm.report.read import read_run
 from srlm.theory import backtest
 
 HERE = Path(__file__).parent
-INSTANCES, REPLICATES, ROUNDS, SEEN = 20, 10, 8, 4
+INSTANCES, REPLICATES, ROUNDS, SEEN = 40, 10, 8, 4
 PROMPTS, RESPONSES = 64, 32
 STILL = 0.01
 """A run whose kappa is this near to 1 when the planner has seen its rounds has little to predict;
@@ -74,7 +74,7 @@ def scored(runs: list[np.ndarray]) -> dict[str, Any]:
 
 
 def of_lab() -> dict[str, Any]:
-    """All 200 runs, those that still move after three rounds, by beta, and each instance."""
+    """All 400 runs, those that still move after three rounds, by beta, and each instance."""
     rows, runs = [], []
     by_beta: dict[float, list[np.ndarray]] = {}
     for number in range(INSTANCES):

@@ -106,31 +106,12 @@ def summed(turns: list[dict[str, Any]], names: tuple[str, ...]) -> dict[str, Any
                 k: statistics.median(r["until_90"][k] for r in runs) for k in runs[0]["until_90"]
             },
         }
-    for other, mine in set_against(names):
+    for other, mine in plans.set_against(names):
         out["ratios"][f"{other} / {mine}"] = {
             key: {clock: _ratio(turns, other, mine, key, clock) for clock in CLOCKS}
             for key in turns[0]["sides"][mine]["to"]
         }
     return out
-
-
-def set_against(names: tuple[str, ...]) -> list[tuple[str, str]]:
-    """TRL's sides over ours: every plan of TRL's over each of ours that is as sure, and its sooner
-    plans over our sure ones too.
-
-    >>> set_against(("trl", "trl, sooner", "ours", "ours, sooner"))[:2]
-    [('trl', 'ours'), ('trl, sooner', 'ours')]
-    >>> set_against(("trl", "trl, sooner", "ours", "ours, sooner"))[2:]
-    [('trl, sooner', 'ours, sooner')]
-    """
-    ours = [n for n in names if n.startswith("ours")]
-    others = [n for n in names if n not in ours]
-    return [
-        (other, mine)
-        for other in others
-        for mine in ours
-        if other.endswith(plans.SOONER) or not mine.endswith(plans.SOONER)
-    ]
 
 
 def _over(runs: list[dict[str, Any]], key: str) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,25 @@ def compared() -> dict[str, tuple[str, Plan]]:
         if sooner != plan:
             out[name + SOONER] = (name, sooner)
     return out
+
+
+def set_against(names: Sequence[str]) -> list[tuple[str, str]]:
+    """TRL's sides over ours: every plan of TRL's over each of ours that is as sure, and its sooner
+    plans over our sure ones too.
+
+    >>> set_against(("trl", "trl, sooner", "ours", "ours, sooner"))[:2]
+    [('trl', 'ours'), ('trl, sooner', 'ours')]
+    >>> set_against(("trl", "trl, sooner", "ours", "ours, sooner"))[2:]
+    [('trl, sooner', 'ours, sooner')]
+    """
+    ours = [n for n in names if n.startswith("ours")]
+    others = [n for n in names if n not in ours]
+    return [
+        (other, mine)
+        for other in others
+        for mine in ours
+        if other.endswith(SOONER) or not mine.endswith(SOONER)
+    ]
 
 
 def add(name: str, known: dict[str, Any], about: dict[str, Any]) -> None:

@@ -78,3 +78,34 @@ def test_every_side_starts_inside_its_values() -> None:
     for name, first in plans.FIRST.items():
         numbers = first.numbers()
         assert all(numbers[k] in values for k, values in plans.VALUES[name].items())
+
+
+def test_a_sooner_plan_may_miss_a_third_of_its_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = plans.FIRST["trl sft"]
+
+    def tried(prompts: int, *seconds: float | None) -> dict[str, Any]:
+        numbers = {k: first.numbers()[k] for k in plans.VALUES["trl sft"]}
+        return numbers | {"prompts": prompts, "runs": [{"seconds": s} for s in seconds]}
+
+    found = {
+        "best": {"prompts": 512},
+        "tried": [
+            tried(512, 3.0, 3.0, 3.0),
+            tried(384, 2.0, None, 2.0),
+            tried(256, 1.0, None, None),
+            tried(192, 1.0),
+        ],
+    }
+    monkeypatch.setattr(plans, "written", lambda: {"sides": {"trl sft": found}})
+    assert plans.plan_of("trl sft").prompts == 512
+    assert plans.sooner_of("trl sft").prompts == 384
+    assert plans.sooner_of("ours") == plans.plan_of("ours")
+    shown = plans.compared()
+    assert {side for side, _ in shown.values()} == set(plans.VALUES)
+    assert shown["trl sft, sooner"] == ("trl sft", first.changed(prompts=384))
+
+
+def test_no_plan_of_ours_that_may_miss_is_set_against_a_sure_one() -> None:
+    names = ("trl", "trl, sooner", "ours", "ours, sooner")
+    pairs = [("trl", "ours"), ("trl, sooner", "ours"), ("trl, sooner", "ours, sooner")]
+    assert plans.set_against(names) == pairs

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from srlm.errors import UserError
+from srlm.lab.bulk import bulk
+from srlm.lab.instances import exponential, linear
 from srlm.theory.backtesting import backtest
 from srlm.theory.calibrate import fit_rounds, predict_rounds
 from srlm.theory.planner import plan
@@ -188,6 +190,19 @@ def test_backtest_on_runs_not_seen() -> None:
     assert score.mean_error < 0.35 * score.mean_error_of["compact"]
     assert score.mean_error < 0.2 * score.mean_error_of["as it was"]
     assert 0.82 < score.coverage <= 1.0
+
+
+@pytest.mark.parametrize("pairs", [32, 64])
+def test_intervals_hold_runs_that_settle_unseen(pairs: int) -> None:
+    """Strong updates on few pairs: kappa falls fast for three rounds and then stays."""
+    runs: list[np.ndarray] = []
+    for seed in range(8):
+        start = linear(exponential(8, 0.2), 6.0, prompts=64, responses=32, seed=seed)
+        found = bulk(start, rounds=8, pairs=pairs, beta=1.0, noise=0.0, replicates=5, seed=seed)
+        runs.extend(found.kappa_RT)
+    late = np.array([path[4:] - 1.0 for path in runs])
+    assert np.median(late[:, -1] / late[:, 0]) > 0.5
+    assert 0.85 < backtest(runs, seen=4, replicates=100).coverage <= 1.0
 
 
 def test_same_seed_same_interval() -> None:

@@ -168,8 +168,14 @@ def predict_rounds(
 
     A replicate draws new observations kappa_1..kappa_t from the fit, with relative errors of the
     excess of size s, refits, and goes on with a pace that is off by a factor exp(s z/2), the same
-    in every round to come: the error of the form itself, which no refit shows. s is the residual
-    with its degrees of freedom paid, and at least `PACE_ERROR`.
+    in every round to come: the error of the form itself, which no refit shows. What is observed of
+    a round to come has an error of size s too. s is the residual with its degrees of freedom paid,
+    and at least `PACE_ERROR`.
+
+    Runs settle above 1, where the draws of a round no longer tell its rewards apart, and the rounds
+    seen need not show where. So in half of the replicates the excess stops at a share, drawn
+    evenly, of the last excess or of the last fall, whichever is less: a floor much larger than a
+    round's fall would have been seen.
 
     kappas: kappa_0..kappa_t, t >= 2.  rounds: how many to predict, >= 1.  target: kappa >= 1.
     level in (0, 1).  Cost: replicates small NNLS.  Raises UserError by name.
@@ -197,14 +203,18 @@ def predict_rounds(
         now = np.concatenate([path[:1], after[:-1]])
         draws[:, replicate] = _solve(form, now, after)
     pace = np.exp(0.5 * size * np.append(0.0, rng.standard_normal(replicates)))
+    unseen = min(path[-1] - 1.0, max(path[-2] - path[-1], 0.0))
+    floor = unseen * np.append(0.0, np.maximum(0.0, rng.uniform(-1.0, 1.0, replicates)))
     length = rounds if goal is None else max(rounds, MOST_ROUNDS)
     kappa = np.full(replicates + 1, path[-1])
     reached = np.where(kappa <= (goal or 0.0), len(path) - 1, 0)
     ahead: list[np.ndarray] = []
     for number in range(len(path), len(path) + length):
-        kappa = np.minimum(1.0 + (_advance(form, draws, kappa) - 1.0) * pace, 1e12)
+        excess = np.maximum((_advance(form, draws, kappa) - 1.0) * pace, floor)
+        kappa = np.minimum(1.0 + excess, 1e12)
         if len(ahead) < rounds:
-            ahead.append(kappa)
+            error = np.exp(size * np.append(0.0, rng.standard_normal(replicates)))
+            ahead.append(1.0 + (kappa - 1.0) * error)
         if goal is not None:
             reached = np.where((reached == 0) & (kappa <= goal), number, reached)
             if np.all(reached > 0) and len(ahead) == rounds:
