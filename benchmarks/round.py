@@ -43,6 +43,7 @@ LEARNING = (
     "ours best",
     "ours dpo",
     "trl dpo",
+    "trl dpo sigmoid",
     "trl sft",
     "trl online",
     "plain",

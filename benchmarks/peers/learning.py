@@ -78,7 +78,7 @@ def headroom_ratios(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     rounds = len(seeds[0]["sides"]["ours"]["rounds"])
     out: dict[str, Any] = {}
     for mine in ("ours", "ours tuned", "ours best", "ours dpo"):
-        for other in ("trl dpo", "trl sft", "trl online"):
+        for other in ("trl dpo", "trl dpo sigmoid", "trl sft", "trl online"):
             if all(x in seeds[0]["sides"] for x in (mine, other)):
                 out[f"{mine} / {other}"] = {
                     f"after round {t + 1}": over(mine, other, t) for t in range(rounds)
