@@ -185,6 +185,7 @@ def tune(names: list[str]) -> None:
             plans.FIRST[name],
             plans.VALUES[name],
             tell,
+            also=plans.ALSO.get(name, ()),
             others=[side["best"] for other, side in sides.items() if other != name],
         )
 

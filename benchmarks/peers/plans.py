@@ -45,6 +45,12 @@ FIRST = {
     "ours dpo": Plan(192, replace(SETTING, draws=8, prompts_per_step=16, beta=0.1, sft=30.0)),
 }
 """What earlier searches came to: one over coarser values and to 90 %, then two like this."""
+ALSO = {
+    "trl dpo": (Plan(192, FIRST["trl dpo"].setting),),
+    "ours best": (FIRST["ours best"].changed(prompts=128, prompts_per_step=12),),
+    "ours": (FIRST["ours"].changed(draws=8, lr=2e-3),),
+}
+"""What they found sooner and less sure."""
 SOONER = ", sooner"
 """What is added to a side's name for its plan that is sooner and less sure."""
 OFTEN = 2 / 3

@@ -16,7 +16,7 @@ Times are processor seconds, which other work on the machine changes less than w
 is given up when it has taken half as long again as the best plan's slowest. The search compares
 ``pace``, summed over the bases, which sees near misses, and plans that overshoot in a long round
 and may be cut; a run that ended short of the share counts half as much again. Then the best by
-pace and by how often they got there, ``KEPT`` of each, and the plan that the search began with are
+pace and by how often they got there, ``KEPT`` of each, and the plans that the search began with are
 run twice more with other seeds of training, and the one that got there most often is taken, among
 those the one with the least sum of seconds.
 """
@@ -45,14 +45,18 @@ def search(
     values: Values,
     tell: Tell,
     trials: int = TRIALS,
+    also: Sequence[Plan] = (),
     others: Sequence[dict[str, Any]] = (),
 ) -> None:
     """Search a side's plans; ``tell`` is called with all that is known after every trial.
 
     Args:
+        also: plans that earlier searches found sooner and less sure.
         others: numbers that other sides' searches found.
     """
-    found = _Search(name, first, values, tell, trials)
+    found = _Search(name, first, also, values, tell, trials)
+    for plan in found.given:
+        found.attempt(plan)
     found.sweep()
     found.wander()
     for numbers in others:
@@ -73,11 +77,20 @@ def pace(rounds: list[dict[str, Any]], share: float) -> float:
 
 
 class _Search:
-    def __init__(self, name: str, first: Plan, values: Values, tell: Tell, trials: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        first: Plan,
+        also: Sequence[Plan],
+        values: Values,
+        tell: Tell,
+        trials: int,
+    ) -> None:
         self.name, self.values, self.tell, self.trials = name, values, tell, trials
+        self.given = [first, *also]
         self.on: list[Scene] = [scene(seed, DRAWS) for seed in SEEDS]
         self.tried: dict[Plan, list[Run]] = {}
-        self.first = self.best = first
+        self.best = first
         warmed = Run(name, first, self.on[0], 0)
         warmed.go_on()
 
@@ -173,7 +186,7 @@ class _Search:
         """The best plans with other seeds of training."""
         whole = [p for p in self.tried if self._pace(p) < inf]
         best = [sorted(whole, key=key)[:KEPT] for key in (self._pace, self._got_there)]
-        kept = list(dict.fromkeys([*best[0], *best[1], self.first]))
+        kept = list(dict.fromkeys([*best[0], *best[1], *self.given]))
         for plan in kept * 2:
             self._run(plan)
         self._report(min(kept, key=self._got_there))
