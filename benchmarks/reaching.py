@@ -174,6 +174,7 @@ def tune(names: list[str]) -> None:
                     "environment": environment(),
                     "seeds": searching.SEEDS,
                     "share": searching.SHARE,
+                    "less": searching.LESS,
                     "trials": searching.TRIALS,
                     "draws": searching.DRAWS,
                 },

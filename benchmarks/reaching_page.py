@@ -27,11 +27,12 @@ def reaching(result: Result) -> str:
     """Every side with the schedule that is fastest for it: tables."""
     tuning, turns = result["tuning"], result["turns"]
     seeds = sorted({t["seed"] for t in turns})
+    less = "".join(f" ({name} to {share:.0%})" for name, share in tuning["less"].items())
     out = [
         "## Seconds to most of the headroom, each side with its own schedule\n",
         "The rounds above are all alike. Here every side has the schedule and settings that got it "
         f"to {tuning['share']:.0%} of the headroom most often in nine runs on seeds "
-        f"{', '.join(map(str, tuning['seeds']))}, which are not shown, and soonest among those: "
+        f"{', '.join(map(str, tuning['seeds']))}{less}, which are not shown, and soonest among those: "
         "prompts a round, draws, passes, prompts a step, learning rate and, where a side has them, "
         "beta, the weight of DPO's likelihood term, mu (blocks of draws until k draws have k times "
         "their greatest probability at least mu), and whether TRL makes the reference's "
