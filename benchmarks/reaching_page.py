@@ -32,8 +32,8 @@ def reaching(result: Result) -> str:
         "## Seconds to most of the headroom, each side with its own schedule\n",
         "The rounds above are all alike. Here every side has the schedule and settings that got it "
         f"to {tuning['share']:.0%} of the headroom most often in nine runs on seeds "
-        f"{', '.join(map(str, tuning['seeds']))}{less}, which are not shown, and soonest among those: "
-        "prompts a round, draws, passes, prompts a step, learning rate and, where a side has them, "
+        f"{', '.join(map(str, tuning['seeds']))}{less}, which are not shown, and soonest "
+        "among those: prompts a round, draws, passes, prompts a step, learning rate and, where a side has them, "
         "beta, the weight of DPO's likelihood term, mu (blocks of draws until k draws have k times "
         "their greatest probability at least mu), and whether TRL makes the reference's "
         "log-probabilities before training. *Sooner* is the plan with the least mean seconds where "
