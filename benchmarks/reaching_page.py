@@ -37,14 +37,15 @@ def reaching(result: Result) -> str:
         "side has them, beta, the weight of DPO's likelihood term, mu (blocks of draws until k "
         "draws have k times their greatest probability at least mu), and whether TRL makes the "
         "reference's log-probabilities before training. *Sooner* is the plan with the least "
-        "mean seconds where it got there, of those that did in two thirds of the nine runs, where that is another "
-        "one. *trl dpo sigmoid* is TRL's DPO by its default loss; *trl dpo* may have the "
-        "likelihood term beside. Plans were searched by one rule, from where an earlier "
-        "search had ended, with the number of trials named below "
-        "(`benchmarks/peers/searching.py`; all are in `results/reaching_tuning.json`). Optimiser "
-        "and the shape of its schedule are the same for all. Drawing, scoring, datasets, the "
-        "set-up of trainers, reference passes and updates are counted; what is paid once a process "
-        "(imports, first calls, recorded steps) and the measuring of headroom are not.\n",
+        "mean seconds where it got there, of those that did in two thirds of the nine runs, "
+        "where that is another one. *trl dpo sigmoid* is TRL's DPO by its default loss; *trl "
+        "dpo* may have the likelihood term beside. Plans were searched by one rule, from "
+        "where an earlier search had ended, with the number of trials named below "
+        "(`benchmarks/peers/searching.py`; all are in `results/reaching_tuning.json`). "
+        "Optimiser and the shape of its schedule are the same for all. Drawing, scoring, "
+        "datasets, the set-up of trainers, reference passes and updates are counted; what is "
+        "paid once a process (imports, first calls, recorded steps) and the measuring of "
+        "headroom are not.\n",
         f"Wall seconds to the end of the first round with the share, over {len(turns)} turns "
         f"on {len(seeds)} base models; a side stops after "
         f"{result['cap']:g} processor seconds, or when it has lost half of what it had captured:\n",
