@@ -68,7 +68,7 @@ PARTS = ["times", "learning", "memory"]
 # ---- memory
 
 
-def weighed(names: tuple[str, ...], prompts: int, size: str, repeats: int = 3) -> dict[str, Any]:
+def weighed(names: tuple[str, ...], prompts: int, size: str, repeats: int = 5) -> dict[str, Any]:
     """Peak memory of a round, and above the bare model, MB, over processes of their own."""
     sides: dict[str, Any] = {}
     above: dict[str, list[float]] = {}
@@ -132,7 +132,7 @@ def run(quick: bool, parts: list[str]) -> dict[str, Any]:
             write(name, result)
     if "memory" in parts:
         result["memory"] = weighed(
-            ("ours", "trl dpo") if quick else WEIGHED, prompts, "small", 1 if quick else 3
+            ("ours", "trl dpo") if quick else WEIGHED, prompts, "small", 1 if quick else 5
         )
         write(name, result)
     if "memory" in parts and not quick:
