@@ -58,23 +58,23 @@ def _learning(result: dict[str, Any]) -> list[str]:
                 f"({statistics.mean(r[t]['seconds_so_far'] for r in with_it):5.1f} s)"
                 for t in range(len(with_it[0]))
             ]
-            lines.append(f"  {name:11}" + " ".join(cells) + f"  n = {len(with_it)}")
+            lines.append(f"  {name:16}" + " ".join(cells) + f"  n = {len(with_it)}")
     lines.append("The first of these rounds, times as long as ours:")
     for name, x in result["first_round"].items():
         lines.append(f"  {name}".ljust(33) + _range(x))
     lines.append("Seconds to a share of the headroom, seed by seed (- : not in these rounds):")
     shares = result["seconds_to"]
-    lines.append(f"  {'':11}" + "".join(f"{share:22}" for share in shares).rstrip())
+    lines.append(f"  {'':16}" + "".join(f"{share:20}" for share in shares).rstrip())
     for name in shares["90%"]:
         cells = [
             " ".join("    -" if x is None else f"{x:5.1f}" for x in sides[name])
             for sides in shares.values()
         ]
-        lines.append(f"  {name:11}" + "".join(f"{cell:22}" for cell in cells).rstrip())
+        lines.append(f"  {name:16}" + "".join(f"{cell:20}" for cell in cells).rstrip())
     lines.append("Headroom captured a second, ours over TRL's, after each round:")
     for name, x in result["headroom_per_second"].items():
         cells = [_range(value) for when, value in x.items() if when != "at the best round"]
-        lines.append(f"  {name}".ljust(27) + "".join(f"{cell:18}" for cell in cells).rstrip())
+        lines.append(f"  {name}".ljust(31) + "".join(f"{cell:16}" for cell in cells).rstrip())
     return [*lines, ""]
 
 
