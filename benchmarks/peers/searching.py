@@ -17,8 +17,8 @@ is given up when it has taken half as long again as the best plan's slowest. The
 ``pace``, summed over the bases, which sees near misses, and plans that overshoot in a long round
 and may be cut; a run that ended short of the share counts half as much again. Then the best by
 pace and by how often they got there, ``KEPT`` of each, and the plans that the search began with are
-run twice more with other seeds of training, and the one that got there most often is taken, among
-those the one with the least sum of seconds.
+run ``AGAIN`` times on every base with other seeds of training, and the one that got there most often
+is taken, among those the one with the least sum of seconds.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from srlm.loop import derived
 
 from .schedule import Plan, Run, Scene, scene
 
-SEEDS, SHARE, TRIALS, KEPT = (10, 11, 12), 0.93, 48, 3
+SEEDS, SHARE, TRIALS, KEPT, AGAIN = (10, 11, 12), 0.93, 48, 3, 3
 FIRST_CAP, PATIENCE, SHORT, DRAWS = 12.0, 1.5, 1.5, 8
 LESS = {"trl dpo sigmoid": 0.8}
 """The share that is asked of sides which hardly get to ``SHARE``: in a search for that this one
@@ -113,19 +113,30 @@ class _Search:
         if len(runs) < len(self.on):
             return inf
         short = [SHORT if r.to(self.share) is None else 1.0 for r in runs]
-        return sum(x * pace(r.rounds, self.share) for x, r in zip(short, runs, strict=True))
+        return sum(x * y for x, y in zip(short, self._paces(plan), strict=True))
 
     def _run(self, plan: Plan) -> None:
-        made = self.tried.setdefault(plan, [])
-        again = len(made) // len(self.on)
-        known = [pace(r.rounds, self.share) for r in self.tried.get(self.best, [])[: len(self.on)]]
-        for i, on in enumerate(self.on):
-            run = Run(self.name, plan, on, derived(SEEDS[i], "trial", again), DRAWS)
-            run.until(self.share, min(FIRST_CAP, PATIENCE * max(known, default=inf)))
-            made.append(run)
-            run.model = None
-            if not again and i < len(known) and pace(run.rounds, self.share) > PATIENCE * known[i]:
+        """The plan on every base, cut short where it is much slower than the best."""
+        known = self._paces(self.best)
+        for i in range(len(self.on)):
+            self._once(plan)
+            if i < len(known) and self._paces(plan)[i] > PATIENCE * known[i]:
                 break
+
+    def _once(self, plan: Plan) -> None:
+        """One run more, on the next base."""
+        made = self.tried.setdefault(plan, [])
+        again, i = divmod(len(made), len(self.on))
+        run = Run(self.name, plan, self.on[i], derived(SEEDS[i], "trial", again), DRAWS)
+        known = self._paces(self.best) if self._pace(self.best) < inf else [inf]
+        run.until(self.share, min(FIRST_CAP, PATIENCE * max(known)))
+        run.model = None
+        made.append(run)
+
+    def _paces(self, plan: Plan) -> list[float]:
+        """Of the first run on each base."""
+        runs = self.tried.get(plan, [])[: len(self.on)]
+        return [pace(r.rounds, self.share) for r in runs]
 
     def _got_there(self, plan: Plan) -> tuple[int, float]:
         """How often a plan missed the share, and the sum of its seconds where it did not."""
@@ -191,8 +202,9 @@ class _Search:
         whole = [p for p in self.tried if self._pace(p) < inf]
         best = [sorted(whole, key=key)[:KEPT] for key in (self._pace, self._got_there)]
         kept = list(dict.fromkeys([*best[0], *best[1], *self.given]))
-        for plan in kept * 2:
-            self._run(plan)
+        for plan in kept:
+            while len(self.tried[plan]) < AGAIN * len(self.on):
+                self._once(plan)
         self._report(min(kept, key=self._got_there))
 
     def _report(self, chosen: Plan | None = None) -> None:

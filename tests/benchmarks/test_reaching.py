@@ -62,7 +62,8 @@ def test_the_search_finds_the_fastest_plan_in_its_trials(monkeypatch: pytest.Mon
     monkeypatch.setattr(searching, "scene", lambda *_: schedule.Scene(place, 0.0, 1.0))
     known: list[dict[str, Any]] = []
     first = Plan(8, Setting(lr=0.1, epochs=1))
-    searching.search("ours", first, values, known.append, trials=20)
+    slow = Plan(1, Setting(lr=0.1, epochs=30))  # cut short at first, run in full at the end
+    searching.search("ours", first, values, known.append, trials=20, also=(slow,))
     assert known[-1]["best"] == {"prompts": 2, "lr": 0.4, "epochs": 3}
     bases = len(searching.SEEDS)
     best = next(
@@ -72,6 +73,10 @@ def test_the_search_finds_the_fastest_plan_in_its_trials(monkeypatch: pytest.Mon
     assert 20 <= known[-1]["trials"] == len(known[-1]["tried"]) <= 22
     runs = {len(t["runs"]) for t in known[-1]["tried"]}
     assert runs <= {*range(1, bases + 1), 3 * bases}
+    given = [t for t in known[-1]["tried"] if t["prompts"] == 8 or t["epochs"] == 30]
+    assert {len(t["runs"]) for t in given if t["lr"] == 0.1 and t["epochs"] in (1, 30)} == {9}
+    cut = next(k for k in known if any(t["epochs"] == 30 for t in k["tried"]))
+    assert [len(t["runs"]) for t in cut["tried"] if t["epochs"] == 30] == [1]
 
 
 def test_every_side_starts_inside_its_values() -> None:
