@@ -17,8 +17,8 @@ is given up when it has taken half as long again as the best plan's slowest. The
 ``pace``, summed over the bases, which sees near misses, and plans that overshoot in a long round
 and may be cut; a run that ended short of the share counts half as much again. Then the best by
 pace and by how often they got there, ``KEPT`` of each, and the plans that the search began with are
-run ``AGAIN`` times on every base with other seeds of training, and the one that got there most often
-is taken, among those the one with the least sum of seconds.
+run ``AGAIN`` times on every base with other seeds of training, and the one that got there most
+often is taken, among those the one with the least sum of seconds.
 """
 
 from __future__ import annotations
