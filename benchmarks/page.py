@@ -143,6 +143,7 @@ def _learning(result: Result) -> str:
     )
     ratios = [[name, *(of(x[k]) for k in x)] for name, x in result["headroom_per_second"].items()]
     labels = list(next(iter(result["headroom_per_second"].values())))
+    prompts = seeds[0]["prompts"]
     return "\n".join(
         [
             "Headroom captured, least and greatest of the seeds, and seconds so far:\n",
@@ -151,6 +152,9 @@ def _learning(result: Result) -> str:
             f"shown ({tuned}; `ours` has the defaults).\n",
             "Headroom captured a second, ours over TRL's:\n",
             table(["", *labels], ratios),
+            f"How many times as long the first of these rounds takes, {prompts:,} prompts, paid "
+            "once a process included:\n",
+            table(["", "round"], [[name, of(x)] for name, x in result["first_round"].items()]),
         ]
     )
 

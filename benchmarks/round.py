@@ -115,7 +115,7 @@ def run(quick: bool, parts: list[str]) -> dict[str, Any]:
     for side in TIMED:
         table.imported(side)
     if "times" in parts:
-        result["times"] = timed(ground.demo(0, 256 if quick else 1024), TIMED, repeats)
+        result["times"] = timed(ground.demo(0, 256 if quick else prompts), TIMED, repeats)
         write(name, result)
     if "times" in parts and not quick:
         result["times_large"] = timed(ground.large(64), LARGE, repeats, ground.LARGE)

@@ -46,7 +46,8 @@ def learn(seed: int, names: tuple[str, ...], prompts: int, rounds: int) -> dict[
                     "headroom_per_second": captured / seconds,
                 }
             )
-    return {"seed": seed, "accuracy": start, "mode_accuracy": mode, "sides": sides}
+    about = {"seed": seed, "prompts": prompts, "accuracy": start, "mode_accuracy": mode}
+    return about | {"sides": sides}
 
 
 def figures(done: Round) -> dict[str, Any]:
