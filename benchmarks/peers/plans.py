@@ -39,7 +39,7 @@ SETTING = Setting(lr=1.4e-3, epochs=4, prompts_per_step=24)
 FIRST = {
     "trl dpo": Plan(256, replace(SETTING, draws=8, prompts_per_step=16, beta=0.1, sft=30.0)),
     "trl dpo sigmoid": Plan(
-        192, replace(SETTING, lr=7e-4, draws=8, epochs=2, prompts_per_step=8, beta=1.0)
+        1024, replace(SETTING, lr=1e-3, draws=4, epochs=2, prompts_per_step=32, beta=1.0)
     ),
     "trl sft": Plan(384, replace(SETTING, draws=8)),
     "ours best": Plan(192, replace(SETTING, draws=3, mu=0.5)),
@@ -49,7 +49,10 @@ FIRST = {
 """What earlier searches came to: one over coarser values and to 90 %, then two like this."""
 ALSO = {
     "trl dpo": (Plan(192, FIRST["trl dpo"].setting),),
-    "trl dpo sigmoid": (Plan(4096, replace(Setting(), lr=1e-3, beta=1.0)),),
+    "trl dpo sigmoid": (
+        FIRST["trl dpo sigmoid"].changed(prompts=4096, prompts_per_step=128),
+        Plan(192, replace(SETTING, lr=7e-4, draws=8, epochs=2, prompts_per_step=8, beta=1.0)),
+    ),
     "ours best": (FIRST["ours best"].changed(prompts=128, prompts_per_step=12),),
     "ours": (FIRST["ours"].changed(draws=8, lr=2e-3),),
 }
