@@ -202,7 +202,7 @@ def shown(result: dict[str, Any]) -> str:
             else "    -"
             for x in side["to"].values()
         ]
-        lines.append(f"  {name:15}" + "".join(f"{cell:21}" for cell in cells).rstrip())
+        lines.append(f"  {name}:\n    " + "".join(f"{cell:23}" for cell in cells).rstrip())
         u = side["until_90"]
         lines.append(
             f"    to 90 %: {u['rounds']:g} rounds, draw {u['draw']:.2f}, score {u['score']:.2f}, "
