@@ -102,9 +102,10 @@ def _number(searched: list[str], plan: Result, key: str) -> str:
 
 
 def curves(result: Result, colors: tuple[str, ...]) -> go.Figure:
-    """Headroom over wall seconds, a line for each turn, a colour for each side."""
+    """Headroom over wall seconds, a line for each turn, a colour for each side's surest plan."""
     figure = go.Figure()
-    for name, color in zip(result["sides"], colors, strict=False):
+    names = [name for name in result["sides"] if name in result["trials"]]
+    for name, color in zip(names, colors, strict=True):
         for i, turn in enumerate(result["turns"]):
             rounds = turn["sides"][name]["rounds"]
             figure.add_scatter(
