@@ -202,7 +202,7 @@ def shown(result: dict[str, Any]) -> str:
             else "    -"
             for x in side["to"].values()
         ]
-        lines.append(f"  {name}:\n    " + "".join(f"{cell:23}" for cell in cells).rstrip())
+        lines.append(f"  {name}:\n    " + "".join(f"{cell:25}" for cell in cells).rstrip())
         u = side["until_90"]
         lines.append(
             f"    to 90 %: {u['rounds']:g} rounds, draw {u['draw']:.2f}, score {u['score']:.2f}, "
@@ -214,7 +214,7 @@ def shown(result: dict[str, Any]) -> str:
             f"{x['value']:.2f} ({x['low']:.2f}-{x['high']:.2f})" if x else "-"
             for x in (clocks["seconds"] for clocks in shares.values())
         ]
-        lines.append(f"  {name}:\n    " + "".join(f"{cell:19}" for cell in cells).rstrip())
+        lines.append(f"  {name}:\n    " + "".join(f"{cell:21}" for cell in cells).rstrip())
     return "\n".join(lines)
 
 

@@ -22,8 +22,9 @@ def shown(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _range(x: dict[str, Any], digits: int = 2) -> str:
-    return f"{x['value']:.{digits}f} ({x['low']:.{digits}f}-{x['high']:.{digits}f})"
+def _range(x: dict[str, Any], digits: int = 2, ends: int | None = None) -> str:
+    least, most = (f"{x[k]:.{digits if ends is None else ends}f}" for k in ("low", "high"))
+    return f"{x['value']:.{digits}f} ({least}-{most})"
 
 
 def _times(times: dict[str, Any]) -> list[str]:
@@ -73,7 +74,7 @@ def _learning(result: dict[str, Any]) -> list[str]:
         lines.append(f"  {name:16}" + "".join(f"{cell:20}" for cell in cells).rstrip())
     lines.append("Headroom captured a second, ours over TRL's, after each round:")
     for name, x in result["headroom_per_second"].items():
-        cells = [_range(value) for when, value in x.items() if when != "at the best round"]
+        cells = [_range(value, ends=1) for when, value in x.items() if when != "at the best round"]
         lines.append(f"  {name}".ljust(31) + "".join(f"{cell:16}" for cell in cells).rstrip())
     return [*lines, ""]
 
