@@ -152,8 +152,7 @@ def _learning(result: Result) -> str:
             f"shown ({tuned}; `ours` has the defaults).\n",
             "Headroom captured a second, ours over TRL's:\n",
             table(["", *labels], ratios),
-            f"How many times as long the first of these rounds takes, {prompts:,} prompts, paid "
-            "once a process included:\n",
+            f"How many times as long the first of these rounds takes, {prompts:,} prompts:\n",
             table(["", "round"], [[name, of(x)] for name, x in result["first_round"].items()]),
         ]
     )
