@@ -172,10 +172,10 @@ def predict_rounds(
     a round to come has an error of size s too. s is the residual with its degrees of freedom paid,
     and at least `PACE_ERROR`.
 
-    Runs settle above 1, where the draws of a round no longer tell its rewards apart, and the rounds
-    seen need not show where. So in half of the replicates the excess stops at a share, drawn
-    evenly, of the last excess or of the last fall, whichever is less: a floor much larger than a
-    round's fall would have been seen.
+    Runs on finitely many pairs settle above 1, and the rounds seen need not show where. So in half
+    of the replicates the excess stops at a share, drawn evenly, of the last excess or of the last
+    fall, whichever is less: a floor much larger than a round's fall would have been seen. Own
+    construction; `benchmarks/planner.py` has its coverage.
 
     kappas: kappa_0..kappa_t, t >= 2.  rounds: how many to predict, >= 1.  target: kappa >= 1.
     level in (0, 1).  Cost: replicates small NNLS.  Raises UserError by name.
