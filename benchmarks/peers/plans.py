@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from .schedule import Plan
@@ -77,18 +78,18 @@ def plan_of(name: str) -> Plan:
 def sooner_of(name: str) -> Plan:
     """Of a side's confirmed plans that got to the share in ``OFTEN`` of their runs, the one with
     the least mean seconds where they did; where none is confirmed, ``plan_of``."""
-    side = written().get("sides", {}).get(name, {})
-    runs = {i: [r["seconds"] for r in x["runs"]] for i, x in enumerate(side.get("tried", []))}
-    most = max(map(len, runs.values()), default=0)
-    means = {}
-    for i, seconds in runs.items():
-        got = [x for x in seconds if x is not None]
-        if len(seconds) == most > 1 and len(got) >= OFTEN * most:
-            means[i] = sum(got) / len(got)
-    if not means:
+    tried = written().get("sides", {}).get(name, {}).get("tried", [])
+    most = max((len(x["runs"]) for x in tried), default=0)
+    often = [x for x in tried if len(x["runs"]) == most > 1 and len(_got_there(x)) >= OFTEN * most]
+    if not often:
         return plan_of(name)
-    found = side["tried"][min(means, key=means.__getitem__)]
+    found = min(often, key=lambda x: fmean(_got_there(x)))
     return FIRST[name].changed(**{k: v for k, v in found.items() if k != "runs"})
+
+
+def _got_there(tried: dict[str, Any]) -> list[float]:
+    """Seconds of a plan's runs that got to the share."""
+    return [r["seconds"] for r in tried["runs"] if r["seconds"] is not None]
 
 
 def compared() -> dict[str, tuple[str, Plan]]:
