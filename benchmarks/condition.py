@@ -19,12 +19,12 @@ import numpy as np
 import torch
 from side_by_side import interleaved, ratio, spread, write
 
+from srlm.data import prompt_id
 from srlm.demo.base import cached_base
 from srlm.demo.corpus import named_start, prompts
 from srlm.measure.search import find_modes
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.load import load
-from srlm.prompts import prompt_id
+from srlm.policies.hf import CausalLM
+from srlm.policies.load import load
 from srlm.types import Prompt
 
 MAX_TOKENS = 16

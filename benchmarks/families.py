@@ -25,14 +25,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from srlm import answers
+from srlm import grading as answers
+from srlm.data import prompt_id
 from srlm.demo.base import cached_base
 from srlm.demo.corpus import STARTS, prompts, true_answer
 from srlm.demo.network import ARCHITECTURES
 from srlm.forecast.foretell import foretell
 from srlm.measure.curvature import fisher
-from srlm.policy.load import load
-from srlm.prompts import prompt_id
+from srlm.policies.load import load
 from srlm.types import Prompt
 
 PROMPTS, DRAWS, BETA, ROUNDS, MAX_TOKENS = 128, 32, 1.0, 3, 16

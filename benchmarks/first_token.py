@@ -14,8 +14,8 @@ import torch  # noqa: E402, F401
 marks.append(time.time())
 
 import srlm.forecast.command  # noqa: E402, F401
-from srlm.policy.load import hugging_face, load  # noqa: E402
-from srlm.prompts import prompt_id  # noqa: E402
+from srlm.data import prompt_id  # noqa: E402
+from srlm.policies.load import hugging_face, load  # noqa: E402
 from srlm.types import Prompt  # noqa: E402
 
 marks.append(time.time())

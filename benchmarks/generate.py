@@ -8,7 +8,7 @@ round makes them, where draws share what they have in common (16, 64 and 256 pro
 weights nearly nothing is shared after the first token, so these models draw once. Compared with
 the same model in ``generate`` with log-probabilities (dynamic and static cache), in ``generate``
 without them, and in a loop with a dynamic cache. Every way is warmed ``WARM`` times, in which ours
-records its steps (srlm.policy.recorded); then the ways take turns, and a figure is the median of
+records its steps (srlm.policies.recorded); then the ways take turns, and a figure is the median of
 the ratios of tokens a second within a turn, with their range. Exactness: the log-probabilities
 against a full forward pass. Profile: where a step of ours goes with one draw a prompt, beside its
 floor (benchmarks/decode_floor.py).

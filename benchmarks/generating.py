@@ -18,12 +18,12 @@ import torch.nn.functional as F
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast
 
+from srlm.data import prompt_id
 from srlm.demo.base import cached_base
 from srlm.demo.corpus import named_start, prompts
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.linear import WideLinear
-from srlm.policy.load import load
-from srlm.prompts import prompt_id
+from srlm.policies.hf import CausalLM
+from srlm.policies.linear import WideLinear
+from srlm.policies.load import load
 from srlm.types import Prompt, Samples
 
 Way = Callable[[int], int]

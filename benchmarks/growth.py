@@ -102,7 +102,7 @@ def child(point: dict[str, Any]) -> None:
     from srlm.config import flatten, resolve
     from srlm.demo.settings import settings
     from srlm.loop import run
-    from srlm.policy.load import load
+    from srlm.policies.load import load
     from srlm.progress import Progress
     from srlm.report import page
 
@@ -113,7 +113,7 @@ def child(point: dict[str, Any]) -> None:
         rounds = point.get("rounds", 1)
         changes = {
             "rounds": rounds,
-            "samples.draws": point.get("draws", 4),
+            "samples.per_prompt": point.get("per_prompt", point.get("draws", 4)),
             "samples.prompts": point.get("prompts", 128),
             "samples.max_tokens": point.get("max_tokens", 16),
             "measure.prompts": 32,

@@ -179,7 +179,7 @@ def generation(result: Result) -> str:
         [
             "## Drawing with log-probabilities, beside Hugging Face generate\n",
             "Tokens a second of ours over each other's. *srlm, torch's products* is ours without "
-            "the wide products (`srlm.policy.linear`); *loop* calls the model with a dynamic "
+            "the wide products (`srlm.policies.linear`); *loop* calls the model with a dynamic "
             "cache. With several responses a prompt, ours runs what they begin with once, the loop "
             "their prompts once, generate nothing.\n",
             table(head, rows),

@@ -26,11 +26,11 @@ import numpy as np
 import pyarrow.parquet as pq
 from side_by_side import write
 
-from srlm import runs
-from srlm.answers import checker, extractor
+from srlm import run_folder as runs
 from srlm.config import RunConfig, flatten, resolve
 from srlm.demo.paths import digit_sums, looks_easy
 from srlm.demo.settings import shown_settings
+from srlm.grading import checker, extractor
 from srlm.loop import run
 from srlm.measure.answer_level import vote_at
 from srlm.progress import Progress
@@ -66,7 +66,7 @@ MEASURED = (
 def config_of(seed: int, changes: dict[str, Any]) -> RunConfig:
     """The demo's settings on the start, changed."""
     plain = shown_settings("paths", seed, Progress(quiet=True))
-    shared = {"measure.draws": DRAWS}
+    shared = {"measure.samples": DRAWS}
     return resolve(None, flatten(plain.model_dump(mode="json")) | shared | changes)
 
 
@@ -77,7 +77,9 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
     for line in summary.rounds:
         figures = {name: line[name]["value"] for name in MEASURED}
         figures |= voted(config, out / f"rounds/{line['round']:03d}")
-        figures["told_apart"] = told_apart(out / f"rounds/{line['round']:03d}/pairs.parquet")
+        figures["distinguishable"] = distinguishable(
+            out / f"rounds/{line['round']:03d}/pairs.parquet"
+        )
         figures["seconds"] = round(sum(line["seconds"].values()), 1)
         rounds.append(figures)
     stop = runs.read_json(out / "stop.json")
@@ -126,11 +128,11 @@ def trapped_prompts(prompts: list[Prompt]) -> Bools:
     return looks_easy(sums_PC) & (sums_PC[:, 2] >= 10)
 
 
-def told_apart(path: Path) -> float | None:
+def distinguishable(path: Path) -> float | None:
     """Share of the training prompts whose responses have unequal rewards."""
     if not path.exists():
         return None
-    apart, of = runs.read_pairs(path).told_apart
+    apart, of = runs.read_pairs(path).distinguishable
     return apart / of
 
 
@@ -188,7 +190,7 @@ def page(result: dict[str, Any]) -> str:
         for t, now in enumerate(row["rounds"]):
             named = [name for name in ("best", "round") if row["stop"][name] == t]
             told = {"best": "best", "round": "stops here"}
-            apart = "–" if now["told_apart"] is None else f"{now['told_apart']:.2f}"
+            apart = "–" if now["distinguishable"] is None else f"{now['distinguishable']:.2f}"
             figures = " | ".join(
                 f"{now[name]:.3f}"
                 for name in (

@@ -36,15 +36,16 @@ import torch
 from environment import environment
 from rewards_page import page
 
-from srlm import runs, stop
-from srlm.answers import checker
+from srlm import run_folder as runs
+from srlm import stopping as stop
 from srlm.config import RunConfig, flatten, resolve, reward_parts
+from srlm.data import read_prompts, split
 from srlm.demo.settings import OWN, settings
+from srlm.grading import checker
 from srlm.loop import derived, run
-from srlm.policy.base import Policy
-from srlm.policy.load import load
+from srlm.policies.base import Policy
+from srlm.policies.load import load
 from srlm.progress import Bar, Progress
-from srlm.prompts import read_prompts, split
 from srlm.rewards.base import scored
 from srlm.rewards.named import reward_of
 from srlm.rewards.report import report
@@ -210,7 +211,7 @@ def stopped(config: RunConfig, out: Path, lines: Sequence[dict[str, Any]]) -> st
     votes = []
     for t in range(len(lines) - 1):
         votes.append(estimate(lines[t + 1]["reward"]["vote_correlation"]))
-        apart = runs.read_pairs(out / f"rounds/{t:03d}/pairs.parquet").told_apart
+        apart = runs.read_pairs(out / f"rounds/{t:03d}/pairs.parquet").distinguishable
         end = (
             stop.by_measurement(history[: t + 1], rule)
             or stop.by_rewards(history[: t + 1], apart, rule)

@@ -7,7 +7,7 @@ in ``srlm.loop``), update, measurement. Each stage is timed without the profiler
 more with torch's profiler, whose shares by kind of operation are then taken of that time. What no
 operation accounts for is Python and dispatch. The floor is what the stage's operations (torch's
 flop counter, as executed) cost at the rate of products of matrices of the model's own shapes -
-torch's in the update, the wide ones of ``srlm.policy.linear`` elsewhere - and what the bytes that
+torch's in the update, the wide ones of ``srlm.policies.linear`` elsewhere - and what the bytes that
 elementwise work must move cost at the machine's copying rate; all measured in the same run.
 Results: benchmarks/results/stages.json.
 """
@@ -24,14 +24,16 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
-from srlm import draws, pairs, update
-from srlm.answers import checker, extractor
+from srlm import pairs
+from srlm import samples as draws
+from srlm import train as update
+from srlm.data import read_prompts, split
 from srlm.demo.settings import settings
+from srlm.grading import checker, extractor
 from srlm.measure.evaluate import evaluate
-from srlm.policy.linear import widen
-from srlm.policy.load import load
+from srlm.policies.linear import widen
+from srlm.policies.load import load
 from srlm.progress import Progress
-from srlm.prompts import read_prompts, split
 from srlm.rewards.base import scored
 from srlm.rewards.likelihood import likelihood
 from srlm.rewards.report import report
@@ -57,7 +59,7 @@ KINDS = {
 
 
 def _linear_flops(x: Any, weight: Any, *_: Any, **__: Any) -> int:
-    """Of ``srlm.policy.linear``'s products, from the shapes."""
+    """Of ``srlm.policies.linear``'s products, from the shapes."""
     out = 2 * int(weight[0])
     for length in x:
         out *= int(length)

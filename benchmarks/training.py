@@ -23,15 +23,17 @@ import numpy as np
 import torch
 from side_by_side import interleaved, ratio, spread, write
 
-from srlm import draws, pairs, update
+from srlm import pairs
+from srlm import samples as draws
+from srlm import train as update
 from srlm.config import RunConfig
+from srlm.data import prompt_id, read_prompts, split
 from srlm.demo.network import Recipe, blank_model, character_tokenizer
 from srlm.demo.settings import settings
-from srlm.policy import given
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.load import load
+from srlm.policies import scoring as given
+from srlm.policies.hf import CausalLM
+from srlm.policies.load import load
 from srlm.progress import Progress
-from srlm.prompts import prompt_id, read_prompts, split
 from srlm.room import MOST, Room
 from srlm.types import Pairs, Prompt
 

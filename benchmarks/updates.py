@@ -33,14 +33,14 @@ import numpy as np
 import torch
 from environment import environment
 
-from srlm.answers import checker, extractor
 from srlm.config import RunConfig, flatten, resolve
+from srlm.data import read_prompts, split
 from srlm.demo.settings import settings
+from srlm.grading import checker, extractor
 from srlm.loop import align, derived, recipe_of
-from srlm.policy.base import Policy
-from srlm.policy.load import load
+from srlm.policies.base import Policy
+from srlm.policies.load import load
 from srlm.progress import Bar, Progress
-from srlm.prompts import read_prompts, split
 from srlm.types import Prompt, Samples, rows_by_prompt
 
 HERE = Path(__file__).parent
@@ -99,7 +99,7 @@ class Clock:
 def config_of(start: str, seed: int, changes: dict[str, Any]) -> RunConfig:
     """The demo's settings, changed."""
     base = flatten(settings(start, seed, Progress(quiet=True)).model_dump(mode="json"))
-    return resolve(None, base | {"samples.draws": DRAWS} | changes)
+    return resolve(None, base | {"samples.per_prompt": DRAWS} | changes)
 
 
 def opened(config: RunConfig) -> tuple[Policy, list[Prompt], list[Prompt]]:

@@ -12,10 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from srlm import loop, pairs, update
+from srlm import loop, pairs
+from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.policy.base import Policy
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.base import Policy
+from srlm.policies.tabular import Tabular, rows
 from srlm.rewards.base import Scored
 from srlm.types import Prompt, Samples
 
@@ -49,7 +50,7 @@ def main() -> None:
         pair=pairs.groups,
         objective=update.weighted_objective,
         update=UpdateSettings(beta=1.0),
-        measure=MeasureSettings(draws=4),
+        measure=MeasureSettings(samples=4),
     )
     store = loop.Memory()
     for done in loop.align(policy, prompts, prompts, recipe, rounds=3, store=store):

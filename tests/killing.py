@@ -44,7 +44,7 @@ def die() -> None:
 
 def dying(at: int | str, phase: str) -> Callable[[Path, Callable[[Path], None]], None]:
     """``runs.commit`` that dies at its ``at``-th call, from 1, or where a path ends with ``at``."""
-    from srlm import runs
+    from srlm import run_folder as runs
 
     real, calls = runs.commit, 0
 
@@ -82,7 +82,7 @@ def forked(act: Callable[[], None]) -> int:
 
 def counted(config: dict[str, Any], out: Path, note: Path) -> None:
     """A whole run; the number of its writes and the modules it used go to ``note``."""
-    from srlm import runs
+    from srlm import run_folder as runs
 
     real, calls = runs.commit, 0
 
@@ -98,7 +98,7 @@ def counted(config: dict[str, Any], out: Path, note: Path) -> None:
 
 def killed_at(config: dict[str, Any], out: Path, at: int | str, phase: str) -> None:
     """A run that dies at a write."""
-    from srlm import runs
+    from srlm import run_folder as runs
 
     runs.commit = dying(at, phase)
     go(config, out)

@@ -59,11 +59,11 @@ def test_every_setting_has_one_flag() -> None:
 def test_dry_run_prints_settings_that_can_be_given_back(
     srlm: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    given = [*NEEDED, "--lr", "1e-3", "--prompts-per-round", "9", "--measure-draws", "3"]
+    given = [*NEEDED, "--lr", "1e-3", "--prompts-per-round", "9", "--measure-samples", "3"]
     assert srlm("run", *given, "--download", "--dry-run") == 0
     text = capsys.readouterr().out
     config = RunConfig.model_validate(yaml.safe_load(text))
-    assert (config.update.lr, config.samples.prompts, config.measure.draws) == (1e-3, 9, 3)
+    assert (config.update.lr, config.samples.prompts, config.measure.samples) == (1e-3, 9, 3)
     assert config.download
     file = tmp_path / "config.yaml"
     file.write_text(text)
@@ -81,8 +81,8 @@ def test_the_run_gets_settings_and_folder(
         raise UserError("enough", "stop")
 
     loop_that(monkeypatch, act)
-    assert srlm("run", *NEEDED, "--draws", "4", "--out", "runs/a") == 2
-    expected = {"model": "m", "prompts.file": "p.jsonl", "samples.draws": 4}
+    assert srlm("run", *NEEDED, "--samples", "4", "--out", "runs/a") == 2
+    expected = {"model": "m", "prompts.file": "p.jsonl", "samples.per_prompt": 4}
     assert seen == [resolve(None, expected), Path("runs/a")]
 
 
@@ -90,7 +90,7 @@ def test_the_run_gets_settings_and_folder(
     ("arguments", "named"),
     [
         (["run"], ["model: missing", "prompts: missing"]),
-        (["run", *NEEDED, "--lr", "x", "--draws", "1"], ["update.lr", "samples.draws"]),
+        (["run", *NEEDED, "--lr", "x", "--samples", "1"], ["update.lr", "samples.per_prompt"]),
         (["run", *NEEDED], ["--out: missing"]),
         (["run", "--config", "none.yaml"], ["none.yaml: no such file"]),
     ],

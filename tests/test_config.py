@@ -23,8 +23,8 @@ def write(folder: Path, text: str) -> Path:
 
 def test_flags_override_the_file_and_the_file_the_defaults(tmp_path: Path) -> None:
     file = write(tmp_path, "model: m\nprompts: {file: p.jsonl}\nseed: 3\nupdate: {lr: 1.0e-3}\n")
-    config = resolve(file, {"seed": "4", "samples.draws": "2", "update.beta": None})
-    assert (config.seed, config.update.lr, config.samples.draws) == (4, 1e-3, 2)
+    config = resolve(file, {"seed": "4", "samples.per_prompt": "2", "update.beta": None})
+    assert (config.seed, config.update.lr, config.samples.per_prompt) == (4, 1e-3, 2)
     assert config.update.beta == RunConfig.model_fields["update"].default.beta
 
 
@@ -39,7 +39,7 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
     [
         ({"model": "m"}, ["prompts: missing"]),
         ({"prompts.prompt_column": "q"}, ["model: missing", "prompts.file: missing"]),
-        (NEEDED | {"rounds": 0, "samples.draws": 1}, ["rounds: ", "samples.draws: "]),
+        (NEEDED | {"rounds": 0, "samples.per_prompt": 1}, ["rounds: ", "samples.per_prompt: "]),
         (NEEDED | {"update.kind": "best"}, ["'weighted', 'square'", "'best'"]),
         (NEEDED | {"prompts.held_out": 1.0}, ["prompts.held_out"]),
         (NEEDED | {"update.lr": "nan"}, ["update.lr"]),

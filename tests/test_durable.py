@@ -16,7 +16,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from srlm import draws, runs
+from srlm import run_folder as runs
+from srlm import samples as draws
 from srlm.config import RunConfig
 from srlm.durable import Durable
 from srlm.errors import UserError

@@ -76,17 +76,17 @@ def test_light_imports(code: str) -> None:
 LOOP = ("loop", "durable")
 COMMANDS = ("cli", "flags", "pilot", "demo.show")
 BASICS = ("types", "errors", "config")
-STAGES = ("prompts", "answers", "rewards", "pairs", "losses", "policy")
-BESIDE = ("measure", "theory", "report", "forecast", "runs")
+STAGES = ("data", "grading", "rewards", "pairs", "losses", "policies")
+BESIDE = ("measure", "theory", "report", "forecast", "run_folder")
 FORBIDDEN = [
-    (BASICS, (*STAGES, "update", *BESIDE, "lab", *LOOP, *COMMANDS, "progress", "demo")),
-    ((*STAGES, "update"), (*LOOP, *COMMANDS, "report", "lab", "demo")),
+    (BASICS, (*STAGES, "train", *BESIDE, "lab", *LOOP, *COMMANDS, "progress", "demo")),
+    ((*STAGES, "train"), (*LOOP, *COMMANDS, "report", "lab", "demo")),
     (BESIDE, (*LOOP, *COMMANDS, "lab")),
     (("lab",), ("durable", *COMMANDS)),
-    (("theory",), ("policy", "update", "runs", "report", "demo")),
+    (("theory",), ("policies", "train", "run_folder", "report", "demo")),
     (("demo",), (*LOOP, *COMMANDS)),
     (LOOP, COMMANDS),
-    (("progress",), (*STAGES, "update", *BESIDE, "lab", *LOOP, *COMMANDS)),
+    (("progress",), (*STAGES, "train", *BESIDE, "lab", *LOOP, *COMMANDS)),
 ]
 
 
@@ -112,6 +112,6 @@ def test_the_lab_runs_the_loop_by_its_public_face() -> None:
 
 
 def test_the_reader_of_imports_sees_them() -> None:
-    assert {"srlm.errors", "srlm.types"} <= imports("srlm.prompts")
+    assert {"srlm.errors", "srlm.types"} <= imports("srlm.data")
     assert "srlm.loop" in imports("srlm.cli")
     assert imports("srlm.errors") == set()

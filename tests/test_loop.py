@@ -13,11 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from srlm import loop, pairs, update
+from srlm import loop, pairs
+from srlm import train as update
 from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
 from srlm.errors import UserError
-from srlm.policy.listed import Listed
-from srlm.policy.tabular import rows
+from srlm.policies.listed import Listed
+from srlm.policies.tabular import rows
 from srlm.rewards.likelihood import likelihood
 from srlm.types import Estimate, Floats, Prompt
 from tests import tiny
@@ -29,12 +30,12 @@ T = 3
 
 def recipe(objective: str = "square", source: str = "enumerate", **changes: Any) -> loop.Recipe:
     every: dict[str, Any] = {
-        "samples": SampleSettings(source=source, draws=4, max_tokens=4),  # type: ignore[arg-type]
+        "samples": SampleSettings(source=source, per_prompt=4, max_tokens=4),  # type: ignore[arg-type]
         "reward": likelihood,
         "pair": pairs.groups,
         "objective": OBJECTIVES[objective],
         "update": UpdateSettings(lr=3e-3, prompts_per_step=4),
-        "measure": MeasureSettings(draws=4),
+        "measure": MeasureSettings(samples=4),
     }
     return loop.Recipe(**every | changes)
 
@@ -108,10 +109,10 @@ def test_rounds_from_draws_are_exact_where_they_span(
 ) -> None:
     x, base = tiny.vectors(40), tiny.linear(scale=0.5)
     how = recipe(
-        source="draws",
+        source="sampling",
         pair=kind,
         update=UpdateSettings(beta=2.0),
-        samples=SampleSettings(draws=32),
+        samples=SampleSettings(per_prompt=32),
     )
     for t, (_, policy) in enumerate(policies(base, x, how)):
         np.testing.assert_allclose(
@@ -125,7 +126,9 @@ def test_rounds_from_draws_are_exact_where_they_span(
 def test_the_same_loop_on_a_network(objective: str) -> None:
     base = tiny.policy("llama")
     x = tiny.texts(16)
-    how = recipe(objective, "draws", update=UpdateSettings(lr=1e-2, prompts_per_step=4, epochs=4))
+    how = recipe(
+        objective, "sampling", update=UpdateSettings(lr=1e-2, prompts_per_step=4, epochs=4)
+    )
     before = base.greedy(x, max_tokens=4)
     run = policies(base, x, how, rounds=2)
     again = policies(base, x, how, rounds=2)
@@ -154,7 +157,7 @@ def test_golden(name: str) -> None:
 
 def test_enumeration_needs_an_exact_policy() -> None:
     with pytest.raises(
-        UserError, match=r"CausalLM: responses cannot be enumerated.*--source draws"
+        UserError, match=r"CausalLM: responses cannot be enumerated.*--source sampling"
     ):
         policies(tiny.policy(), tiny.texts(3), recipe(source="enumerate"), rounds=1)
 

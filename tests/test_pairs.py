@@ -10,9 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm import losses, pairs, runs
+from srlm import losses, pairs
+from srlm import run_folder as runs
 from srlm.errors import UserError
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.rewards.asking import as_prompt
 from srlm.types import Pairs, Samples
 from tests import tiny
@@ -143,9 +144,9 @@ def test_best_and_worst_leave_out_prompts_without_a_difference() -> None:
     samples = drawn([[2, 0, 1, 3], [4, 4], [6, 5, 7]])
     made = pairs.best_worst(samples, np.array([1.0, 0, 1, 0, 7, 7, 2, 2, 3]))
     assert seen(made) == [(0, 0, 2, 0.5), (0, 0, 0, 0.5), (1, 2, 6, 0.5), (1, 2, 7, 0.5)]
-    assert made.told_apart == (2, 3)
+    assert made.distinguishable == (2, 3)
     none = pairs.best_worst(samples, np.zeros(9))
-    assert (len(none), none.groups, none.told_apart) == (0, 0, (0, 3))
+    assert (len(none), none.groups, none.distinguishable) == (0, 0, (0, 3))
 
 
 def test_voted_pairs_weigh_by_their_margin() -> None:
@@ -181,7 +182,7 @@ def test_how_many_prompts_the_reward_tells_apart() -> None:
     samples = drawn([[0, 1], [2, 2], [3, 4], [5, 6]])
     reward = np.array([0.0, 1.0, 2.0, 2.0, 3.0, 3.0 + pairs.RESOLUTION / 2, np.nan, np.nan])
     for kind in (pairs.groups, pairs.pairs, pairs.best):
-        assert kind(samples, reward).told_apart == (1, 3)
+        assert kind(samples, reward).distinguishable == (1, 3)
 
 
 def test_no_pairs_are_written_and_read(tmp_path: Path) -> None:
@@ -191,10 +192,10 @@ def test_no_pairs_are_written_and_read(tmp_path: Path) -> None:
         made = pairs.best_worst(samples, samples.logp_R)
         runs.write_pairs(prompts, made, tmp_path / "pairs.parquet")
         again = runs.read_pairs(tmp_path / "pairs.parquet")
-        assert (seen(again), again.draws, again.told_apart) == (
+        assert (seen(again), again.draws, again.distinguishable) == (
             seen(made),
             made.draws,
-            made.told_apart,
+            made.distinguishable,
         )
 
 
@@ -211,7 +212,7 @@ def test_judgements_stand_after_the_responses(tmp_path: Path) -> None:
     about = [asked[p].id for p in both.prompt_R]
     assert about[: len(made)] == [prompts[p].id for p in made.prompt_R]
     assert about[len(made) :] == [questions[p].id for p in judged.prompt_R]
-    assert (both.draws, both.told_apart) == (made.draws, made.told_apart)
+    assert (both.draws, both.distinguishable) == (made.draws, made.distinguishable)
     np.testing.assert_array_equal(both.reward_R, [0.0, 1.0, 2.0, 0.2, 0.8, 0.5, 0.5])
     np.testing.assert_allclose(np.bincount(both.group_R, both.weight_R), 1.0)
     runs.write_pairs(prompts, both, tmp_path / "pairs.parquet")

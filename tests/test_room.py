@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm.policy.causal_lm import CausalLM
+from srlm.policies.hf import CausalLM
 from srlm.room import FIRST, LEAST_BYTES, MOST, Room
 from tests import tiny
 

@@ -18,14 +18,15 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from srlm import cli, runs
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.policy.load import load
+from srlm import cli
+from srlm import run_folder as runs
+from srlm.policies.linear_softmax import LinearSoftmax
+from srlm.policies.load import load
 from tests import tiny
 
 Command = Callable[..., int]
-SHORT = ["--rounds", "2", "--draws", "4", "--max-tokens", "4", "--held-out", "0.3"]
-SHORT += ["--measure-draws", "4", "--prompts-per-step", "8", "--lr", "3e-3", "--quiet"]
+SHORT = ["--rounds", "2", "--samples", "4", "--max-tokens", "4", "--held-out", "0.3"]
+SHORT += ["--measure-samples", "4", "--prompts-per-step", "8", "--lr", "3e-3", "--quiet"]
 ESTIMATES = [
     *("kappa", "failure_fraction", "confidence", "fidelity", "sampling_accuracy"),
     *("greedy_accuracy", "mode_accuracy", "headroom_captured", "entropy", "length"),
@@ -258,7 +259,7 @@ BAD: dict[str, tuple[Change, list[str], list[str]]] = {
     "enumeration of a network": (
         lambda _: None,
         ["--source", "enumerate"],
-        ["cannot be enumerated", "--source draws"],
+        ["cannot be enumerated", "--source sampling"],
     ),
     "no such device": (lambda _: None, ["--device", "abacus"], ["--device abacus"]),
 }

@@ -17,12 +17,16 @@ from hypothesis import strategies as st
 from scipy import optimize
 from scipy.special import log_softmax
 
-from srlm import draws, loop, losses, minimisers, pairs, runs, update, updates
+from srlm import exact_updates as minimisers
+from srlm import loop, losses, pairs, updates
+from srlm import run_folder as runs
+from srlm import samples as draws
+from srlm import train as update
 from srlm.config import RunConfig, SampleSettings, UpdateSettings, resolve
 from srlm.errors import UserError
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.policy.listed import Listed
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.linear_softmax import LinearSoftmax
+from srlm.policies.listed import Listed
+from srlm.policies.tabular import Tabular, rows
 from srlm.report import page
 from srlm.types import Floats, Pairs, Prompt
 from tests import tiny
@@ -307,7 +311,7 @@ def test_adapting_draws_stop_at_the_most() -> None:
 
 def test_draws_of_a_network_can_adapt() -> None:
     policy, x = tiny.policy("llama"), tiny.texts(6)
-    settings = SampleSettings(draws=2, mu=1.0, max_tokens=3)
+    settings = SampleSettings(per_prompt=2, mu=1.0, max_tokens=3)
     samples = draws.draw(policy, x, settings, seed=0)
     again = policy.log_prob(x, samples.prompt_R, samples.tokens_R)
     np.testing.assert_allclose(samples.logp_R, again, atol=1e-4)

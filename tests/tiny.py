@@ -16,10 +16,10 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, proce
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from srlm.config import RunConfig, resolve
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.policy.tabular import Tabular
-from srlm.prompts import prompt_id
+from srlm.data import prompt_id
+from srlm.policies.hf import CausalLM
+from srlm.policies.linear_softmax import LinearSoftmax
+from srlm.policies.tabular import Tabular
 from srlm.types import Prompt
 
 FAMILIES = ("llama", "gpt2", "qwen3", "mistral")
@@ -161,14 +161,14 @@ def write_prompts(
 
 SMALL: dict[str, Any] = {
     "rounds": 2,
-    "samples.draws": 4,
+    "samples.per_prompt": 4,
     "samples.max_tokens": 4,
     "prompts.held_out": 0.3,
     "update.beta": 1.0,
     "update.epochs": 1,
     "update.prompts_per_step": 8,
     "update.lr": 3e-3,
-    "measure.draws": 4,
+    "measure.samples": 4,
     "device": "cpu",
 }
 

@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from srlm.answers import checker
 from srlm.config import MeasureSettings
+from srlm.data import read_prompts, split
 from srlm.demo.base import recipe_of
 from srlm.demo.corpus import named_start
 from srlm.demo.network import blank_model
 from srlm.demo.settings import settings
+from srlm.grading import checker
 from srlm.loop import derived
 from srlm.measure.evaluate import evaluate
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.load import load
+from srlm.policies.hf import CausalLM
+from srlm.policies.load import load
 from srlm.progress import Progress
-from srlm.prompts import read_prompts, split
 from srlm.types import Prompt
 
 from .side import Setting
@@ -65,7 +65,7 @@ class Ground:
             CausalLM(self.model, self.tokenizer),
             self.held_out,
             checker("last-number"),
-            MeasureSettings(draws=2),
+            MeasureSettings(samples=2),
             seed=self.seed,
             max_tokens=16,
             base=None,

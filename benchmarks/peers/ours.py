@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from srlm import draws, update
+from srlm import samples as draws
+from srlm import train as update
 from srlm.config import RunConfig, resolve
 from srlm.loop import derived, recipe_of
-from srlm.policy.causal_lm import CausalLM
+from srlm.policies.hf import CausalLM
 from srlm.rewards.base import scored
 from srlm.rewards.report import report
 from srlm.types import Prompt
@@ -58,7 +59,7 @@ def _config(kind: str, setting: Setting, changes: dict[str, Any]) -> RunConfig:
             "model": "given",
             "prompts.file": "given",
             "prompts.answer": "last-number",
-            "samples.draws": setting.draws,
+            "samples.per_prompt": setting.draws,
             "samples.mu": setting.mu,
             "samples.max_tokens": setting.max_tokens,
             "samples.batch_rows": setting.batch_rows,

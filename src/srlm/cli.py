@@ -366,7 +366,7 @@ def _write_json(file: Path | None, data: object) -> None:
     """The numbers for programs, whole or not at all."""
     if file is None:
         return
-    from srlm.runs import write_text
+    from srlm.run_folder import write_text
 
     file.parent.mkdir(parents=True, exist_ok=True)
     write_text(file, json.dumps(data, indent=1, allow_nan=False) + "\n")

@@ -53,9 +53,9 @@ class SampleSettings(Settings):
     prompts: Count | None = Field(
         None, description="training prompts a round, drawn anew each round (all of them if empty)"
     )
-    draws: int = Field(4, ge=2, description="draws a prompt, k")
-    source: Literal["draws", "enumerate"] = Field(
-        "draws", description="enumerate: every response with its probability (exact policies)"
+    per_prompt: int = Field(4, ge=2, description="samples per prompt, k")
+    source: Literal["sampling", "enumerate"] = Field(
+        "sampling", description="enumerate: every response with its probability (exact policies)"
     )
     mu: Positive | None = Field(
         None,
@@ -234,7 +234,7 @@ class MeasureSettings(Settings):
     """What is measured on the held-out prompts after each round."""
 
     prompts: Count = Field(512, description="held-out prompts at most")
-    draws: int = Field(16, ge=2, description="draws a prompt")
+    samples: int = Field(16, ge=2, description="samples per prompt")
     nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
     tokens: Count | None = Field(
         None, description="tokens that search may put through the model, prompts not counted"
@@ -288,7 +288,7 @@ class ProbeConfig(Settings):
     download: bool = Field(False, description="allow the network for a hub id")
     prompts: PromptSettings
     most_prompts: Count = Field(256, description="prompts looked at, chosen by hash")
-    samples: int = Field(64, ge=2, description="draws a prompt")
+    samples: int = Field(64, ge=2, description="samples per prompt")
     max_tokens: Count = Field(256, description="length limit of a response, tokens")
     nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
     tokens: Count | None = Field(

@@ -12,13 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from srlm import runs
+from srlm import run_folder as runs
 from srlm.config import RunConfig
 from srlm.loop import Lazy, Round
 from srlm.measure.evaluate import BaseReference, Measurement
-from srlm.policy.base import Policy
+from srlm.policies.base import Policy
 from srlm.rewards.report import RewardReport
-from srlm.stop import Stop
+from srlm.stopping import Stop
 from srlm.tables import write_prompt_table
 from srlm.types import Estimate, Pairs, Prompt, Samples, UpdateReport
 

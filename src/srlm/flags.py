@@ -50,7 +50,7 @@ RUN: Flags = {
     },
     "Samples and pairs": {
         "--prompts-per-round": "samples.prompts",
-        "--draws": "samples.draws",
+        "--samples": "samples.per_prompt",
         "--mu": "samples.mu",
         "--max-tokens": "samples.max_tokens",
         "--source": "samples.source",
@@ -75,7 +75,7 @@ RUN: Flags = {
     },
     "Measure": {
         "--measure-prompts": "measure.prompts",
-        "--measure-draws": "measure.draws",
+        "--measure-samples": "measure.samples",
         "--measure-nodes": "measure.nodes",
         "--measure-tokens": "measure.tokens",
         "--measure-seconds": "measure.seconds",
@@ -110,7 +110,7 @@ PROBE: Flags = {
 PILOT = {
     "--pilot": "pilot",
     "--prompts-per-round": "train.prompts",
-    "--draws": "train.draws",
+    "--pilot-samples": "train.per_prompt",
     "--held-out": "prompts.held_out",
     "--epochs": "update.epochs",
     "--lr": "update.lr",

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import numpy as np
 
-from srlm.answers import extractor
 from srlm.config import ProbeConfig
+from srlm.data import prompt_id, read_prompts
 from srlm.errors import UserError
-from srlm.policy.base import Language, Policy
-from srlm.prompts import prompt_id, read_prompts
+from srlm.grading import extractor
+from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
 from srlm.types import Floats, Prompt, Samples
 
@@ -84,7 +84,7 @@ def instruct(
         draws: k.
         distinct: least and greatest share of distinct responses.
         alike: likeness from which a prompt counts as known.
-        read: what of a response is compared, as ``srlm.answers.extractor`` reads it.
+        read: what of a response is compared, as ``srlm.grading.extractor`` reads it.
         most_asked: questions a wanted prompt at most.
 
     Raises:
@@ -140,7 +140,7 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
     Raises:
         UserError: the file is there already, or as ``instruct``, ``load`` and ``read_prompts``.
     """
-    from srlm.policy.load import load
+    from srlm.policies.load import load
 
     if out.exists():
         raise UserError(f"{out}: exists already", "give another --out")

@@ -16,17 +16,17 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from srlm import draws as drawing
+from srlm import data as reading
 from srlm import pairs as pairing
-from srlm import prompts as reading
-from srlm import stop as stopping
-from srlm import update
-from srlm.answers import Extractor, checker, extractor, require_answers
+from srlm import samples as drawing
+from srlm import stopping as stopping
+from srlm import train as update
 from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
 from srlm.forecast.powers import kappa_next
+from srlm.grading import Extractor, checker, extractor, require_answers
 from srlm.measure.agreement import kept
 from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
-from srlm.policy.base import Exact, Policy
+from srlm.policies.base import Exact, Policy
 from srlm.progress import Progress
 from srlm.rewards.base import Reward, scored
 from srlm.rewards.named import reward_of
@@ -123,7 +123,7 @@ def align(
     Round t draws from pi_t, rewards the draws by pi_t, pairs them, and updates towards
     pi_{t+1} = argmin of the objective, which for the likelihood reward is
     pi_t^(1 + 1/beta) normalised, where the policy class contains it. Every policy is measured
-    on held-out prompts. With ``recipe.stop`` the run may end before (``srlm.stop``).
+    on held-out prompts. With ``recipe.stop`` the run may end before (``srlm.stopping``).
 
     Args:
         policy: pi_0. Left as it is by the in-memory store.
@@ -171,7 +171,7 @@ def align(
             pairs = store.pairs(t, chosen, _pairing(current, chosen, samples, recipe, store, t))
         votes.append(store.votes(t))
         if recipe.stop and (
-            end := stopping.by_rewards(history, pairs.told_apart, recipe.stop)
+            end := stopping.by_rewards(history, pairs.distinguishable, recipe.stop)
             or stopping.by_judge(history, votes, recipe.stop)
         ):
             store.stopped(end)
@@ -427,7 +427,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
     """
     from srlm.durable import Durable
     from srlm.forecast.follow import follow
-    from srlm.policy.load import check_fit, load
+    from srlm.policies.load import check_fit, load
     from srlm.report.page import write_page
 
     progress = progress or Progress(quiet=True)

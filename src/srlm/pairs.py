@@ -148,7 +148,10 @@ def joined(numbered: Sequence[tuple[Pairs, int]]) -> Pairs:
         reward_R=np.concatenate([part.reward_R for part in parts]),
         weight_R=np.concatenate([part.weight_R for part in parts]),
         draws=sum(part.draws for part in parts),
-        told_apart=(sum(p.told_apart[0] for p in parts), sum(p.told_apart[1] for p in parts)),
+        distinguishable=(
+            sum(p.distinguishable[0] for p in parts),
+            sum(p.distinguishable[1] for p in parts),
+        ),
     )
     if all(part.scale_G is None for part in parts) or not made.groups:
         return made
@@ -253,11 +256,11 @@ def _merge(
         reward_R=reward,
         weight_R=weight_R,
         draws=len(samples),
-        told_apart=_told_apart(samples, reward_R),
+        distinguishable=_distinguishable(samples, reward_R),
     )
 
 
-def _told_apart(samples: Samples, reward_R: Floats) -> tuple[int, int]:
+def _distinguishable(samples: Samples, reward_R: Floats) -> tuple[int, int]:
     """Prompts whose rewards differ by more than ``RESOLUTION``, of the prompts with a reward."""
     rows = np.flatnonzero(np.isfinite(reward_R) & (samples.weight_R > 0))
     best_P, worst_P = _ends(samples.prompt_R[rows], reward_R[rows])

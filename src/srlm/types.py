@@ -101,7 +101,7 @@ class Pairs:
     """Share of the group's draws, sums to 1 over a group."""
     draws: int
     """Draws that the groups were made from, duplicates included."""
-    told_apart: tuple[int, int] = (0, 0)
+    distinguishable: tuple[int, int] = (0, 0)
     """Prompts whose responses have unequal rewards, of the prompts that have rewards."""
     scale_G: Floats | None = None
     """Weight of each group's loss, mean 1 over the groups; None: 1 each."""

@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from srlm import losses, pairs, update
+from srlm import losses, pairs
+from srlm import train as update
 from srlm.config import RunConfig
 from srlm.errors import UserError
-from srlm.policy.lora import require_peft
+from srlm.policies.lora import require_peft
 from srlm.types import Floats, Pairs, Samples
 
 Pair = Callable[[Samples, Floats], Pairs]
@@ -73,7 +74,7 @@ def objective_of(config: RunConfig) -> update.Objective:
         raise UserError(
             f"--mu with --update {kind}, --source {config.samples.source}: only best-of-n may "
             "stop drawing by what was drawn",
-            "leave --mu out, or use --update best-of-n and --source draws",
+            "leave --mu out, or use --update best-of-n and --source sampling",
         )
     return chosen.objective(config.update.nll)
 

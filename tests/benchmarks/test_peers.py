@@ -12,7 +12,7 @@ import torch
 from benchmarks.peers import drawing, ours, plain
 from benchmarks.peers.side import Setting
 from srlm import losses
-from srlm.policy.causal_lm import CausalLM
+from srlm.policies.hf import CausalLM
 from tests import tiny
 
 SETTING = Setting(draws=4, max_tokens=6, batch_rows=16, prompts_per_step=4, lr=1e-3)

@@ -7,9 +7,9 @@ from collections import Counter, defaultdict
 import numpy as np
 import pytest
 
-from srlm.answers import extractor
 from srlm.demo import corpus, paths
 from srlm.demo.paths import Paths
+from srlm.grading import extractor
 
 START = corpus.STARTS["paths"]
 WAYS = (paths.by_columns, paths.by_parts)

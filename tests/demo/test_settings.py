@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from srlm.data import read_prompts, split
 from srlm.demo import settings as demo
 from srlm.demo import verdicts
 from srlm.demo.corpus import check_prompt
@@ -12,7 +13,6 @@ from srlm.demo.show import forecast_settings
 from srlm.errors import UserError
 from srlm.loop import recipe_of
 from srlm.progress import Progress
-from srlm.prompts import read_prompts, split
 
 
 def test_model_by_start_and_seed_and_prompts_are_readable(
@@ -52,7 +52,7 @@ def test_starts_whose_reward_goes_past_the_mode(
     judged = demo.shown_settings("judge", 0, Progress.silent())
     assert (judged.reward, judged.stop, judged.judge.read) == ("judge", "auto", "expected")
     agreed = demo.shown_settings("paths", 0, Progress.silent())
-    assert (agreed.reward, agreed.stop, agreed.samples.draws) == ("consistency", "auto", 8)
+    assert (agreed.reward, agreed.stop, agreed.samples.per_prompt) == ("consistency", "auto", 8)
     twice = demo.shown_settings("compare", 0, Progress.silent())
     assert (twice.reward, twice.stop, twice.judge.choices) == ("meta-judge", "auto", "y,n")
     prompt, first, second = "247+158=", "15,10,04=405", "15,11,04=415"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from srlm import loop, pairs, update
+from srlm import loop, pairs
+from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.forecast.foretell import Forecast, foretell
 from srlm.lab.digits import digits
@@ -33,7 +34,7 @@ def compare(found: Forecast, held_out: list[Prompt], beta: float) -> None:
     """
     policy, train, _ = digits()
     recipe = loop.Recipe(
-        SampleSettings(draws=8, max_tokens=1),
+        SampleSettings(per_prompt=8, max_tokens=1),
         likelihood,
         lambda samples, reward_R: pairs.pairs(samples, reward_R),
         update.square_objective,

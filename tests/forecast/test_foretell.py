@@ -14,7 +14,7 @@ import torch
 from srlm.errors import UserError
 from srlm.forecast.foretell import Forecast, foretell, to_json
 from srlm.forecast.trajectory import trajectory
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Floats, Prompt
 from tests import tiny
 from tests.forecast.drawn import Drawn

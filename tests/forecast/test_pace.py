@@ -7,7 +7,7 @@ from srlm.errors import UserError
 from srlm.forecast.pace import Step, ahead, expected_efficiency, step
 from srlm.forecast.powers import known, sharpen
 from srlm.forecast.trajectory import gather
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 
 PROMPTS, RESPONSES = 40, 30
 

@@ -12,7 +12,7 @@ import pytest
 
 from srlm.forecast.foretell import Forecast
 from srlm.forecast.page import page, write_measurement, write_page
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from tests.forecast.drawn import Drawn
 from tests.forecast.test_foretell import forecast, policy, prompts
 from tests.report.test_page import HOSTILE, TAGS, Seen, own

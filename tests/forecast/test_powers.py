@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from srlm.errors import UserError
 from srlm.forecast.powers import Known, expect, exponents, kappa_next, known, sharpen
 from srlm.measure.modes import enumerated
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Floats, Samples
 
 P, M = 6, 5

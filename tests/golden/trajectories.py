@@ -10,7 +10,7 @@ from pathlib import Path
 
 from srlm.config import MeasureSettings, PairSettings, SampleSettings, UpdateSettings, resolve
 from srlm.loop import Recipe, align, recipe_of
-from srlm.policy.base import Policy
+from srlm.policies.base import Policy
 from srlm.types import Prompt
 from tests import tiny
 
@@ -38,7 +38,7 @@ def recipe(
     """The functions that settings name."""
     config = resolve(None, {"model": "none", "prompts.file": "none"})
     parts = {"samples": samples, "update": update, "pairs": pairs}
-    measure = MeasureSettings(draws=16)
+    measure = MeasureSettings(samples=16)
     update = update.model_copy(update={"kind": loss, "tail": 0.0})  # the whole target
     return recipe_of(config.model_copy(update=parts | {"measure": measure, "update": update}))
 
@@ -70,7 +70,7 @@ def linear() -> Trajectory:
     x = tiny.vectors(40, 4)
     policy = tiny.linear(4, 5, scale=0.8)
     policy.text_M = ("a", "bb", "ccc", "dddd", "eeeee")
-    samples = SampleSettings(draws=6, prompts=20)
+    samples = SampleSettings(per_prompt=6, prompts=20)
     how = recipe("square", samples, UpdateSettings(beta=2.0), PairSettings(kind="pairs"))
     return trajectory(policy, x[:30], x[30:], how)
 
@@ -78,7 +78,7 @@ def linear() -> Trajectory:
 def causal_lm() -> Trajectory:
     """Weighted loss on groups, a tiny network."""
     x = tiny.texts(24)
-    samples = SampleSettings(draws=6, max_tokens=4)
+    samples = SampleSettings(per_prompt=6, max_tokens=4)
     update = UpdateSettings(beta=1.0, lr=3e-3, prompts_per_step=4, epochs=2)
     how = recipe("weighted", samples, update, PairSettings(reward_floor=6.0))
     return trajectory(tiny.policy("llama"), x[:16], x[16:], how)

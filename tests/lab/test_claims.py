@@ -115,7 +115,7 @@ def test_families_are_not_trained_in_quick_mode() -> None:
 
 def test_forecast_row_is_exact_on_an_enumeration() -> None:
     from srlm.forecast.powers import known, sharpen
-    from srlm.policy.tabular import Tabular, rows
+    from srlm.policies.tabular import Tabular, rows
 
     policy = Tabular(np.log([[0.5, 0.3, 0.2]]))
     listed = known(policy.enumerate(rows(1)), [(0,)], np.log([0.5]), exact=True)

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from srlm import pairs as pairing
-from srlm import update
+from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
+from srlm.data import read_prompts
 from srlm.errors import UserError
 from srlm.lab.classes import class_rounds
 from srlm.lab.digits import digits, write_digits
 from srlm.lab.twin import Counted
 from srlm.loop import Recipe, align
-from srlm.policy.load import load
-from srlm.prompts import read_prompts
+from srlm.policies.load import load
 from srlm.rewards.likelihood import likelihood
 
 

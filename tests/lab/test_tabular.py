@@ -7,9 +7,9 @@ import pytest
 from scipy.special import log_softmax
 
 from srlm import pairs as pairing
-from srlm import update
+from srlm import train as update
 from srlm.lab import tabular
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Samples
 
 

@@ -15,7 +15,7 @@ from srlm.measure.answer_level import (
     vote_at,
     vote_curve,
 )
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Samples
 
 ANSWERS = ["a", "a", "b", "b", "c", None, "a"]

@@ -10,7 +10,7 @@ from srlm.errors import UserError
 from srlm.measure import condition
 from srlm.measure.modes import enumerated, improved
 from srlm.measure.search import find_modes
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Samples
 from tests.measure.toy import ToyTree
 

@@ -15,9 +15,9 @@ from srlm.errors import UserError
 from srlm.measure.curvature import FisherSpectrum, fisher
 from srlm.measure.fisher_product import FisherProduct
 from srlm.measure.spectrum_ends import ends, lanczos, small_end
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.hf import CausalLM
+from srlm.policies.linear_softmax import LinearSoftmax
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Floats, Samples
 from tests import tiny
 from tests.forecast.drawn import Drawn

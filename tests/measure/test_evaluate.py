@@ -16,12 +16,12 @@ from srlm.config import MeasureSettings
 from srlm.errors import UserError
 from srlm.measure import quantities
 from srlm.measure.evaluate import Measurement, evaluate, log_probs, reference
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Prompt
 from tests import tiny
 
 P, M = 80, 6
-SETTINGS = MeasureSettings(draws=8)
+SETTINGS = MeasureSettings(samples=8)
 NAMES = {
     "kappa", "log10_kappa", "failure_fraction", "confidence", "least_confidence", "margin",
     "margin_mean", "greedy_is_mode", "fidelity", "sampling_accuracy", "greedy_accuracy",
@@ -115,7 +115,7 @@ def test_exact_policy_gives_the_definitions() -> None:
 def test_drawn_and_searched_agree_with_enumerated() -> None:
     start, now = table(), table(1.5)
     exact = measure(now, reference(measure(start), start.log_prob)).estimates
-    settings = MeasureSettings(draws=200)
+    settings = MeasureSettings(samples=200)
     before = measure(Drawn(start), settings=settings)
     base = reference(before, start.log_prob)
     drawn = measure(Drawn(now), base, settings=settings).estimates
@@ -198,7 +198,7 @@ def test_fidelity_counts_kept_modes_and_leaves_ties_out() -> None:
 
 
 def test_only_the_first_prompts_are_measured_and_the_same_ones_compared() -> None:
-    few = measure(table(), settings=MeasureSettings(prompts=10, draws=4))
+    few = measure(table(), settings=MeasureSettings(prompts=10, samples=4))
     assert [x.id for x in few.prompts] == [x.id for x in prompts()[:10]]
     with pytest.raises(UserError, match="not those that the base was measured on"):
         measure(table(), reference(few))
@@ -237,7 +237,7 @@ def test_table_becomes_parquet() -> None:
 def test_language_model_end_to_end() -> None:
     """Every certificate against the listing of a tiny model's responses, and itself as base."""
     policy = tiny.policy(batch_rows=2048)
-    settings = MeasureSettings(draws=16)
+    settings = MeasureSettings(samples=16)
     some = [replace(x, answer="a") for x in tiny.texts(6)]
     m = evaluate(policy, some, right, settings, seed=0, max_tokens=3, base=None)
     assert set(m.estimates) == NAMES
@@ -273,7 +273,7 @@ def test_tiny_budget_is_said_and_uses_the_draws() -> None:
         policy,
         tiny.texts(6),
         None,
-        MeasureSettings(draws=8, nodes=1),
+        MeasureSettings(samples=8, nodes=1),
         seed=0,
         max_tokens=4,
         base=None,

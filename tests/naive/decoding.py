@@ -1,11 +1,11 @@
-"""The slow twin of ``srlm.policy.causal_lm``: one row at a time, no cache, no padding."""
+"""The slow twin of ``srlm.policies.hf``: one row at a time, no cache, no padding."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from srlm.policy.causal_lm import CausalLM
+from srlm.policies.hf import CausalLM
 from srlm.types import Floats, Prompt, Tokens
 
 

@@ -6,7 +6,7 @@ import heapq
 
 import numpy as np
 
-from srlm.policy.base import PrefixTree
+from srlm.policies.base import PrefixTree
 from srlm.types import Tokens
 
 

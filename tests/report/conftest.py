@@ -78,9 +78,9 @@ def fake_run(
         "prompts": {"file": "prompts.jsonl", "held_out": 0.1},
         "rounds": len(powers) - 1,
         "seed": 0,
-        "samples": {"draws": 8, "max_tokens": 64},
+        "samples": {"per_prompt": 8, "max_tokens": 64},
         "update": {"kind": "weighted", "beta": 1.0, "epochs": 2, "lr": 5e-4},
-        "measure": {"prompts": 512, "draws": 16},
+        "measure": {"prompts": 512, "samples": 16},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     manifest = {

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from srlm.loop import run
-from srlm.policy.tabular import Tabular
+from srlm.policies.tabular import Tabular
 from srlm.report.foretold import foretold, to_json
 from srlm.report.foretold_section import foretold_section, sentence
 from srlm.report.page import page

@@ -10,7 +10,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from srlm.policy.causal_lm import CausalLM
+from srlm.policies.hf import CausalLM
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
 
 VOCABULARY = ("other", "y", "n", "A", "B", *"012345")

@@ -11,12 +11,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm.answers import extractor
 from srlm.config import REWARDS, reward_parts, score_values
 from srlm.errors import UserError
+from srlm.grading import extractor
 from srlm.pairs import voted
-from srlm.policy.listed import Listed
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.listed import Listed
+from srlm.policies.tabular import Tabular, rows
 from srlm.rewards.base import Scored, scored
 from srlm.rewards.combined import combined
 from srlm.rewards.consistency import consistency, votes

@@ -40,7 +40,7 @@ OWN: dict[str, dict[str, Any]] = {
     "paths": {
         "reward": "consistency",
         "update.beta": 0.05,
-        "samples.draws": 8,
+        "samples.per_prompt": 8,
         "samples.max_tokens": 24,
         "rounds": 12,
         "stop": "auto",

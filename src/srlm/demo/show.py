@@ -20,7 +20,7 @@ from srlm.progress import Progress
 from srlm.report.summary import summarise
 from srlm.report.terminal import print_summary
 from srlm.report.words import number, percent
-from srlm.runs import read_json
+from srlm.run_folder import read_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
-from srlm import answers
-from srlm import prompts as reading
+from srlm import data as reading
+from srlm import grading as answers
 from srlm.config import ForecastConfig, ProbeConfig, flatten
 from srlm.errors import UserError
 from srlm.forecast.foretell import Forecast, Read, foretell, to_json
@@ -19,8 +19,8 @@ from srlm.forecast.page import write_measurement, write_page
 from srlm.forecast.terminal import print_forecast, print_measurement, print_pilot
 from srlm.measure.condition import adaptive_sampling, fixed_n
 from srlm.measure.evaluate import Correct
-from srlm.policy.base import Exact, Policy
-from srlm.policy.load import check_fit, load
+from srlm.policies.base import Exact, Policy
+from srlm.policies.load import check_fit, load
 from srlm.progress import Progress
 from srlm.types import Estimate, Prompt
 
@@ -183,7 +183,7 @@ def _write(
     json_file: Path | None,
     console: Console,
 ) -> None:
-    from srlm import runs
+    from srlm import run_folder as runs
 
     if json_file is not None:
         if json_file.is_dir():

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 
-from srlm import runs
-from srlm.answers import checker, extractor
+from srlm import run_folder as runs
 from srlm.config import RunConfig
 from srlm.forecast.foretell import read_all, rightness
 from srlm.forecast.pace import Ahead, Step, ahead, expected_efficiency, kept_accuracy, step
 from srlm.forecast.trajectory import Evidence, gather
+from srlm.grading import checker, extractor
 from srlm.types import Prompt
 
 NAMES = ("kappa", "confidence", "sampling_accuracy", "length")

@@ -14,7 +14,7 @@ from srlm.forecast.trajectory import Evidence, Point, destination, evidence, tra
 from srlm.forecast.verdict import Verdict, decide
 from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_curve
 from srlm.measure.evaluate import Correct, Measurement, evaluate
-from srlm.policy.base import Exact, Policy
+from srlm.policies.base import Exact, Policy
 from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
 
 Read = Callable[[str], str | None]
@@ -99,7 +99,7 @@ def foretell(
     if samples < 2:
         raise UserError(f"--samples {samples}: too few", "draw at least two responses a prompt")
     settings = MeasureSettings(
-        prompts=len(prompts), draws=samples, nodes=nodes, tokens=tokens, seconds=seconds
+        prompts=len(prompts), samples=samples, nodes=nodes, tokens=tokens, seconds=seconds
     )
     measurement = evaluate(
         policy,

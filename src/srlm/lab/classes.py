@@ -14,7 +14,7 @@ from scipy import linalg
 from scipy.special import log_softmax
 
 from srlm.lab.counter import uniforms
-from srlm.policy.linear_softmax import LinearSoftmax
+from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.types import Floats, Ints, Prompt
 
 CUT = 1e-13

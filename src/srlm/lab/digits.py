@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from srlm.data import prompt_id
 from srlm.errors import UserError
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.prompts import prompt_id
+from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.types import Floats, Ints, Prompt
 
 TRAIN = 1000

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from srlm.data import prompt_id
 from srlm.demo.base import base_key, cache_folder, cached_base
 from srlm.demo.corpus import STARTS, prompts, true_answer
 from srlm.demo.network import RECIPE
 from srlm.lab.setting import Setting
-from srlm.policy.load import load
-from srlm.prompts import prompt_id
+from srlm.policies.load import load
 from srlm.types import Floats, Ints, Prompt, Samples
 
 MAX_TOKENS = 16

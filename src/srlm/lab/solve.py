@@ -29,7 +29,7 @@ TOLERANCE = 1e-11
 STEPS = 8
 """Ridge steps at most."""
 RCOND = 1e-12
-"""Singular values below this, relative to the largest, count as zero (``srlm.update``)."""
+"""Singular values below this, relative to the largest, count as zero (``srlm.train``)."""
 SMALL = 40
 """Up to this D one batched call serves all; above it BLAS earns its keep one problem at a time."""
 

@@ -14,14 +14,14 @@ import numpy as np
 from scipy.special import ndtri
 
 from srlm import pairs as pairing
-from srlm import update
+from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.lab.bulk import Linear
 from srlm.lab.counter import uniforms
 from srlm.loop import Memory, Recipe, align
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.policy.listed import Listed
-from srlm.policy.tabular import rows
+from srlm.policies.linear_softmax import LinearSoftmax
+from srlm.policies.listed import Listed
+from srlm.policies.tabular import rows
 from srlm.types import Floats, Ints, Pairs, Prompt, Samples, Tokens
 
 

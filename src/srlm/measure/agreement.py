@@ -13,7 +13,7 @@ from scipy.stats import binom
 
 from srlm.measure.evaluate import BaseReference, Measurement, log_probs, reference
 from srlm.measure.intervals import by_prompt, mean
-from srlm.policy.base import Policy
+from srlm.policies.base import Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
 
 CLEAR = 0.05
@@ -43,7 +43,7 @@ def kept(
         policy: the measured policy.
         made: its measurement.
         base: None where it is the base itself.
-        read: a response's answer, None where there is none (``srlm.answers.extractor``).
+        read: a response's answer, None where there is none (``srlm.grading.extractor``).
         seed: of the bootstrap over prompts.
     """
     then = reference(made) if base is None else base

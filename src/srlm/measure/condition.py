@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from srlm.errors import UserError
 from srlm.measure.intervals import mean, mean_interval
 from srlm.measure.modes import TIE, Modes, enumerated
-from srlm.policy.base import Policy
+from srlm.policies.base import Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
 
 HEAVY = 0.5

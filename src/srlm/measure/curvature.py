@@ -21,8 +21,8 @@ from scipy.sparse.linalg import eigsh
 from srlm.errors import UserError
 from srlm.measure.fisher_product import FisherProduct
 from srlm.measure.spectrum_ends import ends, lanczos, small_end
-from srlm.policy.base import Exact, LogLinear, Policy
-from srlm.policy.causal_lm import CausalLM
+from srlm.policies.base import Exact, LogLinear, Policy
+from srlm.policies.hf import CausalLM
 from srlm.theory.dimension import effective_dimension
 from srlm.theory.spectrum import CANNOT_BE_TOLD, DecayFit, fit_decay
 from srlm.types import Estimate, Floats, Prompt, Samples, rows_by_prompt

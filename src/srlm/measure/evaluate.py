@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from srlm.config import MeasureSettings
-from srlm.draws import in_parts
 from srlm.errors import UserError
 from srlm.measure import condition, quantities
 from srlm.measure.intervals import by_prompt
 from srlm.measure.modes import Modes, enumerated, improved
 from srlm.measure.search import Second, find_modes
-from srlm.policy.base import Exact, Policy
+from srlm.policies.base import Exact, Policy
+from srlm.samples import in_parts
 from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, undefined
 
 Correct = Callable[[str, Prompt], bool]
@@ -140,7 +140,7 @@ def evaluate(
         samples = in_parts(
             policy,
             chosen,
-            settings.draws,
+            settings.samples,
             seed=seed,
             max_tokens=max_tokens,
             rows=ROWS,
@@ -163,13 +163,13 @@ def evaluate(
     greedy_right_P = _right(greedy.text_R, chosen, correct)
     mode_right_P = _right(mode_text_P, chosen, correct)
     is_greedy_P = quantities.greedy_is_mode(modes, greedy)
-    method = "enumeration" if exact else f"{settings.draws} draws a prompt"
+    method = "enumeration" if exact else f"{settings.samples} draws a prompt"
     out = quantities.confidence(modes, "enumeration" if exact else "search", seed)
     out["greedy_is_mode"] = quantities.known_share(is_greedy_P, "no certificate")
     out |= quantities.accuracies(
         sampling_P, greedy_right_P, mode_right_P, modes, method, exact, seed
     )
-    out |= quantities.of_draws(samples, settings.draws, P, method, exact, seed)
+    out |= quantities.of_draws(samples, settings.samples, P, method, exact, seed)
     if base is None:
         kept_P = np.full(P, np.nan)
         out |= _of_base(P, out["sampling_accuracy"].value is not None)

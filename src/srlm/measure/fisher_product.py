@@ -23,7 +23,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from srlm.errors import UserError
-from srlm.policy.causal_lm import CausalLM
+from srlm.policies.hf import CausalLM
 from srlm.types import Floats, Prompt, Samples
 
 BATCH = 64

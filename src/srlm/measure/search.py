@@ -24,7 +24,7 @@ import torch
 
 from srlm.errors import UserError
 from srlm.measure.modes import Modes
-from srlm.policy.base import PrefixTree
+from srlm.policies.base import PrefixTree
 from srlm.types import Bools, Floats, Ints, Tokens
 
 KEPT = 64

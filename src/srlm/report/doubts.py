@@ -77,7 +77,7 @@ def saturated(run: Run, best: Best) -> Alarm | None:
     """Nearly all draws of a prompt are the same response: another round learns nothing."""
     last = run.rounds[-1]
     distinct = last["distinct_responses"].value
-    draws = run.config.get("measure.draws")
+    draws = run.config.get("measure.samples")
     if distinct is None or not isinstance(draws, int) or distinct * draws >= FEW_DISTINCT:
         return None
     return Alarm(

@@ -19,10 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from srlm import runs
-from srlm.answers import checker
+from srlm import run_folder as runs
 from srlm.forecast.pace import step
 from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sharpen
+from srlm.grading import checker
 from srlm.measure.intervals import mean
 from srlm.report.read import Run
 from srlm.types import Estimate, Floats, Prompt

@@ -107,7 +107,7 @@ class Run:
     """Dotted keys."""
     rounds: tuple[Round, ...]
     stop: Mapping[str, Any] = field(default_factory=dict)
-    """``srlm.stop.Stop`` of a run that was to stop by itself; empty for others."""
+    """``srlm.stopping.Stop`` of a run that was to stop by itself; empty for others."""
 
     @property
     def kappa_name(self) -> str:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from srlm.data import prompt_id
 from srlm.errors import UserError
-from srlm.policy.base import Language, Policy
-from srlm.prompts import prompt_id
+from srlm.policies.base import Language, Policy
 from srlm.types import Bools, Floats, Prompt
 
 RUBRIC = """Grade the answer to a request. Points add up, one for each statement that holds:

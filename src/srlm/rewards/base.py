@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from srlm.policy.base import Policy
+from srlm.policies.base import Policy
 from srlm.types import Floats, Prompt, Samples
 
 
@@ -42,7 +42,7 @@ class Scored:
 Reward = Callable[[Policy, Sequence[Prompt], Samples], Floats | Scored]
 """r_t(x, y) of each row, [R]: (the policy that drew, prompts, its samples) -> rewards, or rewards
 with facts. It sees all the draws of its prompts at once; a large round comes in several calls,
-of some prompts each (``srlm.draws.stream``). Not-a-number marks a reward that is missing; such
+of some prompts each (``srlm.samples.stream``). Not-a-number marks a reward that is missing; such
 rows are left out of the pairs and counted."""
 
 

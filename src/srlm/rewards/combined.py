@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from srlm.policy.base import Policy
+from srlm.policies.base import Policy
 from srlm.rewards.base import Reward, Scored, scored
 from srlm.types import Prompt, Samples
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from srlm.answers import Extractor, extractor
-from srlm.policy.base import Policy
+from srlm.grading import Extractor, extractor
+from srlm.policies.base import Policy
 from srlm.rewards.base import Reward, Scored
 from srlm.types import Floats, Ints, Prompt, Samples
 
@@ -37,7 +37,7 @@ def consistency(answer: str | Extractor) -> Reward:
     """r_t(x, y) = share of the prompt's draws whose extracted answer is y's, in (0, 1].
 
     Args:
-        answer: how answers are read: a spec of ``srlm.answers.extractor``, or a function from a
+        answer: how answers are read: a spec of ``srlm.grading.extractor``, or a function from a
             text to an answer or None. Never the right answers.
 
     A response whose answer cannot be read has no reward: it is left out of the pairs and counted.

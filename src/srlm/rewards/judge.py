@@ -11,7 +11,7 @@ import numpy as np
 
 from srlm.config import JudgeSettings, score_values
 from srlm.errors import UserError
-from srlm.policy.base import Language, Policy
+from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
 from srlm.rewards.base import Reward, Scored
 from srlm.rewards.rows import distinct

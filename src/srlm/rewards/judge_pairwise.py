@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from srlm.config import JudgeSettings
-from srlm.policy.base import Language, Policy
+from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
 from srlm.rewards.base import Reward, Scored
 from srlm.rewards.judge import LEAST_MASS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from srlm.policy.base import Policy
+from srlm.policies.base import Policy
 from srlm.types import Floats, Prompt, Samples
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from srlm.config import JudgeSettings, score_values
-from srlm.policy.base import Policy
+from srlm.policies.base import Policy
 from srlm.rewards import asking
 from srlm.rewards.base import JudgeTraining, Reward, Scored
 from srlm.rewards.judge import Judgements, judgements, notes, score_reader
@@ -61,7 +61,7 @@ def judge_training(
     Of each prompt, those of the response whose scores vary most among its readable judgements: the
     one about which the judge is least sure; a prompt whose responses are all judged alike has
     none. So the judge's groups are no more than the responses' own.
-    ``srlm.pairs.groups(t.samples, t.reward_J)`` and ``srlm.update.fit(policy, t.prompts, ...)``
+    ``srlm.pairs.groups(t.samples, t.reward_J)`` and ``srlm.train.fit(policy, t.prompts, ...)``
     do the training; the loop does both with ``judge.train``.
 
     Source: Wu et al. 2024 (Meta-Rewarding), section 2.

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from srlm.policy.base import Distributions, Policy
+from srlm.policies.base import Distributions, Policy
 from srlm.rewards.rows import distinct
 from srlm.types import Floats, Prompt, Samples
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from srlm import pairs as pairing
-from srlm import update
+from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.lab import CLAIMS
 from srlm.lab.digit_runs import BETA, ROUNDS, SIZES, digit_path, over, paths

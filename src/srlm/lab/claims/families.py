@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from srlm import pairs as pairing
-from srlm import update
+from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.forecast.powers import expect, known, sharpen
 from srlm.lab import CLAIMS
@@ -126,12 +126,12 @@ def measure(policy: Any, asked: list[Prompt], train: list[Prompt], seed: int) ->
     listed = known(drawn, modes.tokens_P, modes.logp_P)
     eigenvalues = spectrum(hidden_states(policy, asked, drawn.take(np.arange(0, len(drawn), 8))))
     recipe = Recipe(
-        SampleSettings(draws=4, max_tokens=MAX_TOKENS),
+        SampleSettings(per_prompt=4, max_tokens=MAX_TOKENS),
         likelihood,
         pairing.groups,
         update.weighted_objective,
         UpdateSettings(beta=BETA),
-        MeasureSettings(prompts=len(asked), draws=DRAWS, nodes=400),
+        MeasureSettings(prompts=len(asked), samples=DRAWS, nodes=400),
     )
     base, after = list(align(policy, train, asked, recipe, rounds=1, seed=seed))
     p_eff = after.estimates["p_eff"].value or 1.0

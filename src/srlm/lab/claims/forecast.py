@@ -15,8 +15,8 @@ from srlm.lab.digits import digits
 from srlm.lab.plots import BLUE, FAINT, GREEN, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.policy.tabular import rows
+from srlm.policies.linear_softmax import LinearSoftmax
+from srlm.policies.tabular import rows
 
 ROUNDS, DRAWS = 8, 64
 X, M, D, KAPPA = 64, 512, 16, 16.0

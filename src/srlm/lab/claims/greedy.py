@@ -10,7 +10,7 @@ from srlm.lab import CLAIMS
 from srlm.lab.plots import BLUE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.theory.greedy import greedy_trap
 from srlm.types import Floats
 

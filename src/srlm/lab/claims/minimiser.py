@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from scipy.special import log_softmax
 
-from srlm import pairs, update
+from srlm import pairs
+from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.lab import CLAIMS, instances
 from srlm.lab.bulk import Linear, bulk
@@ -17,8 +18,8 @@ from srlm.lab.plots import BLUE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.loop import Memory, Recipe, align
-from srlm.policy.listed import Listed
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.listed import Listed
+from srlm.policies.tabular import Tabular, rows
 from srlm.rewards.likelihood import likelihood
 from srlm.types import Bools, Floats
 

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from srlm import pairs, update, updates
+from srlm import pairs, updates
+from srlm import train as update
 from srlm.config import UpdateSettings, resolve
 from srlm.errors import UserError
 from srlm.loop import run
-from srlm.policy import lora
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.load import load
-from srlm.policy.tabular import rows
+from srlm.policies import lora
+from srlm.policies.hf import CausalLM
+from srlm.policies.load import load
+from srlm.policies.tabular import rows
 from srlm.report import page
 from tests import tiny
 

@@ -30,8 +30,8 @@ import torch
 from torch import nn
 from transformers.cache_utils import Cache, DynamicLayer
 
-from srlm.policy import linear
-from srlm.policy.cache import StepCache, Views
+from srlm.policies import linear
+from srlm.policies.cache import StepCache, Views
 
 AFTER = 32
 """Steps of a kind before it is recorded, which takes .05 s at 0.1 M parameters: what some hundred

@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srlm import loop, pairs, stop, update
+from srlm import loop, pairs
+from srlm import stopping as stop
+from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.loop import run
 from srlm.measure import agreement
 from srlm.measure.evaluate import evaluate, reference
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.tabular import Tabular, rows
 from srlm.report import page
 from srlm.rewards.likelihood import likelihood
 from srlm.types import Estimate, Floats, Prompt, undefined
@@ -166,7 +168,7 @@ def test_rules_by_reward() -> None:
 
 
 def measured(policy: Any, x: list[Prompt], base: Any = None) -> Any:
-    return evaluate(policy, x, None, MeasureSettings(draws=16), seed=0, max_tokens=4, base=base)
+    return evaluate(policy, x, None, MeasureSettings(samples=16), seed=0, max_tokens=4, base=base)
 
 
 def test_kept_by_enumeration() -> None:
@@ -272,7 +274,7 @@ def job(folder: Path, answers: Sequence[str], **changes: Any) -> Any:
     folder.mkdir(exist_ok=True)
     tiny.linear(scale=1.5).save(folder / "model")
     file = tiny.write_prompts(folder / "vectors.jsonl", tiny.vectors(60), answers)
-    keys = {"rounds": 9, "stop": "auto", "update.beta": 0.4, "samples.draws": 16}
+    keys = {"rounds": 9, "stop": "auto", "update.beta": 0.4, "samples.per_prompt": 16}
     return tiny.config(folder / "model", file, **keys | changes)
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm.answers import checker, extractor, require_answers
 from srlm.errors import UserError
+from srlm.grading import checker, extractor, require_answers
 from srlm.types import Prompt
 
 

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import log_softmax
 
-from srlm import losses, pairs, update
+from srlm import losses, pairs
+from srlm import train as update
 from srlm.config import UpdateSettings
 from srlm.errors import UserError
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.policy.listed import Listed
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.hf import CausalLM
+from srlm.policies.linear_softmax import LinearSoftmax
+from srlm.policies.listed import Listed
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Floats, Pairs, Prompt, UpdateReport
 from tests import tiny
 

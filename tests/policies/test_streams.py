@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from srlm.policy.base import uniforms
-from srlm.policy.streams import uniforms_of
+from srlm.policies.base import uniforms
+from srlm.policies.streams import uniforms_of
 
 ids = st.lists(st.integers(0, 2**64 - 1).map(lambda i: f"{i:016x}"), min_size=1, max_size=5)
 

@@ -14,7 +14,7 @@ import torch
 from scipy.special import log_softmax, logsumexp
 
 from srlm.errors import UserError
-from srlm.policy.base import uniforms
+from srlm.policies.base import uniforms
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 
@@ -110,7 +110,7 @@ class Listed(ABC):
 
 
 class ListedTree:
-    """The prefix tree of listed responses; satisfies ``srlm.policy.base.PrefixTree``."""
+    """The prefix tree of listed responses; satisfies ``srlm.policies.base.PrefixTree``."""
 
     def __init__(self, responses_M: tuple[Tokens, ...], logp_PM: Floats) -> None:
         self.ends = frozenset(t[-1] for t in responses_M)

@@ -282,8 +282,8 @@ def write_pairs(prompts: list[Prompt], pairs: Pairs, path: Path) -> None:
             [known[p].content if p >= len(prompts) else None for p in pairs.prompt_R], pa.string()
         )
     table = pa.table(columns)
-    apart, of = pairs.told_apart
-    facts = {"draws": pairs.draws, "told_apart": apart, "rewarded": of}
+    apart, of = pairs.distinguishable
+    facts = {"draws": pairs.draws, "distinguishable": apart, "rewarded": of}
     pq.write_table(table.replace_schema_metadata({k: str(v) for k, v in facts.items()}), path)
 
 
@@ -309,7 +309,7 @@ def read_pairs(path: Path) -> Pairs:
         reward_R=_array(table["reward"]),
         weight_R=_array(table["weight"]),
         draws=facts[b"draws"],
-        told_apart=(facts[b"told_apart"], facts[b"rewarded"]),
+        distinguishable=(facts[b"distinguishable"], facts[b"rewarded"]),
         scale_G=scale_G,
         asked=tuple(asked[p] for p in sorted(asked)),
     )

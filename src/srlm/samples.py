@@ -10,7 +10,7 @@ import numpy as np
 
 from srlm.config import SampleSettings
 from srlm.errors import UserError
-from srlm.policy.base import Exact, Policy
+from srlm.policies.base import Exact, Policy
 from srlm.types import Prompt, Samples
 
 CHUNK_BATCHES = 4
@@ -58,21 +58,25 @@ def stream(
         if not isinstance(policy, Exact):
             raise UserError(
                 f"{type(policy).__name__}: responses cannot be enumerated",
-                "use --source draws; enumeration is for linear-softmax and tabular policies",
+                "use --source sampling; enumeration is for linear-softmax and tabular policies",
             )
         yield policy.enumerate(prompts)
         return
     chunk = CHUNK_BATCHES * settings.batch_rows
-    step = max(1, PART_TOKENS // settings.max_tokens // settings.draws, chunk // settings.draws)
+    step = max(
+        1, PART_TOKENS // settings.max_tokens // settings.per_prompt, chunk // settings.per_prompt
+    )
     for first in range(0, len(prompts), step):
         some = prompts[first : first + step]
         if settings.mu is not None:
-            part = adaptive(policy, some, settings.mu, settings.draws, seed, settings.max_tokens)
+            part = adaptive(
+                policy, some, settings.mu, settings.per_prompt, seed, settings.max_tokens
+            )
         else:
             part = in_parts(
                 policy,
                 some,
-                settings.draws,
+                settings.per_prompt,
                 seed=seed,
                 max_tokens=settings.max_tokens,
                 rows=chunk,

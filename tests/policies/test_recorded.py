@@ -9,10 +9,10 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from srlm.policy import recorded
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.linear import WideLinear, wide
-from srlm.policy.recorded import Steps
+from srlm.policies import recorded
+from srlm.policies.hf import CausalLM
+from srlm.policies.linear import WideLinear, wide
+from srlm.policies.recorded import Steps
 from srlm.types import Samples
 from tests import tiny
 

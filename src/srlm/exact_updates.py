@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 from srlm import losses
-from srlm.policy.base import LogLinear, Policy
-from srlm.policy.listed import Listed
+from srlm.policies.base import LogLinear, Policy
+from srlm.policies.listed import Listed
 from srlm.types import Floats, Ints, Pairs, Prompt
 
 Loss = Callable[

@@ -11,8 +11,8 @@ import torch
 from safetensors import SafetensorError
 
 from srlm.errors import UserError
-from srlm.policy import linear_softmax, tabular
-from srlm.policy.base import Policy
+from srlm.policies import linear_softmax, tabular
+from srlm.policies.base import Policy
 from srlm.types import Prompt
 
 EXACT: dict[str, Callable[[Path], Policy]] = {
@@ -69,7 +69,7 @@ def _causal_lm(
 ) -> Policy:
     transformers = hugging_face()
 
-    from srlm.policy.causal_lm import CausalLM
+    from srlm.policies.hf import CausalLM
 
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # what is missing is an error here

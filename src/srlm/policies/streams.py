@@ -1,4 +1,4 @@
-"""The uniform numbers of many prompts at once: ``srlm.policy.base.uniforms``, row for row.
+"""The uniform numbers of many prompts at once: ``srlm.policies.base.uniforms``, row for row.
 
 numpy makes a generator in about 15 microseconds a prompt, as long as a small model takes to draw
 from it. Here the keys of all prompts are made together and one generator is set to each in turn.
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from srlm.policy.base import uniforms
+from srlm.policies.base import uniforms
 from srlm.types import Floats
 
 POOL = 4

@@ -15,10 +15,10 @@ from scipy.stats import chisquare
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from srlm.errors import UserError
-from srlm.policy.base import uniforms
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.load import check_fit, load
-from srlm.policy.tabular import rows
+from srlm.policies.base import uniforms
+from srlm.policies.hf import CausalLM
+from srlm.policies.load import check_fit, load
+from srlm.policies.tabular import rows
 from srlm.types import Prompt
 from tests import tiny
 from tests.naive import decoding

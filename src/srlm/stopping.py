@@ -107,14 +107,14 @@ def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:
 
 
 def by_rewards(
-    history: Sequence[Estimates], told_apart: tuple[int, int], rule: Rule
+    history: Sequence[Estimates], distinguishable: tuple[int, int], rule: Rule
 ) -> Stop | None:
     """Whether the rewards of the last round's draws leave anything to learn.
 
     Args:
-        told_apart: of ``Pairs``: prompts whose responses have unequal rewards, of how many.
+        distinguishable: of ``Pairs``: prompts whose responses have unequal rewards, of how many.
     """
-    apart, of = told_apart
+    apart, of = distinguishable
     if apart >= APART * of:
         return None
     reason = f"the reward tells the responses of only {apart} of {of} prompts apart"

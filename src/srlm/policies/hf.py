@@ -19,11 +19,12 @@ from jinja2 import TemplateError
 from transformers.cache_utils import Cache
 
 from srlm.errors import UserError
-from srlm.policy import decoding, given
-from srlm.policy.cache import RowCache
-from srlm.policy.linear import widen
-from srlm.policy.prefix_tree import CausalTree, Paths
-from srlm.policy.recorded import Steps
+from srlm.policies import sampling as decoding
+from srlm.policies import scoring as given
+from srlm.policies.cache import RowCache
+from srlm.policies.linear import widen
+from srlm.policies.recorded import Steps
+from srlm.policies.search_tree import CausalTree, Paths
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 KEPT_PROMPTS = 1 << 16

@@ -84,7 +84,7 @@ class Policy(Protocol):
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the policy to a new folder that ``srlm.policy.load`` reads."""
+        """Write the policy to a new folder that ``srlm.policies.load`` reads."""
         ...
 
 
@@ -137,7 +137,7 @@ class Language(Distributions, Protocol):
 
 @runtime_checkable
 class Differentiable(Protocol):
-    """A policy that gradient descent trains (``srlm.update.descend``)."""
+    """A policy that gradient descent trains (``srlm.train.descend``)."""
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """The parameters that an update may change."""
@@ -164,7 +164,7 @@ class Differentiable(Protocol):
 @runtime_checkable
 class LogLinear(Protocol):
     """A policy with log pi(y|x) = <theta, phi(x,y)> - log Z(x), updated by its exact minimiser
-    (``srlm.update.solve``)."""
+    (``srlm.train.solve``)."""
 
     theta: Floats
 

@@ -11,12 +11,12 @@ from scipy.special import softmax
 from scipy.stats import chisquare
 
 from srlm.errors import UserError
-from srlm.policy.base import Exact, LogLinear, Policy
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.linear_softmax import LinearSoftmax
-from srlm.policy.listed import Listed
-from srlm.policy.load import load
-from srlm.policy.tabular import Tabular, rows
+from srlm.policies.base import Exact, LogLinear, Policy
+from srlm.policies.hf import CausalLM
+from srlm.policies.linear_softmax import LinearSoftmax
+from srlm.policies.listed import Listed
+from srlm.policies.load import load
+from srlm.policies.tabular import Tabular, rows
 from srlm.types import Prompt
 from tests import tiny
 

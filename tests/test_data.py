@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from srlm.data import SHOWN, prompt_id, read_prompts, split
 from srlm.errors import UserError
-from srlm.prompts import SHOWN, prompt_id, read_prompts, split
 from srlm.types import Prompt
 
 

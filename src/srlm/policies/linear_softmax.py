@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax
 
 from srlm.errors import UserError
-from srlm.policy.listed import Listed, table_rows
+from srlm.policies.listed import Listed, table_rows
 from srlm.types import Floats, Ints, Prompt, Tokens
 
 

@@ -13,14 +13,15 @@ from functools import partial
 import numpy as np
 import torch
 
-from srlm import losses, minimisers
+from srlm import exact_updates as minimisers
+from srlm import losses
 from srlm.config import UpdateSettings
 from srlm.errors import UserError
-from srlm.minimisers import Loss
+from srlm.exact_updates import Loss
 from srlm.pairs import without_tails
-from srlm.policy.base import Differentiable, LogLinear, Policy
-from srlm.policy.lora import Adaptable, adapted
-from srlm.policy.once import differentiated_once
+from srlm.policies.base import Differentiable, LogLinear, Policy
+from srlm.policies.lora import Adaptable, adapted
+from srlm.policies.once import differentiated_once
 from srlm.room import Room
 from srlm.types import Floats, Ints, Pairs, Prompt, UpdateReport, rows_by_prompt
 

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from srlm.policy import linear
-from srlm.policy.once import differentiated_once
+from srlm.policies import linear
+from srlm.policies.once import differentiated_once
 from tests import tiny
 
 BIG = (64, 3, 160)

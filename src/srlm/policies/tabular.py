@@ -11,7 +11,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax
 
-from srlm.policy.listed import Listed, table_rows
+from srlm.policies.listed import Listed, table_rows
 from srlm.types import Floats, Ints, Prompt, Tokens
 
 
@@ -25,7 +25,7 @@ class Tabular(Listed):
         responses_M: responses as tokens; single labels 0..M-1 if left out.
         text_M: their texts; the labels' numbers if left out.
 
-    >>> from srlm.policy.tabular import rows
+    >>> from srlm.policies.tabular import rows
     >>> Tabular(np.log([[0.5, 0.25, 0.25]])).log_table(rows(1)).round(3)
     array([[-0.693, -1.386, -1.386]])
     """

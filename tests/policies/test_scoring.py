@@ -10,7 +10,7 @@ import torch
 from hypothesis import given as example
 from hypothesis import strategies as st
 
-from srlm.policy import given
+from srlm.policies import scoring as given
 from srlm.types import Ints, Prompt
 from tests import tiny
 from tests.naive import decoding

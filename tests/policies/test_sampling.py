@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srlm.errors import UserError
-from srlm.policy import decoding
-from srlm.policy.base import uniforms
-from srlm.policy.cache import RowCache
-from srlm.policy.causal_lm import CausalLM
-from srlm.policy.shared_rows import children, places, whole
+from srlm.policies import sampling as decoding
+from srlm.policies.base import uniforms
+from srlm.policies.cache import RowCache
+from srlm.policies.hf import CausalLM
+from srlm.policies.shared_rows import children, places, whole
 from srlm.types import Samples
 from tests import tiny
 from tests.naive import decoding as naive

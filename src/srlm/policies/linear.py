@@ -19,7 +19,7 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
-from srlm.policy.once import ONCE
+from srlm.policies.once import ONCE
 
 ROWS = 64
 """oneDNN compiles a program for every new shape, in some .35 ms, and keeps a thousand. Multiples

@@ -23,13 +23,13 @@ import torch
 import torch.nn.functional as F
 
 from srlm.errors import UserError
-from srlm.policy.cache import RowCache
-from srlm.policy.shared_rows import Children, children, places, whole
-from srlm.policy.streams import uniforms_of
+from srlm.policies.cache import RowCache
+from srlm.policies.shared_rows import Children, children, places, whole
+from srlm.policies.streams import uniforms_of
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 if TYPE_CHECKING:
-    from srlm.policy.causal_lm import CausalLM
+    from srlm.policies.hf import CausalLM
 
 APART = 4
 """Rows that are reckoned with for a prompt at most: its draws have their beginnings in common. More

@@ -17,12 +17,12 @@ import torch
 import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicLayer
 
-from srlm.policy.cache import Opened, Views
-from srlm.policy.decoding import left_padded
+from srlm.policies.cache import Opened, Views
+from srlm.policies.sampling import left_padded
 from srlm.types import Ints, Prompt
 
 if TYPE_CHECKING:
-    from srlm.policy.causal_lm import CausalLM
+    from srlm.policies.hf import CausalLM
 
 
 class Path(DynamicLayer):
@@ -113,7 +113,7 @@ class Arena:
 
 
 class CausalTree:
-    """Prefixes of a causal model's responses; satisfies ``srlm.policy.base.PrefixTree``.
+    """Prefixes of a causal model's responses; satisfies ``srlm.policies.base.PrefixTree``.
 
     A node keeps the slots of its path in an arena of keys and values, so a position is computed
     once however many prefixes go through it. Memory: one position of the cache a node, plus the

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from srlm.policy.linear import ROWS
+from srlm.policies.linear import ROWS
 from srlm.types import Ints
 
 
