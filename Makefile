@@ -4,6 +4,7 @@
 VENV := .venv
 READY := $(VENV)/ready
 BENCHED := $(VENV)/benched
+DOCUMENTED := $(VENV)/documented
 BENCH ?=
 MEASURED := round reaching generate training condition lab growth start_up stages
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
@@ -11,7 +12,7 @@ PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	    >/dev/null 2>&1 && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint format bench lock clean
+.PHONY: help demo test slow lint format docs bench lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -34,6 +35,9 @@ format: $(READY)  ## put the code in the house's format
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
+docs: $(DOCUMENTED)  ## build the documentation as a site in site/
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet --strict
+
 # One after the other, on one thread: nothing else should run meanwhile. What fails is named at the
 # end and leaves the others' results and the page; for the times see benchmarks/side_by_side.py.
 bench: $(BENCHED)  ## measure speed beside TRL and transformers, write docs/speed.md
@@ -50,7 +54,7 @@ lock: $(READY)  ## write constraints.txt from the environment
 	@mv constraints.new constraints.txt
 
 clean:  ## remove the environment and what was built (not runs/)
-	rm -rf $(VENV) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist site src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 # Written last, so an installation that was cut off is taken up again.
 $(READY): pyproject.toml constraints.txt
@@ -66,4 +70,9 @@ $(READY): pyproject.toml constraints.txt
 $(BENCHED): $(READY)
 	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt \
 	  -e '.[dev,bench]'
+	@touch $@
+
+$(DOCUMENTED): $(READY)
+	$(VENV)/bin/python -m pip install -q --disable-pip-version-check -c constraints.txt \
+	  -e '.[dev,docs]'
 	@touch $@

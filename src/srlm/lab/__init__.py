@@ -29,7 +29,7 @@ class Claim:
 CLAIMS: dict[str, Claim] = {
     "minimiser": Claim(
         "One round on pairs that span the features gives pi^(1 + 1/beta), normalised.",
-        "[SR] eq. 4; theory section 1",
+        "[SR] eq. 4; theory.md section 1",
     ),
     "lower-bound": Claim(
         "One round of n triples loses mass of order sqrt(kappa_0 log|Pi| / n) on some instance.",
@@ -65,19 +65,19 @@ CLAIMS: dict[str, Claim] = {
     ),
     "classification": Claim(
         "Ten rounds on digits: kappa falls, sampling accuracy rises to mode accuracy.",
-        "[SR] summary; theory section 8",
+        "[SR] summary",
     ),
     "initialisation": Claim(
         "A poor start contracts too, and stays as wrong as it was.",
-        "[SR] summary; theory sections 1 and 8",
+        "[SR] summary; theory.md section 1",
     ),
     "forecast": Claim(
         "Draws of the base alone foretell the trained loop, as far as they support it.",
-        "theory section 3 (our own)",
+        "theory.md section 3 (our own)",
     ),
     "families": Claim(
         "kappa, spectrum and forecast behave alike over small transformer families.",
-        "[SR] summary; theory section 8",
+        "[SR] summary",
     ),
 }
 

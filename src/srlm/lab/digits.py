@@ -1,7 +1,7 @@
 """Digits as self-rewarding: a softmax regression draws a digit for an image, and learns from it.
 
 scikit-learn's 1,797 images of 64 pixels, in a fixed random order: the first 1,000 train the start
-and are the prompts of the rounds, the other 797 are held out. Two starts (theory.md section 8):
+and are the prompts of the rounds, the other 797 are held out. Two starts:
 
 * ``good``: regression on all 1,000 labels, kappa about 1.72;
 * ``poor``: on 60 labels with strong regularisation, kappa about 9.7 of at most 10.

@@ -22,7 +22,7 @@ from srlm.rewards.likelihood import likelihood
 from srlm.types import Estimate
 
 ORIENTATION = {64: (1.33, 0.76), 256: (1.12, 0.88), 1024: (1.07, 0.90), 4096: (1.03, 0.93)}
-"""By hand (theory.md section 8): kappa and sampling accuracy after eight rounds, good start."""
+"""kappa and sampling accuracy after eight rounds from the good start, by a separate program."""
 
 
 def experiment(setting: Setting) -> Finding:

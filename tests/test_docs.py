@@ -1,0 +1,77 @@
+"""The pages and the code agree: links lead somewhere, citations and code names exist."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+THEORY = (ROOT / "docs/theory.md").read_text(encoding="utf-8")
+SECTIONS = set(re.findall(r"^## (\d+)\.", THEORY, re.MULTILINE))
+EQUATIONS = set(re.findall(r"\\qquad \((\d+\.\d+)\)", THEORY))
+CITATION = re.compile(r"theory\.md,? sections? (\d+)(?: and (\d+))?(?:,? eq\. \((\d+\.\d+)\))?")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        other = page.parent / name if name else page
+        assert other.exists(), target
+        assert not anchor or anchor in _slugs(other), target
+
+
+def test_equations_are_numbered_by_their_section_in_order() -> None:
+    numbers = [tuple(map(int, n.split("."))) for n in re.findall(r"\\qquad \((.*?)\)", THEORY)]
+    assert numbers == sorted(set(numbers))
+    assert {str(section) for section, _ in numbers} <= SECTIONS
+
+
+def test_citations_of_the_theory_exist() -> None:
+    found = 0
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        text = " ".join(path.read_text(encoding="utf-8").split())
+        for first, second, equation in CITATION.findall(text):
+            found += 1
+            assert {first, second or first} <= SECTIONS, path
+            assert not equation or equation in EQUATIONS, path
+    assert found
+
+
+def test_theorems_name_functions_tests_and_claims_that_exist() -> None:
+    from srlm.lab import CLAIMS
+
+    for functions, checks in _rows(ROOT / "docs/theorems.md"):
+        assert functions
+        for name in functions:
+            pkgutil.resolve_name(name if "." in name else f"srlm.theory.{name}")
+        for check in checks:
+            assert (ROOT / check).exists() if "/" in check else check in CLAIMS, check
+
+
+def _rows(page: Path) -> Iterator[tuple[list[str], list[str]]]:
+    """The code names in the last two columns of each table row."""
+    for line in page.read_text(encoding="utf-8").splitlines():
+        cells = re.split(r"(?<!\\)\|", line)
+        if line.startswith("|") and not line.startswith("| ---") and "`" in line:
+            yield re.findall(r"`(.*?)`", cells[-3]), re.findall(r"`(.*?)`", cells[-2])
+
+
+def _prose(page: Path) -> str:
+    """A page without its code and formulas."""
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`[^`\n]*`|\$\$.*?\$\$|\$[^$\n]*\$", "", text, flags=re.DOTALL)
+
+
+def _slugs(page: Path) -> set[str]:
+    """Anchors of a page's headings."""
+    titles = re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[\s-]+", "-", re.sub(r"[^\w\s-]", "", t.lower()).strip()) for t in titles}
