@@ -1,0 +1,35 @@
+"""Tables of pi_0, ..., pi_T of the loop on an exact policy, all responses listed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from srlm import loop, pairs
+from srlm import train as update
+from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
+from srlm.policies.listed import Listed
+from srlm.rewards.base import Reward
+from srlm.types import Floats, Prompt
+
+OBJECTIVES = {"square": update.square_objective, "weighted": update.weighted_objective}
+
+
+def tables(
+    policy: Listed, prompts: list[Prompt], reward: Reward, objective: str, beta: float, rounds: int
+) -> list[Floats]:
+    """pi_t(y_m|x_p), [P, M], t = 0..rounds."""
+    recipe = loop.Recipe(
+        samples=SampleSettings(source="enumerate", per_prompt=4, max_tokens=4),
+        reward=reward,
+        pair=pairs.groups,
+        objective=OBJECTIVES[objective],
+        update=UpdateSettings(beta=beta),
+        measure=MeasureSettings(samples=4),
+    )
+    store = loop.Memory()
+    made = [np.exp(policy.log_table(prompts))]
+    for done in loop.align(policy, prompts, prompts, recipe, rounds=rounds, store=store):
+        if done.number:
+            assert isinstance(store.last, Listed)
+            made.append(np.exp(store.last.log_table(prompts)))
+    return made
