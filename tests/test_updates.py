@@ -330,12 +330,11 @@ def test_a_weight_is_a_number_of_copies(kind: str, D: bool) -> None:
     x = tiny.vectors(3) if D else rows(3)
     reward = np.random.default_rng(1).standard_normal(3 * len(policy.responses_M))
     made = pairs.best_worst(policy.enumerate(x), reward)
-    if kind == "dpo":  # certain preferences have no minimum: the first pair the other way too
-        other = made.reward_R.copy()
-        other[:2] = other[1::-1]
-        flipped = np.concatenate([made.reward_R, other])
+    copies = np.array([1, 2, 3])
+    if kind == "dpo":  # certain preferences have no minimum: each pair the other way too
+        flipped = np.concatenate([made.reward_R, made.reward_R.reshape(-1, 2)[:, ::-1].ravel()])
         made = repeated(made, np.tile(np.arange(3), 2), reward_R=flipped)
-    copies = np.resize([1, 2, 3], made.groups)
+        copies = np.array([1, 2, 3, 3, 1, 2])
     weighed = replace(made, scale_G=copies / copies.mean())
     twin = repeated(made, np.repeat(np.arange(made.groups), copies))
     new, report = fitted(policy, x, weighed, kind, beta=0.7)

@@ -26,6 +26,8 @@ Loss = Callable[
 STEPS = 60
 FLAT = 1e-13
 """Largest entry of a gradient that counts as none."""
+ROUNDING = 1e-14
+"""Share of a loss that its own rounding may be."""
 FAR = 20.0
 """A log-probability that moved further than this, nats, is on its way to infinity."""
 
@@ -193,21 +195,40 @@ def _newton(
     derivatives: Callable[[Floats], tuple[Floats, Floats]],
     start_D: Floats,
 ) -> tuple[Floats, bool]:
-    """Minimum of a convex function by pseudo-inverse Newton steps, halved until it falls.
+    """Minimum of a convex function by damped Newton steps, (H + damping I)^+ gradient.
+
+    The damping grows until a step brings a tenth of what the quadratic model promises, and
+    shrinks after each that does, so that steps end as Newton's own. Directions without curvature
+    stay as they are. Near the minimum a step promises less than the value's own rounding; there
+    it counts if it makes the gradient smaller, so that the point is as near as float64 and the
+    condition of H allow: |gradient| / (least curvature), not the square root of the rounding.
 
     Returns:
-        The point, and whether the gradient vanished there (or no step lowers the value).
+        The point, and whether the gradient vanished there as far as float64 can tell.
     """
-    at_D, now = start_D, value(start_D)
+    at_D, now, damping = start_D, value(start_D), 0.0
+    gradient_D, hessian_DD = derivatives(at_D)
     for _ in range(STEPS):
-        gradient_D, hessian_DD = derivatives(at_D)
-        if np.abs(gradient_D).max() < FLAT:
+        flat = float(np.abs(gradient_D).max())
+        if flat < FLAT:
             return at_D, True
-        step_D = np.linalg.pinv(hessian_DD, rcond=1e-13, hermitian=True) @ gradient_D
-        size = 1.0
-        while (new := value(at_D - size * step_D)) > now + 1e-15 * abs(now):
-            size /= 2
-            if size < 1e-6:
-                return at_D, True
-        at_D, now = at_D - size * step_D, new
+        curvature_D, axis_DD = np.linalg.eigh(hessian_DD)
+        curved = curvature_D > 1e-13 * curvature_D[-1]
+        curvature_K, axis_DK = curvature_D[curved], axis_DD[:, curved]
+        slope_K = axis_DK.T @ gradient_D
+        for _ in range(STEPS):
+            step_K = slope_K / (curvature_K + damping)
+            promised = float(slope_K @ step_K - curvature_K @ step_K**2 / 2)
+            new_D = at_D - axis_DK @ step_K
+            new = value(new_D)
+            if promised <= ROUNDING * max(1.0, abs(now)) or new <= now - promised / 10:
+                break
+            damping = max(4 * damping, 1e-3 * float(curvature_K[-1]))
+        else:
+            return at_D, False
+        new_gradient_D, hessian_DD = derivatives(new_D)
+        if promised <= ROUNDING * max(1.0, abs(now)) and np.abs(new_gradient_D).max() >= flat:
+            return at_D, flat < 1e3 * FLAT
+        at_D, now, gradient_D = new_D, new, new_gradient_D
+        damping = damping / 16 if damping > 1e-9 * curvature_K[-1] else 0.0
     return at_D, False
