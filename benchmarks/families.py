@@ -30,7 +30,7 @@ from srlm.data import prompt_id
 from srlm.demo.base import cached_base
 from srlm.demo.corpus import STARTS, prompts, true_answer
 from srlm.demo.network import ARCHITECTURES
-from srlm.forecast.foretell import foretell
+from srlm.forecast.make import make_forecast
 from srlm.measure.curvature import fisher
 from srlm.policies.load import load
 from srlm.types import Prompt
@@ -48,7 +48,7 @@ def look(arch: str, steps: int, seed: int) -> dict[str, Any]:
         for i, text in enumerate(prompts(PROMPTS, seed), start=1)
     ]
     begun = time.perf_counter()
-    found = foretell(
+    found = make_forecast(
         policy, asked, read=answers.extractor("last-number"),
         correct=answers.checker("last-number"), beta=BETA, betas=(), rounds=ROUNDS,
         samples=DRAWS, max_tokens=MAX_TOKENS, seed=seed,

@@ -13,7 +13,7 @@ import torch  # noqa: E402, F401
 
 marks.append(time.time())
 
-import srlm.forecast.command  # noqa: E402, F401
+import srlm.probe  # noqa: E402, F401
 from srlm.data import prompt_id  # noqa: E402
 from srlm.policies.load import hugging_face, load  # noqa: E402
 from srlm.types import Prompt  # noqa: E402

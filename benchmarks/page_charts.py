@@ -9,9 +9,8 @@ from typing import Any
 import plotly.graph_objects as go
 from reaching_page import curves
 
-from srlm.report.chart import BLUE, FAINT, GREEN, GRID, INK, ORANGE, PURPLE, VERMILION
-from srlm.report.markup import safe, script_json
-from srlm.report.page import document
+from srlm.report.page import render
+from srlm.report.plots import BLUE, FAINT, GREEN, GRID, INK, ORANGE, PURPLE, VERMILION, Chart
 
 Result = dict[str, Any]
 COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, FAINT)
@@ -19,13 +18,13 @@ COLORS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, FAINT)
 
 def drawn(found: dict[str, Result | None]) -> str:
     """The page; its data are those of docs/speed.md."""
-    body = "\n".join(
-        f"<section><h2>{safe(title)}</h2><p>{safe(words)}</p>"
-        f'<div id="chart-{i}"></div>\n<script type="application/json" data-chart="chart-{i}">'
-        f"{script_json(json.loads(figure.to_json()))}</script></section>"
+    made = [
+        Chart(str(i), title, words, json.loads(figure.to_json()))
         for i, (title, words, figure) in enumerate(charts(found))
+    ]
+    return render(
+        "charts.html.j2", drawn=True, title="speed", heading="How fast it is", charts=made
     )
-    return document("speed", "How fast it is", body)
 
 
 def charts(found: dict[str, Result | None]) -> Iterator[tuple[str, str, go.Figure]]:

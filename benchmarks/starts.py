@@ -4,7 +4,7 @@
 
 Each start and seed is `srlm demo` with its defaults: a forecast of the base, then the run. From
 the run's rounds it reads the headroom captured, the fidelity and the seconds a round; from the
-forecast the verdict and the destination; and from the forecast made after one round the error on
+forecast the verdict and the limit; and from the forecast made after one round the error on
 the rounds that followed. Results: benchmarks/results/starts.json and docs/starts.md.
 """
 
@@ -33,7 +33,7 @@ def one(start: str, seed: int, out: Path) -> dict[str, Any]:
     first, last = shown.rounds[0], shown.rounds[-1]
     told = json.loads((out / f"{start}-{seed}-forecast/forecast.json").read_text(encoding="utf-8"))
     piloted = json.loads((folder / "rounds/001/forecast.json").read_text(encoding="utf-8"))
-    ahead = {a["round"]: a for a in piloted["ahead"]}
+    ahead = {a["round"]: a for a in piloted["later"]}
     later = [line for line in shown.rounds if line["round"] in ahead]
 
     def value(line: dict[str, Any], name: str) -> float | None:
@@ -41,17 +41,15 @@ def one(start: str, seed: int, out: Path) -> dict[str, Any]:
         return number
 
     change = last["sampling_accuracy"]["value"] - first["sampling_accuracy"]["value"]
-    foretold = (shown.foretold or 0.0) - first["sampling_accuracy"]["value"]
+    foretold = (shown.forecast or 0.0) - first["sampling_accuracy"]["value"]
     return {
         "start": start,
         "seed": seed,
         "verdict": shown.verdict,
         "sign_right": (change > 0) == (foretold > 0),
-        "destination": shown.foretold,
-        "destination_error": round((shown.foretold or 0.0) - told["mode_accuracy"]["value"], 4),
-        "destination_error_held_out": round(
-            (shown.foretold or 0.0) - first["mode_accuracy"]["value"], 4
-        ),
+        "limit": shown.forecast,
+        "limit_error": round((shown.forecast or 0.0) - told["mode_accuracy"]["value"], 4),
+        "limit_error_held_out": round((shown.forecast or 0.0) - first["mode_accuracy"]["value"], 4),
         "base": {n: value(first, n) for n in MEASURED},
         "last": {n: value(last, n) for n in MEASURED},
         "rounds": last["round"],
@@ -103,7 +101,7 @@ def table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         a, b = r["base"], r["last"]
         headroom = b["headroom_captured"]
         lines.append(
-            f"| {r['start']} | {r['seed']} | {r['verdict']} | {r['destination']:.3f} | "
+            f"| {r['start']} | {r['seed']} | {r['verdict']} | {r['limit']:.3f} | "
             f"{a['sampling_accuracy']:.3f} → {b['sampling_accuracy']:.3f} | "
             f"{a['kappa']:.3f} → {b['kappa']:.3f} | "
             f"{a['failure_fraction']:.3f} → {b['failure_fraction']:.3f} | "
@@ -115,8 +113,8 @@ def table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         "",
         "*Its end*: sampling accuracy where exact rounds lead, foretold from draws of the base "
         "alone; it equals the exact mode accuracy of the forecast's 256 prompts to "
-        f"{max(abs(r['destination_error']) for r in rows):.4f}, and that of the run's own held-out "
-        f"prompts, others, to {max(abs(r['destination_error_held_out']) for r in rows):.3f}. "
+        f"{max(abs(r['limit_error']) for r in rows):.4f}, and that of the run's own held-out "
+        f"prompts, others, to {max(abs(r['limit_error_held_out']) for r in rows):.3f}. "
         "Headroom is undefined where the base's modes are no better than its samples.",
         "",
         "After one pilot round, the rounds that followed (forecast - measured; κ relative). Its "

@@ -74,7 +74,7 @@ def test_light_imports(code: str) -> None:
 
 # Who may not import whom. The flow is types <- stages <- loop <- cli.
 LOOP = ("loop", "durable")
-COMMANDS = ("cli", "flags", "pilot", "demo.show")
+COMMANDS = ("cli", "flags", "probe", "pilot", "demo.show")
 BASICS = ("types", "errors", "config")
 STAGES = ("data", "grading", "rewards", "pairs", "losses", "policies")
 BESIDE = ("measure", "theory", "report", "forecast", "run_folder")

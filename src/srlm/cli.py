@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,6 +18,9 @@ from srlm.errors import UserError
 from srlm.flags import FORECAST, PROBE, RUN, by_key, with_settings
 from srlm.lab import CLAIMS, TASKS
 from srlm.plan_settings import PLAN, PlanConfig, RunPlanConfig
+
+if TYPE_CHECKING:
+    from srlm.report.summary import Summary
 
 Json = Annotated[
     bool, typer.Option("--json", metavar=" ", help="Print JSON, for programs; no progress.")
@@ -62,7 +65,7 @@ def measure(
     """Measure a model: condition number, confidence, accuracy, certified."""
     settings = resolve_as(ProbeConfig, config, by_key(PROBE, flags))
     with _interruptible():
-        from srlm.forecast.command import measure as command
+        from srlm.probe import measure as command
         from srlm.progress import Progress
 
         command(
@@ -81,10 +84,10 @@ def forecast(
     quiet: Quiet = False,
     **flags: str | bool | None,
 ) -> None:
-    """Say what self-rewarding will do to a model, before any training."""
+    """Forecast what self-rewarding will do to a model, before any training."""
     settings = resolve_as(ForecastConfig, config, by_key(FORECAST, flags))
     with _interruptible():
-        from srlm.forecast.command import forecast as command
+        from srlm.probe import forecast as command
         from srlm.progress import Progress
 
         progress = Progress(quiet=quiet)
@@ -150,8 +153,11 @@ def report(
 ) -> None:
     """Write a run's report page again and print its verdict."""
     from srlm.report.page import write_page
+    from srlm.report.summary import summarise
 
-    _tell(folder, write_page(folder), as_json)
+    summary = summarise(folder)
+    write_page(summary)
+    _tell(summary, as_json)
 
 
 @app.command()
@@ -318,8 +324,8 @@ def _align(config: RunConfig, out: Path, as_json: bool, quiet: bool) -> None:
         from srlm.loop import run
         from srlm.progress import Progress
 
-        summary = run(config, out, progress=Progress(quiet=quiet or as_json))
-        _tell(out, summary.report, as_json)
+        done = run(config, out, progress=Progress(quiet=quiet or as_json))
+        _tell(done.summary, as_json)
 
 
 @contextmanager
@@ -331,23 +337,24 @@ def _interruptible() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-def _tell(folder: Path, page: Path, as_json: bool) -> None:
+def _tell(summary: Summary, as_json: bool) -> None:
     """Print what a run came to, and where its report is."""
     from rich.console import Console
 
-    from srlm.report.summary import summarise
+    from srlm.report.page import NAME
     from srlm.report.terminal import print_summary
 
-    summary = summarise(folder)
+    folder = summary.folder
     if as_json:
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         data = {
             "folder": str(folder),
-            "report": str(page),
+            "report": str(folder / NAME),
             "status": summary.verdict.status,
             "reason": summary.verdict.reason,
             "verdict": summary.verdict.sentence,
-            "warnings": [alarm.code for alarm in summary.alarms],
+            "advice": summary.verdict.advice,
+            "warnings": [warning.code for warning in summary.warnings],
             "stop": dict(summary.stop) or None,
             "rounds": [json.loads(line) for line in lines],
         }

@@ -28,6 +28,7 @@ from srlm.measure.agreement import kept
 from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
 from srlm.policies.base import Exact, Policy
 from srlm.progress import Progress
+from srlm.report.summary import Summary, summarise
 from srlm.rewards.base import Reward, scored
 from srlm.rewards.named import reward_of
 from srlm.rewards.report import RewardReport, Seen, joined, seen, summary
@@ -402,6 +403,7 @@ class RunSummary:
     report: Path
     rounds: list[dict[str, Any]]
     """The lines of metrics.jsonl."""
+    summary: Summary
 
 
 def recipe_of(config: RunConfig) -> Recipe:
@@ -426,7 +428,7 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             can put right; found before the first draw where it can be.
     """
     from srlm.durable import Durable
-    from srlm.forecast.follow import follow
+    from srlm.forecast.after_round import forecast_after
     from srlm.policies.load import check_fit, load
     from srlm.report.page import write_page
 
@@ -468,7 +470,8 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
         ):
             store.write_metrics(done.number, done)
             if config.reward == "likelihood":  # other rewards do not lead to powers of the base
-                follow(out, done.number, config)
+                forecast_after(out, done.number, config)
         with progress.stage("report"):
-            report = write_page(out)
-        return RunSummary(out, report, store.metrics())
+            summary = summarise(out)
+            report = write_page(summary)
+        return RunSummary(out, report, store.metrics(), summary)

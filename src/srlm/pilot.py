@@ -1,4 +1,4 @@
-"""``srlm forecast --pilot N``: run N rounds, then foretell the rest at the pace seen."""
+"""``srlm forecast --pilot N``: run N rounds, then forecast the rest at the pace seen."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ from typing import Any
 
 from srlm.config import ForecastConfig, RunConfig
 from srlm.errors import UserError
-from srlm.forecast.follow import evidence_of_round, told
-from srlm.forecast.pace import Ahead, Step, ahead
+from srlm.forecast.after_round import evidence_of_round
+from srlm.forecast.pace import Later, Pace, later_rounds
 from srlm.loop import run
 from srlm.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
 class Pilot:
-    """What the pilot rounds were, and the rounds foretold from the last of them."""
+    """What the pilot rounds were, and the forecast of later rounds from the last of them."""
 
     folder: Path
     rounds: list[dict[str, Any]]
     """The lines of the pilot's metrics.jsonl."""
-    steps: list[Step]
-    ahead: list[Ahead]
+    paces: list[Pace]
+    later: list[Later]
 
     def to_json(self) -> dict[str, Any]:
         """Numbers for programs."""
         return {
             "folder": str(self.folder),
             "rounds": self.rounds,
-            "efficiency": [s.efficiency for s in self.steps],
-            "ahead": [told(a) for a in self.ahead],
+            "efficiency": [p.efficiency for p in self.paces],
+            "later": [x.to_json() for x in self.later],
         }
 
 
 def pilot(config: ForecastConfig, out: Path, *, progress: Progress) -> Pilot:
-    """Run ``config.pilot`` rounds of ``srlm run`` in ``out``; foretell up to ``config.rounds``.
+    """Run ``config.pilot`` rounds of ``srlm run`` in ``out``; forecast up to ``config.rounds``.
 
     The pilot is a run like any other: it goes on where it stopped, has its report, and
     `srlm run` with the same settings and more rounds repeats it exactly.
@@ -46,19 +46,19 @@ def pilot(config: ForecastConfig, out: Path, *, progress: Progress) -> Pilot:
     """
     if config.pilot >= config.rounds:
         raise UserError(
-            f"--pilot {config.pilot} of --rounds {config.rounds}: nothing is left to foretell",
+            f"--pilot {config.pilot} of --rounds {config.rounds}: no later round to forecast",
             "ask about more rounds",
         )
     settings = run_settings(config)
     summary = run(settings, out, progress=progress)
     last = out / "rounds" / f"{config.pilot:03d}" / "forecast.json"
-    steps = [Step(**s) for s in json.loads(last.read_text(encoding="utf-8"))["steps"]]
+    paces = [Pace(**p) for p in json.loads(last.read_text(encoding="utf-8"))["paces"]]
     now = evidence_of_round(out, config.pilot, settings)
     return Pilot(
         out,
         summary.rounds,
-        steps,
-        ahead(now, config.pilot, steps, beta=config.beta, rounds=config.rounds),
+        paces,
+        later_rounds(now, config.pilot, paces, beta=config.beta, rounds=config.rounds),
     )
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from srlm.lab.words import figure
+from srlm.lab.words import cell
 from srlm.planning import RunPlan
 from srlm.theory import Bound, Plan, kappa_bound, plan
 
@@ -63,7 +63,7 @@ def print_run_plan(made: RunPlan, console: Console) -> None:
     for name in SYMBOLS:
         if name in made.numbers:
             stated = made.numbers[name]
-            table.add_row(SYMBOLS[name], figure(float(stated.value)), Text(stated.source))
+            table.add_row(SYMBOLS[name], cell(float(stated.value)), Text(stated.source))
     console.print(table, width=width)
     console.print()
     console.print(_title("The theorem's assumptions"))
@@ -90,7 +90,7 @@ def _title(text: str) -> Text:
 
 def _needed(made: Plan) -> list[tuple[str, str]]:
     target = f"{made.problem.target:g}"
-    at = "" if made.samples is None else f" with {figure(float(made.samples))} pairs a round"
+    at = "" if made.samples is None else f" with {cell(float(made.samples))} pairs a round"
     rows = [
         (f"rounds needed for failure {target}{at}", _or(made.rounds_needed, "no number does")),
         (
@@ -101,11 +101,11 @@ def _needed(made: Plan) -> list[tuple[str, str]]:
         ("pairs needed in all", _or(made.pairs_needed, "no number does")),
     ]
     if made.limited_by == "beta":
-        rows.append(("beta needed, at most", figure(made.beta_needed)))
+        rows.append(("beta needed, at most", cell(made.beta_needed)))
     if made.limited_by in ("pairs", "rounds"):  # then another choice of both does
         least = plan(**asdict(made.problem))
         if least.rounds is not None and least.samples is not None:
-            does = f"{_times(least.rounds, 'round')} of {figure(float(least.samples))} pairs"
+            does = f"{_times(least.rounds, 'round')} of {cell(float(least.samples))} pairs"
             rows.append(("cheapest that does", does))
     return rows
 
@@ -116,16 +116,16 @@ def _bounds(made: Plan) -> list[tuple[str, str]]:
     problem, after = made.problem, f"after {_times(made.rounds, 'round')}"
     ceiling = 1.0 / problem.confidence
     settled = made.fixed_point < ceiling * (1.0 - 1e-9)
-    lower = f">= {figure(made.lower_bound)}" if made.lower_bound > 0 else "no claim: kappa_0 < 2"
-    empty = f"vacuous (not below 1/mu = {figure(ceiling)})"
+    lower = f">= {cell(made.lower_bound)}" if made.lower_bound > 0 else "no claim: kappa_0 < 2"
+    empty = f"vacuous (not below 1/mu = {cell(ceiling)})"
     kappa = kappa_bound(made.kappa_path[-1], problem.confidence, "iterated")
     return [
-        ("statistical error of a round, nats", figure(made.eps)),
+        ("statistical error of a round, nats", cell(made.eps)),
         (f"P[p* <= 1/2] {after}, iterated", _bound(made.failure)),
         ("  the same in closed form", _bound(made.failure_closed)),
         (f"kappa {after}", _bound(kappa)),
-        ("kappa settles at", f"<= {figure(made.fixed_point)}" if settled else empty),
-        ("  nearer each round by a factor", figure(made.contraction) if settled else "vacuous"),
+        ("kappa settles at", f"<= {cell(made.fixed_point)}" if settled else empty),
+        ("  nearer each round by a factor", cell(made.contraction) if settled else "vacuous"),
         ("rounds to forget the start", f"{made.rounds_to_forget}" if settled else "vacuous"),
         ("worst instance, one round, any learner", lower),
     ]
@@ -133,14 +133,14 @@ def _bounds(made: Plan) -> list[tuple[str, str]]:
 
 def _bound(bound: Bound) -> str:
     if not bound.vacuous:
-        return f"<= {figure(bound.value)}"
+        return f"<= {cell(bound.value)}"
     if bound.raw > bound.value:
-        return f"vacuous ({figure(bound.raw)} before the ceiling {figure(bound.value)})"
-    return f"vacuous (the ceiling {figure(bound.value)})"
+        return f"vacuous ({cell(bound.raw)} before the ceiling {cell(bound.value)})"
+    return f"vacuous (the ceiling {cell(bound.value)})"
 
 
 def _or(count: int | None, otherwise: str) -> str:
-    return otherwise if count is None else figure(float(count))
+    return otherwise if count is None else cell(float(count))
 
 
 def _times(count: int, thing: str) -> str:
@@ -178,7 +178,7 @@ def _print_ahead(made: RunPlan, console: Console, width: int) -> None:
 
 
 def _kappa(kappa: float | None) -> str:
-    return "–" if kappa is None else f"{kappa:.4f}" if kappa < 100 else figure(float(kappa))
+    return "–" if kappa is None else f"{kappa:.4f}" if kappa < 100 else cell(float(kappa))
 
 
 def _arrival(made: RunPlan) -> str:

@@ -58,7 +58,7 @@ def test_draws_step_in_where_the_budget_ends(model: Path, prompts: Path, tmp_pat
     assert "kappa_adaptive" in found
 
 
-def test_pilot_foretells_the_rounds_after_it(model: Path, prompts: Path, tmp_path: Path) -> None:
+def test_pilot_forecasts_the_rounds_after_it(model: Path, prompts: Path, tmp_path: Path) -> None:
     out = tmp_path / "f.json"
     given(
         "forecast", "--model", model, "--prompts", prompts, "--max-tokens", 4, "--samples", 8,
@@ -66,7 +66,7 @@ def test_pilot_foretells_the_rounds_after_it(model: Path, prompts: Path, tmp_pat
         "-q",
     )  # fmt: skip
     found = json.loads(out.read_text())
-    assert [a["round"] for a in found["pilot"]["ahead"]] == [2, 3]
+    assert [a["round"] for a in found["pilot"]["later"]] == [2, 3]
     assert len(found["pilot"]["rounds"]) == 2
     assert found["verdict"] in ("go", "no-go", "unclear")
     assert [p["round"] for p in found["trajectory"]] == [0, 1, 2, 3]

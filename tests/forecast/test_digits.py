@@ -7,7 +7,7 @@ import pytest
 from srlm import loop, pairs
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.forecast.foretell import Forecast, foretell
+from srlm.forecast.make import Forecast, make_forecast
 from srlm.lab.digits import digits
 from srlm.rewards.likelihood import likelihood
 from srlm.types import Prompt
@@ -18,9 +18,9 @@ def right(text: str, prompt: Prompt) -> bool:
     return text == prompt.answer
 
 
-def foretold(held_out: list[Prompt], rounds: int) -> Forecast:
-    """From 64 draws a prompt and the searched modes; never from the table itself."""
-    return foretell(
+def forecast(held_out: list[Prompt], rounds: int) -> Forecast:
+    """From 64 samples per prompt and the searched modes; never from the table itself."""
+    return make_forecast(
         Drawn(digits()[0]), held_out, read=str, correct=right, rounds=rounds, samples=64,
         max_tokens=1,
     )  # fmt: skip
@@ -54,12 +54,12 @@ def compare(found: Forecast, held_out: list[Prompt], beta: float) -> None:
 
 def test_two_rounds_on_a_hundred_digits() -> None:
     held_out = digits()[2][:100]
-    compare(foretold(held_out, 2), held_out, 2.0)
+    compare(forecast(held_out, 2), held_out, 2.0)
 
 
 @pytest.mark.slow
 def test_five_rounds_on_all_digits() -> None:
     held_out = digits()[2]
-    found = foretold(held_out, 5)
+    found = forecast(held_out, 5)
     for beta in (1.0, 2.0, 4.0):
         compare(found, held_out, beta)

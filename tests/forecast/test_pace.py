@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from srlm.errors import UserError
-from srlm.forecast.pace import Step, ahead, expected_efficiency, step
+from srlm.forecast.pace import Pace, expected_efficiency, later_rounds, pace
 from srlm.forecast.powers import known, sharpen
 from srlm.forecast.trajectory import gather
 from srlm.policies.tabular import Tabular, rows
@@ -42,34 +42,37 @@ def confidence(policy: Tabular) -> float:
 
 
 @pytest.mark.parametrize("power", [1.1, 1.5, 3.0])
-def test_step_of_a_pure_power_is_that_power(table: Tabular, power: float) -> None:
+def test_pace_of_a_pure_power_is_that_power(table: Tabular, power: float) -> None:
     after = Tabular(power * table.theta.reshape(PROMPTS, -1))
-    found = step(evidence(table).known, confidence(table), confidence(after), beta=2.0)
+    found = pace(evidence(table).known, confidence(table), confidence(after), beta=2.0)
     assert found.exponent == pytest.approx(power, rel=1e-4)
     assert found.efficiency == pytest.approx(np.log(power) / np.log(1.5), rel=1e-4)
 
 
-def test_exact_rounds_are_foretold_exactly_once_their_efficiency_is_known(table: Tabular) -> None:
+def test_exact_rounds_are_forecast_exactly_once_their_efficiency_is_known(table: Tabular) -> None:
     done = Tabular(1.5 * table.theta.reshape(PROMPTS, -1))
-    for a in ahead(evidence(done), 1, [Step(1.5, 1.0)], beta=2.0, rounds=4):
+    for a in later_rounds(evidence(done), 1, [Pace(1.5, 1.0)], beta=2.0, rounds=4):
         truth = Tabular(1.5**a.round * table.theta.reshape(PROMPTS, -1))
         kappa = 1.0 / np.exp(truth.log_table(rows(PROMPTS))).max(1)
         assert a.expected.kappa.value == pytest.approx(kappa.mean(), rel=1e-9)
-        assert a.covers("kappa", float(kappa.mean()))
+        band = a.estimate("kappa")
+        assert band.low is not None
+        assert band.high is not None
+        assert band.low <= kappa.mean() <= band.high
 
 
 def test_slow_and_fast_lie_on_either_side(table: Tabular) -> None:
-    for a in ahead(evidence(table), 0, [], beta=1.0, rounds=3):
+    for a in later_rounds(evidence(table), 0, [], beta=1.0, rounds=3):
         assert a.fast.kappa.value < a.expected.kappa.value < a.slow.kappa.value
 
 
-def test_what_cannot_be_told_is_said(table: Tabular) -> None:
+def test_what_is_not_known_is_said(table: Tabular) -> None:
     listed = evidence(table).known
-    assert "already" in step(listed, 0.999, 1.0, beta=1.0).why
-    assert "did not rise" in step(listed, 0.5, 0.4, beta=1.0).why
-    assert expected_efficiency([Step(None, None, "?")]) == 1.0
+    assert "already" in pace(listed, 0.999, 1.0, beta=1.0).why
+    assert "did not rise" in pace(listed, 0.5, 0.4, beta=1.0).why
+    assert expected_efficiency([Pace(None, None, "?")]) == 1.0
     with pytest.raises(UserError, match="beta"):
-        step(listed, 0.5, 0.6, beta=0.0)
+        pace(listed, 0.5, 0.6, beta=0.0)
 
 
 def test_sharpening_by_steps_is_sharpening_at_once(table: Tabular) -> None:

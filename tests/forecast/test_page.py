@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from srlm.forecast.foretell import Forecast
-from srlm.forecast.page import page, write_measurement, write_page
+from srlm.forecast.make import Forecast
 from srlm.policies.tabular import Tabular, rows
+from srlm.report.page import forecast_page as page
+from srlm.report.page import write_forecast, write_measurement
 from tests.forecast.drawn import Drawn
-from tests.forecast.test_foretell import forecast, policy, prompts
+from tests.forecast.test_make import forecast, policy, prompts
 from tests.report.test_page import HOSTILE, TAGS, Seen, own
 
 
@@ -29,15 +30,16 @@ def _unanswered() -> Forecast:
 
 
 def test_sections_are_there_and_the_verdict_comes_first(found: Forecast) -> None:
-    text = Seen(page(found)).text
-    order = [found.verdict.reason[1:], "Reasons to doubt", "What is foretold",
-             "Every round, β 2", "The base as it is", "The controls",
-             "The likeliest responses, to read", "Commonest", "Least sure prompts",
-             "How to read this"]  # fmt: skip
-    places = [text.index(words) for words in order]
+    seen = Seen(page(found))
+    assert any(a.get("data-verdict") == found.verdict.verdict for _, a in seen.tags)
+    order = [found.verdict.reason[1:], found.verdict.advice, "Warnings", "Trajectory",
+             "Every round", "The base as it is", "Without training", "The most likely responses",
+             "Commonest", "Least sure", "How to read this"]  # fmt: skip
+    places = [seen.text.index(words) for words in order]
     assert places == sorted(places)
-    for words in ("κ of answers", "Confidence is not correctness", "Gradient training follows"):
-        assert words in text.replace("\n", " ")
+    rounds = [a["data-round"] for _, a in seen.tags if "data-round" in a]
+    assert rounds[:5] == ["0", "1", "2", "3", "limit"]
+    assert "κ of answers" in seen.text
 
 
 def test_hostile_text_stays_text() -> None:
@@ -60,8 +62,8 @@ def test_hostile_text_stays_text() -> None:
 
 
 def test_nothing_to_fetch_and_the_same_bytes(found: Forecast, tmp_path: Path) -> None:
-    first = write_page(found, tmp_path).read_bytes()
-    assert write_page(found, tmp_path).read_bytes() == first
+    first = write_forecast(found, tmp_path).read_bytes()
+    assert write_forecast(found, tmp_path).read_bytes() == first
     assert [p.name for p in tmp_path.iterdir()] == ["forecast.html"]
     text = own(first.decode("utf-8"))
     assert not re.search(r"https?:|//\w|@import|url\(|<link|<iframe|<img", text)
@@ -85,7 +87,7 @@ def charts(found: Forecast) -> dict[str, Any]:
 
 def test_every_chart_is_drawn(found: Forecast, unanswered: Forecast) -> None:
     shared = {f"chart-{key}" for key in ("sureness", "kappa", "failure", "length", "entropy")}
-    assert set(charts(found)) == shared | {"chart-accuracy", "chart-controls"}
+    assert set(charts(found)) == shared | {"chart-accuracy", "chart-votes"}
     assert set(charts(unanswered)) == shared
     ticks = charts(found)["chart-kappa"]["layout"]["xaxis"]["ticktext"]
     assert ticks == ["0", "1", "2", "3", "∞"]
@@ -103,8 +105,9 @@ def test_extrapolated_rounds_are_hollow_dashed_and_named() -> None:
     assert line["mode"] == "markers"
     assert any(d.get("line", {}).get("dash") == "dash" and any(d["x"]) for d in data)
     text = Seen(page(found)).text
-    assert "extrapolated, beyond what the draws support" in text
-    assert "the draws do not carry the forecast" in text
+    assert "extrapolated, beyond what the samples support" in text
+    codes = {a["data-code"] for _, a in Seen(page(found)).tags if "data-code" in a}
+    assert "extrapolated" in codes
     assert f"{weak[0]} †" in text
 
 
@@ -115,15 +118,15 @@ def test_a_supported_forecast_has_no_dashes(found: Forecast) -> None:
 
 def test_a_measurement_has_no_verdict(found: Forecast, tmp_path: Path) -> None:
     text = Seen(write_measurement(found, tmp_path).read_text(encoding="utf-8")).text
-    assert "What is foretold" not in text
+    assert "Trajectory" not in text
     assert found.verdict.reason[1:] not in text
     assert "The base as it is" in text
 
 
 def test_exact_policies_have_a_page_too(tmp_path: Path) -> None:
     text = Seen(page(forecast(policy()))).text
-    assert "all responses, enumerated" in text
-    assert "The controls" not in text
+    assert "All responses, enumerated" in text
+    assert "Without training" not in text
 
 
 def test_astronomical_kappa_is_shown_by_its_logarithm() -> None:

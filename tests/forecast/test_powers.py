@@ -191,10 +191,10 @@ def test_long_responses_keep_their_weights() -> None:
 @pytest.mark.parametrize(
     ("samples", "words"),
     [
-        (long_draws([-1.0]), "1 draws for prompt 0"),
+        (long_draws([-1.0]), "1 samples for prompt 0"),
         (long_draws([-1.0, float("nan")]), "not numbers"),
         (long_draws([-1.0, -np.inf]), "probability zero"),
-        (replace(long_draws([-1.0, -1.0]), prompt_R=np.array([1, 1])), "0 draws for prompt 0"),
+        (replace(long_draws([-1.0, -1.0]), prompt_R=np.array([1, 1])), "0 samples for prompt 0"),
     ],
 )
 def test_what_cannot_be_forecast_is_named(samples: Samples, words: str) -> None:

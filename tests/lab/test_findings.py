@@ -15,10 +15,10 @@ from rich.console import Console
 from srlm import lab
 from srlm.errors import UserError
 from srlm.lab.fits import bootstrap_slope, log_slope
-from srlm.lab.plots import figure, line
 from srlm.lab.result import VERDICTS, Finding
 from srlm.lab.setting import Setting
 from srlm.lab.words import print_findings
+from srlm.report.plots import panels, series
 from srlm.types import Estimate
 
 HOSTILE = "</script><script>alert(1)</script>\x00"
@@ -36,7 +36,7 @@ def finding(claim: str = "rate", text: str = "x") -> Finding:
         because=text,
         says=text,
         seen=text,
-        plot=figure([line([1, 2], [0.5, 0.25], text)], "n", text),
+        plot=panels([series([1, 2], [0.5, 0.25], text)], "n", text),
     )
 
 

@@ -18,10 +18,10 @@ import pytest
 import yaml
 from rich.console import Console
 
-from srlm.report.markup import safe, script_json
-from srlm.report.page import page, plotly_script, write_page
+from srlm.report.page import plotly_script, run_page, script_json, write_page
 from srlm.report.summary import summarise
 from srlm.report.terminal import print_summary
+from srlm.report.words import visible
 
 Make = Callable[..., Path]
 
@@ -38,7 +38,8 @@ HOSTILE = [
 
 
 TAGS = """html head meta title style body main section h1 h2 h3 p div span strong small sup br pre
-ul li dl dt dd table thead tbody tr th td figure figcaption details summary script noscript"""
+ul li dl dt dd table thead tbody tr th td figure figcaption details summary script noscript
+code"""
 
 
 class Seen(HTMLParser):
@@ -100,7 +101,7 @@ def _hostile(fake_run: Make) -> Path:
 
 
 def test_hostile_text_stays_text(hostile: Path) -> None:
-    text = write_page(hostile).read_text(encoding="utf-8")
+    text = write_page(summarise(hostile)).read_text(encoding="utf-8")
     seen = Seen(text)
     assert {tag for tag, _ in seen.tags} <= set(TAGS.split())
     for _, attributes in seen.tags:
@@ -115,7 +116,7 @@ def test_hostile_text_stays_text(hostile: Path) -> None:
 
 
 def test_figures_hold_no_text_of_the_run(hostile: Path) -> None:
-    seen = Seen(page(summarise(hostile)))
+    seen = Seen(run_page(summarise(hostile)))
     data = [text for attributes, text in seen.scripts if "data-chart" in attributes]
     assert len(data) == 9
     for block in data:
@@ -125,7 +126,7 @@ def test_figures_hold_no_text_of_the_run(hostile: Path) -> None:
 
 
 def test_policy_allows_the_two_scripts_and_nothing_else(fake_run: Make) -> None:
-    text = page(summarise(fake_run()))
+    text = run_page(summarise(fake_run()))
     assert f"<script>{plotly_script()}</script>" in text
     seen = Seen(text)
     policy = next(a["content"] or "" for t, a in seen.tags if t == "meta" and "http-equiv" in a)
@@ -142,15 +143,15 @@ def test_policy_allows_the_two_scripts_and_nothing_else(fake_run: Make) -> None:
 
 @pytest.mark.parametrize("kind", ["good", "giveup", "blowup"])
 def test_nothing_to_fetch(fake_run: Make, kind: str) -> None:
-    text = own(page(summarise(fake_run(kind))))
+    text = own(run_page(summarise(fake_run(kind))))
     assert not re.search(r"https?:|//\w|@import|url\(|<link|<iframe|<img", text)
 
 
 def test_same_bytes(fake_run: Make) -> None:
     one, other = fake_run(name="a"), fake_run(name="b")
-    first = write_page(one).read_bytes()
-    assert write_page(one).read_bytes() == first
-    assert write_page(other).read_bytes() == first
+    first = write_page(summarise(one)).read_bytes()
+    assert write_page(summarise(one)).read_bytes() == first
+    assert write_page(summarise(other)).read_bytes() == first
     assert sorted(p.name for p in one.iterdir()) == [
         "config.yaml", "manifest.json", "metrics.jsonl", "report.html", "rounds",
     ]  # fmt: skip
@@ -158,14 +159,15 @@ def test_same_bytes(fake_run: Make) -> None:
 
 def test_a_failed_write_keeps_the_old_page(fake_run: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = fake_run()
-    before = write_page(folder).read_bytes()
+    summary = summarise(folder)
+    before = write_page(summary).read_bytes()
 
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_page(folder)
+        write_page(summary)
     assert (folder / "report.html").read_bytes() == before
     assert not list(folder.glob(".report*"))
 
@@ -176,7 +178,7 @@ def test_a_failed_write_keeps_the_old_page(fake_run: Make, monkeypatch: pytest.M
 def test_without_answers_nothing_is_called_correct(fake_run: Make, kind: str, powers: Any) -> None:
     folder = fake_run(kind, answers=False, powers=powers)
     summary = summarise(folder)
-    text = own(page(summary)).lower()
+    text = own(run_page(summary)).lower()
     assert "correct" not in text
     assert "accuracy" not in text
     assert "unknown" in text
@@ -188,16 +190,23 @@ def test_without_answers_nothing_is_called_correct(fake_run: Make, kind: str, po
 
 
 def test_verdict_comes_first_and_every_section_is_there(fake_run: Make) -> None:
-    text = Seen(page(summarise(fake_run("giveup")))).text
-    order = ["Confidence rose from .38", "Key figures", "Warnings", "By round", "Every round",
-             "Prompts, before and after", "How to read this", "What was run",
+    s = summarise(fake_run("giveup"))
+    seen = Seen(run_page(s))
+    verdict = next(a for _, a in seen.tags if "data-verdict" in a)
+    assert (verdict["data-verdict"], verdict["data-reason"]) == ("failed", "surer and wrong")
+    codes = [a["data-code"] for _, a in seen.tags if "data-code" in a]
+    assert codes == [w.code for w in s.warnings]
+    rounds = [a["data-round"] for t, a in seen.tags if t == "tr" and "data-round" in a]
+    assert rounds == ["0", "1", "2", "3", "4", "5"]
+    order = [s.verdict.sentence, s.verdict.advice, "Warnings", "Key figures", "By round",
+             "Every round", "Prompts, before and after", "How to read this", "What was run",
              "Method and guarantee"]  # fmt: skip
-    places = [text.index(words) for words in order]
+    places = [seen.text.index(words) for words in order]
     assert places == sorted(places)
 
 
 def test_only_the_base_has_no_plots_and_no_script(fake_run: Make) -> None:
-    seen = Seen(page(summarise(fake_run(powers=(1.0,)))))
+    seen = Seen(run_page(summarise(fake_run(powers=(1.0,)))))
     assert [a for a, _ in seen.scripts if a == {}] == []
 
 
@@ -211,7 +220,7 @@ METRICS = ["kappa", "confidence", "fidelity", "sampling_accuracy", "greedy_accur
 def test_a_missing_key_breaks_nothing(fake_run: Make, key: str) -> None:
     folder = fake_run(change=lambda record: {k: v for k, v in record.items() if k != key})
     summary = summarise(folder)
-    assert page(summary)
+    assert run_page(summary)
     print_summary(summary, Console(quiet=True))
 
 
@@ -219,7 +228,7 @@ def test_a_mode_that_was_not_found_is_not_shown_as_empty(fake_run: Make) -> None
     folder = fake_run()
     for file in folder.glob("rounds/*/prompts.parquet"):
         pq.write_table(pq.read_table(file).drop_columns(["mode_text", "certified"]), file)
-    text = Seen(page(summarise(folder))).text
+    text = Seen(run_page(summarise(folder))).text
     assert "not known" in text
     assert "(empty)" not in text
 
@@ -228,11 +237,11 @@ def test_metrics_alone_make_a_page(fake_run: Make) -> None:
     folder = fake_run()
     for file in [*folder.glob("rounds/*/*"), folder / "config.yaml", folder / "manifest.json"]:
         file.unlink()
-    text = Seen(page(summarise(folder))).text
+    text = Seen(run_page(summarise(folder))).text
     assert "not recorded" in text
     assert "Prompts, before and after" not in text
 
 
 def test_lone_surrogates_can_be_written() -> None:
-    assert safe("a\ud800").encode("utf-8") == b"a[U+D800]"
+    assert visible("a\ud800").encode("utf-8") == b"a[U+D800]"
     assert script_json({"a": "\ud800\u2028"}).isascii()

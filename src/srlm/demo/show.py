@@ -1,4 +1,4 @@
-"""The demo: foretold, run, compared. Everything through the public commands' functions."""
+"""The demo: forecast, run, compared. Everything through the public commands' functions."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from time import perf_counter
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from srlm.config import ForecastConfig, RunConfig, UpdateSettings
 from srlm.demo.settings import shown_settings
-from srlm.forecast.command import forecast
 from srlm.loop import run
+from srlm.probe import forecast
 from srlm.progress import Progress
-from srlm.report.summary import summarise
-from srlm.report.terminal import print_summary
+from srlm.report.terminal import (
+    Column,
+    note,
+    print_summary,
+    rounds_table,
+    title,
+)
 from srlm.report.words import number, percent
 from srlm.run_folder import read_json
 
@@ -30,9 +34,9 @@ class Shown:
     start: str
     folder: str
     verdict: str
-    """go, no-go or unclear: said before any training."""
-    foretold: float | None
-    """Sampling accuracy where exact rounds lead."""
+    """go, no-go or unclear: the forecast before any training."""
+    forecast: float | None
+    """Sampling accuracy in the limit of exact updates."""
     rounds: list[dict[str, Any]]
     """The lines of metrics.jsonl."""
     seconds: dict[str, float]
@@ -81,7 +85,7 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
     config = shown_settings(start, seed, progress)
     clock.append(perf_counter())
     sharpens = config.reward == "likelihood"
-    _title(console, f"{start}: foretold" + ("" if sharpens else " of likelihood self-reward"))
+    title(console, f"{start}: forecast" + ("" if sharpens else " of the likelihood reward"))
     found = forecast(
         forecast_settings(config),
         out=out.with_name(out.name + "-forecast"),
@@ -89,17 +93,17 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
         console=console,
     )
     clock.append(perf_counter())
-    _title(console, f"{start}: run" + ("" if sharpens else f", reward: {config.reward}"))
-    summary = run(config, out, progress=progress)
-    print_summary(summarise(out), console)
+    title(console, f"{start}: run" + ("" if sharpens else f", reward: {config.reward}"))
+    done = run(config, out, progress=progress)
+    print_summary(done.summary, console)
     clock.append(perf_counter())
     names = ("base", "forecast", "run")
     return Shown(
         start=start,
         folder=str(out),
         verdict=found.verdict.verdict,
-        foretold=found.end.sampling_accuracy.value,
-        rounds=summary.rounds,
+        forecast=found.end.sampling_accuracy.value,
+        rounds=done.rounds,
         seconds={
             name: round(b - a, 1) for name, a, b in zip(names, clock, clock[1:], strict=False)
         },
@@ -118,66 +122,55 @@ def _ending(folder: Path) -> dict[str, Any]:
 
 
 def past_the_mode(shown: Shown) -> str:
-    """What was foretold of likelihood self-reward, and where another reward led, in words.
+    """The forecast of the likelihood reward beside where another reward led, in words.
 
-    Past: the 95 % interval of the best round's greedy accuracy lies above the mode accuracy of the
-    base, which likelihood self-reward leads to, on the same held-out prompts.
+    Above: the 95% interval of the best round's greedy accuracy lies above the mode accuracy of the
+    base, the limit of the likelihood reward, on the same held-out prompts.
     """
     best = shown.rounds[-1 if shown.best is None else shown.best]
     mode, first = (shown.rounds[0][n]["value"] for n in ("mode_accuracy", "greedy_accuracy"))
     greedy = best["greedy_accuracy"]
+    difference = greedy["value"] - mode
     if greedy["low"] > mode:
-        verdict = f"past the base's modes by {number(greedy['value'] - mode)}"
+        verdict = f"above it by {number(difference)}"
     elif greedy["high"] < mode:
-        verdict = f"below the base's modes by {number(mode - greedy['value'])}"
+        verdict = f"below it by {number(-difference)}"
     else:
-        verdict = "no further than the base's modes, as far as the prompts can tell"
+        verdict = "not distinguishable from it on these prompts"
     return (
-        f"{shown.start}: likelihood self-reward was foretold to end at {number(shown.foretold)}, "
-        f"the accuracy of the base's modes ({number(mode)} on the held-out prompts). With the "
-        f"{shown.reward} reward greedy accuracy went from {number(first)} to "
-        f"{number(greedy['value'])} in round {best['round']}: {verdict}."
+        f"{shown.start}: {shown.reward} reward, greedy accuracy {number(first)} → "
+        f"{number(greedy['value'])} in round {best['round']}. Limit of the likelihood reward: "
+        f"{number(mode)} (forecast {number(shown.forecast)}): {verdict}."
     )
 
 
 def print_shown(shown: Sequence[Shown], console: Console) -> None:
-    """Foretold and seen, one line a start."""
-    table = Table(box=None, pad_edge=False, padding=(0, 1))
-    titles = ("start", "verdict", "end", "accuracy", "κ", "headroom", "fidelity", "s")
-    for title in titles:
-        table.add_column(title, justify="left" if title == "start" else "right", no_wrap=True)
-    for s in shown:
-        first, last = s.rounds[0], s.rounds[-1]
-        table.add_row(
-            s.start,
-            s.verdict,
-            number(s.foretold),
-            _change(first, last, "sampling_accuracy"),
-            _change(first, last, "kappa"),
-            percent(last["headroom_captured"]["value"]),
-            number(last["fidelity"]["value"]),
-            f"{sum(s.seconds.values()):.0f}",
-        )
-    _title(console, "foretold and seen")
-    console.print(table)
+    """Forecast and measured, one line per start."""
+    columns: list[Column] = [
+        ("start", lambda s: s.start),
+        ("verdict", lambda s: s.verdict),
+        ("forecast", lambda s: number(s.forecast)),
+        ("accuracy", lambda s: _change(s, "sampling_accuracy")),
+        ("headroom", lambda s: percent(s.rounds[-1]["headroom_captured"]["value"])),
+        ("κ", lambda s: _change(s, "kappa")),
+        ("fidelity", lambda s: number(s.rounds[-1]["fidelity"]["value"])),
+        ("s", lambda s: f"{sum(s.seconds.values()):.0f}"),
+    ]
+    title(console, "forecast and measured")
+    console.print(rounds_table(console, columns, shown))
+    note(console, "forecast: limit of sampling accuracy, before training; accuracy: sampling.")
     for s in shown:
         if s.reward != "likelihood":
             console.print()
             console.print(Text(past_the_mode(s)))
         if s.ended is not None:
-            console.print(Text(f"Round {s.best} is the best; it stopped because {s.ended}."))
+            console.print(Text(f"Best round: {s.best}; stopped because {s.ended}."))
     for s in shown:
         parts = ", ".join(f"{name} {seconds:g} s" for name, seconds in s.seconds.items())
         rounds = [sum(line["seconds"].values()) for line in s.rounds[1:]]
         slowest = f"; slowest round {max(rounds):.0f} s" if rounds else ""
-        console.print(Text(f"{s.start}: {parts}{slowest}. {s.folder}/report.html", "dim"))
+        note(console, f"{s.start}: {parts}{slowest}. {s.folder}/report.html")
 
 
-def _change(first: dict[str, Any], last: dict[str, Any], name: str) -> str:
-    return f"{number(first[name]['value'])} → {number(last[name]['value'])}"
-
-
-def _title(console: Console, text: str) -> None:
-    console.print()
-    console.rule(Text(text, "bold"), align="left")
-    console.print()
+def _change(s: Shown, name: str) -> str:
+    return f"{number(s.rounds[0][name]['value'])} → {number(s.rounds[-1][name]['value'])}"

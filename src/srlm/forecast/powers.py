@@ -2,7 +2,7 @@
 
 Exact rounds give pi_t proportional to pi_0^(p_t), p_t = (1 + 1/beta)^t (theory.md section 1;
 [SR] eq. 4's minimiser iterated). So every number of round t is a sum over responses of powers
-of the base's probabilities, and can be estimated from the base's own draws:
+of the base's probabilities, and can be estimated from the base's own samples:
 
     Z_p = sum_y pi_0(y)^p,   E_{pi_p} m = sum_y pi_0(y)^p m(y) / Z_p.
 
@@ -30,9 +30,9 @@ from srlm.measure.modes import Modes
 from srlm.types import Estimate, Floats, Ints, Samples, Tokens
 
 LEAST_SAMPLE_SIZE = 8.0
-"""Effective draws under which a prompt's forecast is not supported by its draws."""
+"""Effective sample size under which a prompt's forecast is not supported by its samples."""
 LEAST_KNOWN = 0.95
-"""Share of Z_p on responses known for certain at which a forecast needs no draws' support."""
+"""Share of Z_p on responses known for certain at which a forecast needs no samples' support."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +81,8 @@ def known(
     count_P = np.bincount(samples.prompt_R, minlength=P)
     if count_P.min() < (1 if exact else 2):
         raise UserError(
-            f"forecast: {int(count_P.min())} draws for prompt {int(count_P.argmin())}",
-            "draw at least two responses a prompt (--samples)",
+            f"forecast: {int(count_P.min())} samples for prompt {int(count_P.argmin())}",
+            "give at least two samples per prompt (--samples)",
         )
     if np.isnan(samples.logp_R).any() or np.isnan(mode_logp_P).any():
         raise UserError(
@@ -91,8 +91,8 @@ def known(
     possible_R = samples.logp_R > -np.inf  # an impossible response weighs nothing at any power
     if not exact and not possible_R.all():
         raise UserError(
-            f"forecast: a draw of prompt {int(samples.prompt_R[~possible_R][0])} (counted from 0) "
-            "has probability zero",
+            f"forecast: a sample of prompt {int(samples.prompt_R[~possible_R][0])} (counted from "
+            "0) has probability zero",
             "check the model's weights, or use --dtype float32",
         )
     first: dict[tuple[int, Tokens], int] = {}
@@ -220,7 +220,7 @@ def kappa_next(
     """
     listed = known(samples, modes.tokens_P, modes.logp_P, exact=exact)
     kappa_P = np.exp(-sharpen(listed, 1 + 1 / beta).log_top_P)
-    return mean(kappa_P, seed, "one exact round, from the draws and the mode", least=1.0)
+    return mean(kappa_P, seed, "one exact update, from the samples and the mode", least=1.0)
 
 
 def _log_reach(logp_R: Floats, draws_R: Ints) -> Floats:

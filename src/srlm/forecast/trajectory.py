@@ -1,4 +1,4 @@
-"""Rounds foretold: every number of a round of exact updates, with its interval and its support."""
+"""Rounds of exact updates: every number with its interval and its support."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srlm.types import Estimate, Floats, Samples, Tokens, undefined
 
 LEAST_SUPPORTED = 0.9
 """Share of prompts that must be supported for a round to be."""
-DESTINATION = 1e6
+LIMIT = 1e6
 """The power that stands for infinitely many rounds."""
 
 
@@ -38,7 +38,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A round foretold."""
+    """A round as forecast."""
 
     round: float
     beta: float
@@ -51,13 +51,13 @@ class Point:
     confidence: Estimate
     sampling_accuracy: Estimate
     answer_accuracy: Estimate
-    """Share of prompts whose likeliest *answer* is right: a majority vote over endless draws."""
+    """Share of prompts whose likeliest *answer* is right: a majority vote without end."""
     length: Estimate
     entropy: Estimate
     effective_sample_size: float
-    """Median over prompts of the draws that carry the forecast."""
+    """Median over prompts of the effective number of samples behind the forecast."""
     supported_share: float
-    """Share of prompts whose forecast is carried by draws or by what is known for certain."""
+    """Share of prompts whose forecast is supported by samples or by what is known for certain."""
 
     @property
     def supported(self) -> bool:
@@ -100,13 +100,13 @@ def evidence(
     exact: bool,
     seed: int,
 ) -> Evidence:
-    """From a measurement of the base, with the answers of its draws and of its modes read.
+    """From a measurement of the base, with the answers of its samples and of its modes read.
 
     Args:
         measurement: of the base policy.
-        answer_R, right_R: of each draw: its answer; 1, 0 or not-a-number.
+        answer_R, right_R: of each sample: its answer; 1, 0 or not-a-number.
         mode_answer_P, mode_right_P: of each prompt's mode.
-        exact: the draws are an enumeration.
+        exact: the samples are an enumeration.
         seed: of the bootstrap.
     """
     modes = measurement.modes
@@ -160,21 +160,27 @@ def gather(
 
 
 def trajectory(
-    evidence: Evidence, *, beta: float, rounds: int, efficiency: float = 1.0
+    evidence: Evidence, *, beta: float, rounds: int, efficiency: float | Sequence[float] = 1.0
 ) -> list[Point]:
     """Rounds 0..T of exact updates; slower ones at ``efficiency`` < 1 (p_t^efficiency).
 
+    Args:
+        evidence: what is known of the policy of round 0.
+        beta: of the update.
+        rounds: T.
+        efficiency: one number, or one for each of the T + 1 rounds.
+
     Cost O(T R) plus the bootstrap.
     """
+    exponent_T = exponents(beta, rounds) ** np.asarray(efficiency)
     return [
-        at_exponent(evidence, float(p) ** efficiency, beta=beta, number=t)
-        for t, p in enumerate(exponents(beta, rounds))
+        at_exponent(evidence, p, beta=beta, number=t) for t, p in enumerate(exponent_T.tolist())
     ]
 
 
-def destination(evidence: Evidence) -> Point:
+def limit(evidence: Evidence) -> Point:
     """Where exact updates lead: all mass on the likeliest response (shared among tied ones)."""
-    return at_exponent(evidence, DESTINATION, beta=float("nan"), number=float("inf"))
+    return at_exponent(evidence, LIMIT, beta=float("nan"), number=float("inf"))
 
 
 def at_exponent(
@@ -188,7 +194,7 @@ def at_exponent(
     supported = float(sharp.supported_P.mean())
     guarantee = "estimate" if supported >= LEAST_SUPPORTED else "extrapolation"
     guarantee = "exact" if listed.exact else guarantee
-    method = "powers of the base" + ("" if listed.exact else ", from its draws and the mode")
+    method = "powers of the base" + ("" if listed.exact else ", from its samples and the mode")
 
     def over_prompts(value_P: Floats, least: float, most: float = np.inf) -> Estimate:
         return mean(value_P, seed, method, least=least, most=most, guarantee=guarantee)

@@ -1,4 +1,4 @@
-"""Go or no-go, in one sentence, with the evidence behind it."""
+"""Go or no-go from a forecast, with the reason and what to do."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ WORTH = 0.01
 SHARED = 0.2
 """Share of prompts with one and the same mode from which on it is named."""
 GROWTH = 0.05
-"""Least growth from its share of the draws to its share of the modes that is a collapse."""
+"""Least growth from its share of the samples to its share of the modes that is a collapse."""
 COLLAPSE = 0.5
-"""Share of the base's mean length under which the destination is a collapse."""
+"""Share of the base's mean length under which the limit is a collapse."""
+ELSEWHERE = "Do not train on likelihood. A reward that tells right from wrong (judge) may help."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,8 @@ class Verdict:
 
     verdict: str
     reason: str
+    advice: str
+    """What to do, a sentence."""
     gain: Estimate | None
     """Mode accuracy minus sampling accuracy, paired over prompts; None without answers."""
 
@@ -56,98 +59,80 @@ def decide(
     majority: tuple[int, float] | None,
     seed: int,
     *,
-    drawn: Mapping[str, float],
+    sampled: Mapping[str, float],
 ) -> Verdict:
     """The verdict on likelihood self-reward from a forecast.
 
-    With answers: go where the destination (mode accuracy) is above sampling accuracy by
-    ``WORTH`` or more with 95 % confidence, no-go where it is below with 95 % confidence or where
+    With answers: go where the limit (mode accuracy) is above sampling accuracy by
+    ``WORTH`` or more with 95% confidence, no-go where it is below with 95% confidence or where
     no gain above ``WORTH`` is left within it, else unclear. Without answers: no-go where the
-    destination is a collapse (many modes one and the same response that is commoner among them
-    than among the draws, or less than half of the length), else unclear, for confidence is no
+    limit is a collapse (many modes one and the same response that is commoner among them
+    than among the samples, or less than half of the length), else unclear, for confidence is no
     correctness.
 
     Args:
         points: rounds 0..T.
-        end: the destination.
+        end: the limit of infinitely many rounds.
         mode_text_P: likeliest response of each prompt.
         sampling_P, mode_right_P: of each prompt with an answer (empty without).
-        majority: (k, accuracy) of a majority vote over k draws.
+        majority: (k, accuracy) of a majority vote over k samples.
         seed: of the bootstrap.
-        drawn: the base's draws: share of each text.
+        sampled: the base's samples: share of each text.
     """
     first, last = points[0], points[-1]
     common = commonest(mode_text_P)
-    shown = (
-        f"{common.share:.0%} of prompts have one and the same likeliest response, "
-        f"{_quoted(common.text)}"
-    )
-    shrinks = _value(end.length) < COLLAPSE * _value(first.length)
+    shown = f"{common.share:.0%} of prompts share one most likely response, {_quoted(common.text)}"
     if len(sampling_P) == 0:
-        spreads = common.share >= max(SHARED, drawn.get(common.text, 0.0) + GROWTH)
-        if spreads or shrinks:
-            why = shown if spreads else _length(first, end)
-            return Verdict("no-go", f"do not: {why}; self-rewarding leads there", None)
+        if common.share >= max(SHARED, sampled.get(common.text, 0.0) + GROWTH):
+            return Verdict("no-go", f"collapse: {shown}", ELSEWHERE, None)
+        if _value(end.length) < COLLAPSE * _value(first.length):
+            shrinks = (
+                f"collapse: mean length {_value(first.length):.1f} → {_value(end.length):.1f} "
+                "tokens in the limit"
+            )
+            return Verdict("no-go", shrinks, ELSEWHERE, None)
+        rise = f"confidence {_n(first.confidence)} → {_n(last.confidence)} by round {last.round:g}"
         return Verdict(
             "unclear",
-            f"confidence is predicted to rise from {_n(first.confidence)} to "
-            f"{_n(last.confidence)} in {_rounds(last.round)}; without answers nobody can tell "
-            "whether the likeliest responses are good: read them below",
+            f"{rise}; without answers nothing says whether that is good",
+            "Read the most likely responses below, or give prompts with answers.",
             None,
         )
     gain = mean(mode_right_P - sampling_P, seed, "mode accuracy - sampling accuracy, paired")
     assert gain.value is not None and gain.low is not None and gain.high is not None
-    ceiling = float(np.mean(mode_right_P))
-    before, after = _n(first.sampling_accuracy), _n(last.sampling_accuracy)
+    limit = f"limit: mode accuracy {np.mean(mode_right_P):.3f}"
+    accuracy, before = "sampling accuracy", _n(first.sampling_accuracy)
     if gain.low >= WORTH:
-        reached = _reached(points, ceiling)
+        reached = _reached(points)
         text = (
-            f"self-rewarding is predicted to raise sampling accuracy from {before} to "
-            f"{_n(reached.sampling_accuracy)} in {_rounds(reached.round)}; it ends at mode "
-            f"accuracy {ceiling:.2f}"
+            f"{accuracy} {before} → {_n(reached.sampling_accuracy)} by round {reached.round:g}; "
+            f"{limit}"
         )
+        advice = f"Train: {_rounds(reached.round)} of exact updates, more of gradient training."
         if majority is not None:
-            text += f"; a majority vote over {majority[0]} draws already gives {majority[1]:.2f}"
-        return Verdict("go", text, gain)
+            text += f"; majority vote over {majority[0]} samples, no training: {majority[1]:.3f}"
+            if majority[1] >= float(np.mean(mode_right_P)) - WORTH:
+                advice += " It replaces the vote at inference and does not beat it."
+        return Verdict("go", text, advice, gain)
     if gain.high < 0:
-        why = (
-            shown
-            if common.share >= SHARED
-            else f"the likeliest responses are right on {ceiling:.2f}"
-        )
-        return Verdict(
-            "no-go",
-            f"do not: {why}; sampling accuracy is predicted to fall from {before} to {after} "
-            f"(its end is mode accuracy {ceiling:.2f})",
-            gain,
-        )
+        why = f"; {shown}" if common.share >= SHARED else ""
+        text = f"{accuracy} {before} → {_n(last.sampling_accuracy)} by round {last.round:g}"
+        return Verdict("no-go", f"{text}; {limit}{why}", ELSEWHERE, gain)
     if gain.high < WORTH:
-        return Verdict(
-            "no-go",
-            f"not worth it: mode accuracy {ceiling:.2f}, the ceiling, is no better than sampling "
-            f"accuracy {before}",
-            gain,
-        )
-    return Verdict(
-        "unclear",
-        f"the difference of mode accuracy {ceiling:.2f} and sampling accuracy {before} lies in "
-        f"[{gain.low:+.2f}, {gain.high:+.2f}]: measure on more prompts",
-        gain,
+        text = f"nothing to gain: {accuracy} {before}, {limit}"
+        return Verdict("no-go", text, "Keep the base.", gain)
+    text = (
+        f"{accuracy} {before}, {limit}: difference {gain.value:+.3f} "
+        f"[{gain.low:+.3f}, {gain.high:+.3f}]"
     )
+    return Verdict("unclear", text, "Measure on more prompts.", gain)
 
 
-def _reached(points: Sequence[Point], ceiling: float) -> Point:
+def _reached(points: Sequence[Point]) -> Point:
     """The first round within .01 of the last supported round's accuracy."""
-    carried = [p for p in points if p.supported] or list(points[:1])
-    goal = _value(carried[-1].sampling_accuracy) - 0.01
-    return next(p for p in carried if _value(p.sampling_accuracy) >= goal)
-
-
-def _length(first: Point, end: Point) -> str:
-    return (
-        f"the mean length is predicted to fall from {_value(first.length):.1f} to "
-        f"{_value(end.length):.1f} tokens"
-    )
+    supported = [p for p in points if p.supported] or list(points[:1])
+    goal = _value(supported[-1].sampling_accuracy) - 0.01
+    return next(p for p in supported if _value(p.sampling_accuracy) >= goal)
 
 
 def _rounds(count: float) -> str:
@@ -164,4 +149,4 @@ def _value(estimate: Estimate) -> float:
 
 
 def _n(estimate: Estimate) -> str:
-    return "?" if estimate.value is None else f"{estimate.value:.2f}"
+    return "–" if estimate.value is None else f"{estimate.value:.3f}"

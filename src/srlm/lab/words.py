@@ -10,20 +10,21 @@ from rich.table import Table
 from rich.text import Text
 
 from srlm.lab.result import Finding
+from srlm.report.terminal import BAD, CALM, GOOD, NOTE, pairs_table
 from srlm.types import Estimate
 
 STYLE = {
-    "holds": "bold green",
-    "holds, loose by a factor": "bold cyan",
-    "violated": "bold red",
-    "not testable here": "bold yellow",
+    "holds": GOOD,
+    "holds, loose by a factor": CALM,
+    "violated": BAD,
+    "not testable here": NOTE,
 }
 
 
-def figure(value: Any) -> str:
+def cell(value: Any) -> str:
     """A cell of a table.
 
-    >>> [figure(x) for x in (0.12345, 3, 12345.6, 1.2e-9, None, True, "x", 1e9)]
+    >>> [cell(x) for x in (0.12345, 3, 12345.6, 1.2e-9, None, True, "x", 1e9)]
     ['0.1235', '3', '12,346', '1.2e-09', '–', 'yes', 'x', '1.0e+09']
     """
     if value is None:
@@ -41,19 +42,19 @@ def figure(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
-def number(value: Estimate | float) -> str:
+def quantity(value: Estimate | float) -> str:
     """A number with its interval.
 
-    >>> number(Estimate(-0.5, -0.52, -0.48, 9, "fit")), number(2.0)
+    >>> quantity(Estimate(-0.5, -0.52, -0.48, 9, "fit")), quantity(2.0)
     ('-0.5 [-0.52, -0.48]', '2')
     """
     if not isinstance(value, Estimate):
-        return figure(value)
+        return cell(value)
     if value.value is None:
         return f"undefined: {value.note}"
     if value.low is None or value.high is None:
-        return figure(value.value)
-    return f"{figure(value.value)} [{figure(value.low)}, {figure(value.high)}]"
+        return cell(value.value)
+    return f"{cell(value.value)} [{cell(value.low)}, {cell(value.high)}]"
 
 
 def print_finding(found: Finding, console: Console) -> None:
@@ -73,12 +74,8 @@ def print_finding(found: Finding, console: Console) -> None:
             console.print(Text(f"{name}: ", "dim").append(text, "default"), width=width)
     if found.numbers:
         console.print()
-        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
-        table.add_column(overflow="fold")
-        table.add_column(justify="right", overflow="fold")
-        for name, value in found.numbers.items():
-            table.add_row(Text(name), Text(number(value)))
-        console.print(table, width=width)
+        rows = [(name, quantity(value), "") for name, value in found.numbers.items()]
+        console.print(pairs_table(rows), width=width)
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:

@@ -25,16 +25,16 @@ def best_round(run: Run) -> Best:
 
     The earliest of equals. Chosen on the prompts that it is measured on, so its own figure is a
     little flattering when rounds lie close together; the reason names rounds that it is not
-    told apart from.
+    distinguishable from.
     """
     rounds = run.rounds
     if len(rounds) == 1:
-        return Best(0, "nothing but the base has been measured")
+        return Best(0, "only the base is measured")
     if run.has_answers:
         known = [r for r in rounds if r["sampling_accuracy"].value is not None]
         best = max(known, key=lambda r: (r["sampling_accuracy"].value or 0.0, -r.round))
         text = f"highest sampling accuracy, {number(best['sampling_accuracy'].value)}"
-        text = "the base: " * (best.round == 0) + text
+        text = "the base; " * (best.round == 0) + text
         return Best(best.round, text + _equals("sampling_accuracy", best, known))
     name = run.kappa_name
     known = [r for r in rounds if r[name].value is not None]
@@ -44,7 +44,7 @@ def best_round(run: Run) -> Best:
     best = min(faithful, key=lambda r: (r[name].value or 0.0, r.round))
     text = (
         f"lowest {SYMBOL[name]}, {number(best[name].value)}, "
-        f"among rounds of fidelity {percent(FAITHFUL)} or more"
+        f"of rounds with fidelity ≥ {percent(FAITHFUL)}"
     )
     return Best(best.round, text + _equals(name, best, faithful))
 
@@ -57,4 +57,4 @@ def _equals(name: str, best: Round, others: list[Round]) -> str:
     ]
     if not same:
         return ""
-    return f"; not told apart from round{'s' * (len(same) > 1)} {', '.join(same)}"
+    return f"; not distinguishable from round{'s' * (len(same) > 1)} {', '.join(same)}"

@@ -27,7 +27,7 @@ Direction = Literal["rose", "fell", "level", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """``end - start`` of a number between two rounds, with its 95 % interval over the prompts."""
+    """``end - start`` of a number between two rounds, with its 95% interval over the prompts."""
 
     name: str
     start_round: int

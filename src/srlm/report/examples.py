@@ -61,18 +61,18 @@ def choose(run: Run) -> tuple[Group, ...]:
         rules = (
             ("Improved", "largest gains in sampling accuracy", known & (gain > 0.05), -gain),
             ("Broken", "largest losses in sampling accuracy", known & (gain < -0.05), gain),
-            ("Unchanged", "sampling accuracy within .05, in the order of a hash of the prompt",
+            ("Unchanged", "sampling accuracy within 0.05, in hash order",
              known & (np.abs(gain) <= 0.05), np.zeros(len(gain))),
         )  # fmt: skip
     else:
         gain = end.p_star - start.p_star
         same = np.array([a == b for a, b in zip(start.mode_text, end.mode_text, strict=True)])
         rules = (
-            ("Surer of the same response", "largest gains in p*, same likeliest response",
+            ("Surer of the same response", "largest gains in p*, same mode",
              same & (gain > 0.05), -gain),
-            ("Another likeliest response", "the likeliest response changed, surest first",
+            ("Another mode", "the most likely response changed, surest first",
              ~same, -end.p_star),
-            ("Unchanged", "same likeliest response, p* within .05, in the order of a hash",
+            ("Unchanged", "same mode, p* within 0.05, in hash order",
              same & (np.abs(gain) <= 0.05), np.zeros(len(gain))),
         )  # fmt: skip
     order = [hashlib.sha256(i.encode("utf-8", "surrogatepass")).digest() for i in start.prompt_id]

@@ -1,39 +1,125 @@
-"""One self-contained page of a run: opens offline, asks the network for nothing.
+"""The pages: self-contained HTML that opens offline and asks the network for nothing.
 
-The page carries plotly's script once (the Python package has only the full bundle, 4.8 MB). Its
-content security policy allows that script and the few lines that draw, by their hashes, and
-nothing else: no other script, no request, no frame, no form. The bytes depend on the folder's
-content and the installed plotly alone.
+All HTML is in ``templates/``. Whatever a template prints is escaped, its hidden characters spelt
+out and its length limited (``_shown``); only our own markup and scripts pass as they are. A page
+carries plotly's script once (the Python package has only the full bundle, 4.8 MB). Its content
+security policy allows that script and the few lines that draw, by their hashes, and nothing else:
+no other script, no request, no frame, no form. The bytes depend on what is shown and the installed
+plotly alone.
 """
 
 from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
-from srlm.report.chart import DARK
-from srlm.report.markup import safe, script_json
-from srlm.report.sections import SECTIONS
-from srlm.report.summary import Summary, summarise
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from srlm.config import flatten
+from srlm.forecast.make import Forecast
+from srlm.report import charts, words
+from srlm.report.forecast_warnings import forecast_warnings
+from srlm.report.plots import DARK
+from srlm.report.prompts import to_read
+from srlm.report.read import sharpens
+from srlm.report.summary import KEY_FIGURES, NEED_ANSWERS, Summary
 
 NAME = "report.html"
+LONGEST = 600
+"""Characters of any text that a page shows."""
 
 
-def write_page(folder: Path) -> Path:
-    """Write ``report.html`` into a run folder, whole or not at all; its path.
+def write_page(summary: Summary) -> Path:
+    """Write ``report.html`` into a run's folder, whole or not at all; its path."""
+    return write_whole(summary.folder / NAME, run_page(summary))
 
-    Raises:
-        UserError: as ``summarise``.
+
+def write_forecast(
+    found: Forecast, out: Path, settings: Mapping[str, object] | None = None
+) -> Path:
+    """Write ``forecast.html`` into an existing folder; its path."""
+    return write_whole(out / "forecast.html", forecast_page(found, settings))
+
+
+def write_measurement(
+    found: Forecast, out: Path, settings: Mapping[str, object] | None = None
+) -> Path:
+    """Write ``measure.html``: the model as it is, without a verdict or a trajectory."""
+    return write_whole(out / "measure.html", forecast_page(found, settings, ahead=False))
+
+
+def run_page(s: Summary) -> str:
+    """The page of a run."""
+    plots = charts.of_run(s) if s.last.round else ()
+    gap_plots = charts.of_gap(s.gap) if s.gap is not None else ()
+    names = [n for n in METHODS if s.has_answers or n not in NEED_ANSWERS]
+    return render(
+        "run.html.j2",
+        drawn=bool(plots or gap_plots),
+        s=s,
+        plots=plots,
+        gap_plots=gap_plots,
+        methods=[(n, s.last[n]) for n in names if s.last[n].method not in ("", "none")],
+        sharpens=sharpens(s.config),
+        stages=sorted({stage for r in s.rounds for stage in r.seconds}),
+    )
+
+
+def forecast_page(
+    found: Forecast, settings: Mapping[str, object] | None = None, ahead: bool = True
+) -> str:
+    """The page of a forecast; of the measurement alone without ``ahead``."""
+    plots = charts.of_forecast(found) if ahead else ()
+    votes = charts.of_votes(found)
+    return render(
+        "forecast.html.j2",
+        drawn=bool(plots or votes),
+        f=found,
+        n=len(found.measurement.prompts),
+        now=found.measurement.estimates,
+        ahead=ahead,
+        plots=plots,
+        votes=votes,
+        warnings=forecast_warnings(found, ahead=ahead),
+        reading=to_read(found),
+        settings=flatten(dict(settings or {})),
+    )
+
+
+def render(template: str, *, drawn: bool, **context: Any) -> str:
+    """A page from a template.
+
+    Args:
+        template: its name in ``templates/``.
+        drawn: whether the page holds charts, and so the scripts that draw them.
+        context: what the template shows.
     """
-    return write_document(folder / NAME, page(summarise(folder)))
+    scripts = (plotly_script(), _asset("page.js")) if drawn else ()
+    allowed = " ".join(map(_hash, scripts)) or "'none'"
+    policy = [
+        "default-src 'none'", f"script-src {allowed}", "style-src 'unsafe-inline'",
+        "img-src data:", "base-uri 'none'", "form-action 'none'",
+    ]  # fmt: skip
+    made = _templates().get_template(template)
+    return made.render(
+        policy=Markup("; ".join(policy)),
+        style=Markup(_asset("page.css")),
+        scripts=[Markup(script) for script in scripts],
+        dark=sorted(DARK.items()),
+        **context,
+    )
 
 
-def write_document(target: Path, text: str) -> Path:
+def write_whole(target: Path, text: str) -> Path:
     """Write a page, whole or not at all; its path."""
     content = text.encode("utf-8")
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -50,57 +136,24 @@ def write_document(target: Path, text: str) -> Path:
     return target
 
 
-def page(summary: Summary) -> str:
-    """The page of a run as HTML."""
-    body = "\n".join(html for section in SECTIONS if (html := section(summary)))
-    return document(summary.verdict.badge, _heading(summary), body)
+METHODS = (
+    *KEY_FIGURES,
+    "headroom_captured",
+    "exponent",
+    "exponent_r2",
+    "efficiency",
+    "kappa_ideal",
+)
 
 
-def document(title: str, heading: str, body: str, style: str = "") -> str:
-    """A page around ``body``; ``heading`` and ``body`` are HTML already, ``title`` is text.
+def script_json(data: Any) -> str:
+    """JSON that can stand inside a ``<script>`` element whatever its strings hold.
 
-    ``style`` is CSS after the house's own.
+    >>> script_json({"a": "</script><!--&"})
+    '{"a":"\\\\u003c/script\\\\u003e\\\\u003c!--\\\\u0026"}'
     """
-    drawn = "data-chart=" in body
-    scripts = (plotly_script(), _asset("page.js")) if drawn else ()
-    allowed = " ".join(_hash(script) for script in scripts) or "'none'"
-    policy = (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
-    )
-    swap = script_json(sorted(DARK.items()))
-    tail = "".join(f"<script>{script}</script>\n" for script in scripts)
-    noscript = "<noscript><p>The plots need JavaScript; the tables say the same.</p></noscript>"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="referrer" content="no-referrer">
-<title>srlm: {safe(title)}</title>
-<style>
-{_asset("page.css")}{style}</style>
-</head>
-<body>
-<main>
-<h1>{heading}</h1>
-{noscript if drawn else ""}
-{body}
-</main>
-<script type="application/json" id="dark">{swap}</script>
-{tail}</body>
-</html>
-"""
-
-
-def _heading(summary: Summary) -> str:
-    config = summary.config
-    model = safe(config.get("model", "a model"), 120)
-    prompts = safe(config.get("prompts.file", "its prompts"), 120)
-    created = summary.manifest.get("created")
-    when = f" · {safe(created, 40)}" if created is not None else ""
-    return f"Self-rewarding of {model} on {prompts}{when}"
+    text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 @cache
@@ -114,8 +167,34 @@ def plotly_script() -> str:
     return script
 
 
+def _shown(value: Any) -> Any:
+    """What a template prints: foreign text shortened and made visible, None as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, Markup):
+        return value
+    return words.visible(words.shorten(str(value), LONGEST))
+
+
+@cache
+def _templates() -> Environment:
+    made = Environment(
+        loader=PackageLoader("srlm.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(NAMES=words.NAMES, MEANINGS=words.MEANINGS, SYMBOL=words.SYMBOL)
+    for name in ("count", "interval", "number", "percent", "probability", "sentence", "signed"):
+        made.filters[name] = getattr(words, name)
+    made.filters["json"] = lambda data: Markup(script_json(data))
+    return made
+
+
 def _asset(name: str) -> str:
-    return (files("srlm.report") / name).read_text(encoding="utf-8")
+    return (files("srlm.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache

@@ -1,23 +1,25 @@
 """What a run folder says, as data: verdict, changes, warnings, best round, examples.
 
-``summarise`` reads and judges; ``figures``, ``page`` and ``terminal`` only show.
+``summarise`` reads and judges; ``charts``, ``page`` and ``terminal`` only show.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from srlm.report.alarm import Alarm
-from srlm.report.alarms import alarms
+from srlm.forecast.pace import FORECAST, Score, score
 from srlm.report.best import Best, best_round
 from srlm.report.changes import Change, change
 from srlm.report.examples import Group, choose
-from srlm.report.foretold import Foretold, foretold
-from srlm.report.read import Round, Run, read_run
+from srlm.report.gap import Gap, gap
+from srlm.report.read import Round, Run, estimate, read_run
 from srlm.report.verdict import Verdict, judge
+from srlm.report.warnings import Notice, warnings
+from srlm.types import Estimate
 
 KEY_FIGURES = (
     "sampling_accuracy",
@@ -41,6 +43,17 @@ NEED_ANSWERS = ("sampling_accuracy", "greedy_accuracy", "mode_accuracy", "headro
 
 
 @dataclass(frozen=True, slots=True)
+class Forecast:
+    """The forecast of later rounds that was made after round ``made``, and how it did since."""
+
+    made: int
+    efficiency: float
+    later: Mapping[int, Mapping[str, Estimate]]
+    """By round and quantity."""
+    scores: tuple[Score, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
     """Everything that a report of a run shows."""
 
@@ -57,17 +70,30 @@ class Summary:
     best: Best
     changes: tuple[Change, ...]
     """Key figures from the base to the last round, those that were measured."""
-    alarms: tuple[Alarm, ...]
+    warnings: tuple[Notice, ...]
     rounds: tuple[Round, ...]
     examples: tuple[Group, ...]
     stop: Mapping[str, Any]
     """Why the run ended and its best round by what needs no answers; empty where not recorded."""
-    foretold: Foretold | None
-    """Beside exact updates; None where the folder does not hold what that takes."""
+    gap: Gap | None
+    """To exact updates; None where the folder does not hold what that takes."""
+    forecasts: tuple[Forecast, ...]
+    """Made after each round, of the later ones."""
 
     @property
     def last(self) -> Round:
         return self.rounds[-1]
+
+    @property
+    def later_rounds(self) -> list[int]:
+        """The rounds that some forecast is about."""
+        return sorted({t for f in self.forecasts for t in f.later})
+
+    @property
+    def forecast_names(self) -> set[str]:
+        """The quantities that some forecast has a value of."""
+        each = (row for f in self.forecasts for row in f.later.values())
+        return {name for row in each for name, e in row.items() if e.value is not None}
 
     @property
     def beta(self) -> float | None:
@@ -91,7 +117,7 @@ def summarise(folder: Path) -> Summary:
 def summary_of(run: Run) -> Summary:
     """The summary of a run that is read already."""
     best = best_round(run)
-    found = alarms(run, best)
+    found = warnings(run, best)
     first, last = run.rounds[0], run.rounds[-1]
     other = "kappa" if run.kappa_name == "log10_kappa" else "log10_kappa"
     changes = (change(name, first, last) for name in KEY_FIGURES if name != other)
@@ -106,9 +132,26 @@ def summary_of(run: Run) -> Summary:
         planned=planned if isinstance(planned, int) else last.round,
         best=best,
         changes=tuple(c for c in changes if c.start.value is not None or c.end.value is not None),
-        alarms=found,
+        warnings=found,
         rounds=run.rounds,
         examples=choose(run),
         stop=run.stop,
-        foretold=foretold(run),
+        gap=gap(run),
+        forecasts=forecasts(run),
     )
+
+
+def forecasts(run: Run) -> tuple[Forecast, ...]:
+    """From rounds/NNN/forecast.json (``srlm.forecast.after_round``), scored on the rounds since."""
+    measured = {r.round: r.estimates for r in run.rounds}
+    out = []
+    for t in measured:
+        file = run.folder / "rounds" / f"{t:03d}" / "forecast.json"
+        if not file.is_file():
+            continue
+        data = json.loads(file.read_text(encoding="utf-8"))
+        later = {row["round"]: {n: estimate(row.get(n)) for n in FORECAST} for row in data["later"]}
+        if later:
+            scores = tuple(score(data["later"], measured))
+            out.append(Forecast(data["made"], data["efficiency"], later, scores))
+    return tuple(out)

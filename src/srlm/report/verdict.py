@@ -1,4 +1,4 @@
-"""The verdict: one sentence that keeps confidence, fidelity and correctness apart."""
+"""The verdict: confidence, fidelity and correctness kept apart, and what to do."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from srlm.report.alarm import Alarm
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
-from srlm.report.failures import VERY_LOW_FIDELITY
 from srlm.report.read import Run
-from srlm.report.words import SYMBOL, number, percent
+from srlm.report.warnings import VERY_LOW_FIDELITY, Notice
+from srlm.report.words import SYMBOL, number, percent, sentence
 
 Status = Literal["improved", "sharpened", "unchanged", "failing", "failed", "base only"]
 
@@ -22,15 +21,18 @@ class Verdict:
 
     ``improved``: sampling accuracy rose and stayed; ``failed``: it fell below the base's, or
     stayed below one half while confidence rose (or, without answers, the policy became less
-    sure); ``failing``: a failure has begun, named in
-    ``reason``; ``unchanged``: neither; ``sharpened``: surer of the base's own modes, and no
-    answers to say whether that is good; ``base only``: no round is done.
+    sure); ``failing``: a failure has begun, named in ``reason``; ``unchanged``: neither;
+    ``sharpened``: surer of the base's own modes, and no answers to say whether that is good;
+    ``base only``: no round is done.
     """
 
     status: Status
     reason: str
     """Short name of the failure; empty unless failing or failed."""
     sentence: str
+    """The numbers, and what they mean."""
+    advice: str = ""
+    """What to do."""
 
     @property
     def badge(self) -> str:
@@ -40,139 +42,108 @@ class Verdict:
         """
         return f"failing: {self.reason}" if self.status == "failing" else self.status
 
-    @property
-    def headline(self) -> str:
-        """``FAILED: confidence rose to ...``, for a place without a badge."""
-        return f"{self.badge.upper()}: {self.sentence}"
 
-
-def judge(run: Run, best: Best, found: Sequence[Alarm]) -> Verdict:
-    """The verdict on a run, from its changes over the held-out prompts and its alarms."""
+def judge(run: Run, best: Best, found: Sequence[Notice]) -> Verdict:
+    """The verdict on a run, from its changes over the held-out prompts and its warnings."""
     if len(run.rounds) == 1:
         return _base_only(run)
-    return _with_answers(run, best, found) if run.has_answers else _without_answers(run, found)
+    of = _with_answers if run.has_answers else _without_answers
+    status, reason, text = of(run, best, {notice.code for notice in found})
+    return Verdict(status, reason, sentence(text), _advice(status, best))
+
+
+Judged = tuple[Status, str, str]
+
+
+def _advice(status: Status, best: Best) -> str:
+    use = f"Use round {best.round}: rounds/{best.round:03d}/policy." if best.round else ""
+    if status in ("failed", "failing"):
+        return use or "Keep the base. The warnings say what went wrong."
+    if status == "unchanged":
+        return use or "Keep the base, or train more per round."
+    return use or "Keep the base."
 
 
 def _base_only(run: Run) -> Verdict:
     base = run.rounds[0]
-    text = f"only the base is measured: its confidence is {number(base['confidence'].value, 2)}"
+    text = f"only the base is measured: confidence {number(base['confidence'].value)}"
     if run.has_answers:
         text += (
-            f", its sampling accuracy {number(base['sampling_accuracy'].value, 2)} "
-            f"and its mode accuracy, the ceiling of self-rewarding, "
-            f"{number(base['mode_accuracy'].value, 2)}"
+            f", sampling accuracy {number(base['sampling_accuracy'].value)}, "
+            f"mode accuracy {number(base['mode_accuracy'].value)} (the limit)"
         )
     else:
         text += "; the prompts have no answers"
-    return Verdict("base only", "", text + ".")
+    return Verdict("base only", "", sentence(text))
 
 
-def _with_answers(run: Run, best: Best, found: Sequence[Alarm]) -> Verdict:
+def _with_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     first, last = run.rounds[0], run.rounds[-1]
     acc, conf = change("sampling_accuracy", first, last), change("confidence", first, last)
     since = change("sampling_accuracy", run.rounds[best.round], last)
-    codes = {alarm.code for alarm in found}
-    both = _both(conf, acc)
+    both = f"{_moved(acc)}{_headroom(run)}, {_moved(conf)}, {_fidelity(run)}"
+    wrong = (last["sampling_accuracy"].value or 0.0) < 0.5
 
     if acc.direction == "fell":
         if conf.direction == "rose":
-            reason = "surer and less often right"
-            what = "became surer while it was less often right"
-            if _mostly_wrong(run):
-                reason, what = "surer and wrong", "became sure of its own wrong answers"
-        elif "blow-up" in codes:
-            reason, what = "blow-up", "came apart, its probability spread out"
+            reason = "surer and wrong" if wrong else "surer and less often right"
         else:
-            reason, what = "less often right", "is less often right than the base"
-        peak = ""
-        if best.round:
-            peak = f" It was best in round {best.round}, at {number(since.start.value, 2)}."
-        return Verdict("failed", reason, f"{both}: the policy {what}.{peak}")
+            reason = "diverged" if "diverged" in codes else "less often right"
+        peak = f". Best in round {best.round}: {number(since.start.value)}" if best.round else ""
+        return "failed", reason, f"{reason}: {both}{peak}"
     if since.direction == "fell" and best.round:
         text = (
-            f"sampling accuracy peaked at {number(since.start.value, 2)} in round {best.round} "
-            f"and has fallen to {number(since.end.value, 2)}, while {_moved(conf)}; stop there."
+            f"sampling accuracy peaked at {number(since.start.value)} in round {best.round} and "
+            f"fell to {number(since.end.value)}, {_moved(conf)}"
         )
-        return Verdict("failing", f"accuracy falling since round {best.round}", text)
+        return "failing", f"accuracy falling since round {best.round}", text
     if acc.direction == "rose":
-        return Verdict("improved", "", f"{both}{_headroom(run)}; {_modes(run)}.")
-    if acc.direction == "level" and conf.direction == "rose" and _mostly_wrong(run):
-        sure = "the policy became sure of answers that are mostly wrong"
-        return Verdict("failed", "surer and wrong", f"{both}: {sure}; {_modes(run)}.")
-    for code, reason in (("blow-up", "blow-up"), ("length-collapse", "length collapse")):
+        return "improved", "", both
+    if acc.direction == "level" and conf.direction == "rose" and wrong:
+        return "failed", "surer and wrong", f"surer and wrong: {both}"
+    for code, reason in (("diverged", "diverged"), ("length-collapse", "length collapse")):
         if code in codes:
-            return Verdict("failing", reason, f"{both}; {_modes(run)}.")
-    if change("mode_accuracy", first, last).direction == "fell":
-        ceiling = f"mode accuracy fell from {_ends(change('mode_accuracy', first, last))}"
-        return Verdict("failing", "mode drift", f"{both}, and {ceiling}; {_modes(run)}.")
+            return "failing", reason, both
+    modes = change("mode_accuracy", first, last)
+    if modes.direction == "fell":
+        return "failing", "mode drift", f"{_moved(modes)}; {both}"
     few = " (too few prompts to tell)" if acc.direction == "unknown" else ""
-    return Verdict("unchanged", "", f"{both}{few}; {_modes(run)}.")
+    return "unchanged", "", both + few
 
 
-def _without_answers(run: Run, found: Sequence[Alarm]) -> Verdict:
+def _without_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     first, last = run.rounds[0], run.rounds[-1]
     conf, kappa = change("confidence", first, last), change(run.kappa_name, first, last)
-    codes = {alarm.code for alarm in found}
-    end = f"; {_modes(run)}. Whether responses are right is unknown: the prompts have no answers."
+    moved = f"{_moved(conf)}, {_moved(kappa)}, {_fidelity(run)}"
+    end = "; no answers: whether responses are right is unknown"
     if conf.direction == "fell" or kappa.direction == "rose":
-        reason = "blow-up" if "blow-up" in codes else "less sure"
-        moved = f"{_moved(conf)} and {SYMBOL[run.kappa_name]} went from {_ends(kappa)}"
-        return Verdict("failed", reason, f"{moved}: the policy became less sure than the base{end}")
+        reason = "diverged" if "diverged" in codes else "less sure"
+        return "failed", reason, f"{reason}: {moved}{end}"
     if "length-collapse" in codes:
         length = change("length", first, last)
-        text = f"{_moved(conf)} while the mean length fell from {_ends(length, 1)} tokens{end}"
-        return Verdict("failing", "length collapse", text)
-    fidelity = last["fidelity"]
-    if fidelity.high is not None and fidelity.high < VERY_LOW_FIDELITY:
-        return Verdict("failing", "mode drift", f"{_moved(conf)}{end}")
-    status: Status = "sharpened" if conf.direction == "rose" else "unchanged"
+        return "failing", "length collapse", f"{_moved(length, 1)} tokens, {moved}{end}"
+    top = last["fidelity"].high
+    if top is not None and top < VERY_LOW_FIDELITY:
+        return "failing", "mode drift", moved + end
     few = " (too few prompts to tell)" if conf.direction == "unknown" else ""
-    return Verdict(status, "", f"{_moved(conf)}{few}{end}")
+    return ("sharpened" if conf.direction == "rose" else "unchanged"), "", f"{moved}{few}{end}"
 
 
-def _mostly_wrong(run: Run) -> bool:
-    return (run.rounds[-1]["sampling_accuracy"].value or 0.0) < 0.5
-
-
-def _ends(c: Change, digits: int = 2) -> str:
-    return f"{number(c.start.value, digits)} to {number(c.end.value, digits)}"
-
-
-def _moved(c: Change) -> str:
-    who = c.name.replace("_", " ") + " "
-    if c.direction in ("rose", "fell"):
-        return f"{who}{c.direction} from {_ends(c)}"
+def _moved(c: Change, digits: int = 3) -> str:
+    """``confidence 0.576 → 0.998``; with ``(no change)`` inside the interval."""
+    name = SYMBOL.get(c.name, c.name.replace("_", " "))
     if c.value is None:
-        return f"{who}was not measured"
-    if c.direction == "unknown":
-        return f"{who}went from {_ends(c)}"
-    if number(c.start.value, 2) == number(c.end.value, 2):
-        return f"{who}stayed at {number(c.end.value, 2)}"
-    return f"{who}did not change beyond its interval ({_ends(c)})"
-
-
-def _both(conf: Change, acc: Change) -> str:
-    if {conf.direction, acc.direction} == {"rose", "fell"}:
-        return f"{_moved(conf)} while {_moved(acc)}"
-    if conf.direction == acc.direction and conf.direction in ("rose", "fell"):
-        return f"{_moved(conf)} and sampling accuracy from {_ends(acc)}"
-    word = "but" if acc.direction in ("level", "unknown") and conf.direction == "rose" else "and"
-    return f"{_moved(conf)}, {word} {_moved(acc)}"
+        return f"{name} not measured"
+    same = " (no change)" if c.direction == "level" else ""
+    return f"{name} {number(c.start.value, digits)} → {number(c.end.value, digits)}{same}"
 
 
 def _headroom(run: Run) -> str:
-    share = run.rounds[-1]["headroom_captured"].value
-    start, end = run.rounds[0]["mode_accuracy"], run.rounds[-1]["mode_accuracy"]
-    if share is None or start.value is None:
+    share, limit = run.rounds[-1]["headroom_captured"].value, run.rounds[0]["mode_accuracy"].value
+    if share is None or limit is None or share <= 0:
         return ""
-    text = f", {percent(share)} of the headroom up to mode accuracy {number(start.value, 2)}"
-    if change("mode_accuracy", run.rounds[0], run.rounds[-1]).direction == "fell":
-        text += f" (itself now {number(end.value, 2)})"
-    return text
+    return f" ({percent(share)} of the headroom to mode accuracy {number(limit)})"
 
 
-def _modes(run: Run) -> str:
-    value = run.rounds[-1]["fidelity"].value
-    if value is None:
-        return "how many modes are still the base's was not measured"
-    return f"the modes of {percent(value)} of prompts are the base's"
+def _fidelity(run: Run) -> str:
+    return f"fidelity {number(run.rounds[-1]['fidelity'].value)}"

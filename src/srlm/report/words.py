@@ -1,7 +1,8 @@
-"""Numbers and foreign text as a person reads them."""
+"""Numbers, names and foreign text as a person reads them; used by page, plots and terminal."""
 
 from __future__ import annotations
 
+import math
 import unicodedata
 
 from srlm.types import Estimate
@@ -11,75 +12,83 @@ NAMES = {
     "kappa": "κ, condition number",
     "log10_kappa": "log₁₀ κ",
     "failure_fraction": "F, failure fraction",
-    "confidence": "confidence",
-    "fidelity": "fidelity",
-    "sampling_accuracy": "sampling accuracy",
-    "greedy_accuracy": "greedy accuracy",
-    "mode_accuracy": "mode accuracy",
-    "headroom_captured": "headroom captured",
-    "entropy": "entropy",
-    "length": "length",
+    "confidence": "Confidence",
+    "fidelity": "Fidelity",
+    "sampling_accuracy": "Sampling accuracy",
+    "greedy_accuracy": "Greedy accuracy",
+    "mode_accuracy": "Mode accuracy",
+    "headroom_captured": "Headroom captured",
+    "entropy": "Entropy",
+    "length": "Length",
     "kl_to_base": "KL to the base",
-    "distinct_responses": "distinct responses",
-    "truncated": "truncated",
-    "greedy_is_mode": "greedy response is the mode",
-    "margin": "least margin",
-    "least_confidence": "least confidence",
-    "exponent": "effective exponent",
+    "distinct_responses": "Distinct responses",
+    "truncated": "Truncated",
+    "greedy_is_mode": "Greedy finds the mode",
+    "margin": "Least margin",
+    "least_confidence": "Least confidence",
+    "exponent": "Effective exponent",
     "exponent_r2": "r² of the exponent",
-    "efficiency": "update efficiency",
-    "kappa_ideal": "κ after an exact round",
+    "efficiency": "Update efficiency",
+    "kappa_ideal": "κ after an exact update",
 }
 
 MEANINGS = {
     "log10_kappa": "logarithm of the mean of 1/p* over prompts",
-    "kappa": "mean of 1/p* over prompts; 1 when the policy is sure of one response everywhere",
-    "failure_fraction": "share of prompts whose likeliest response has probability 1/2 or less",
-    "confidence": "mean probability p* of a prompt's likeliest response (its mode)",
-    "fidelity": "share of prompts whose mode is still the base's mode",
-    "sampling_accuracy": "share of random responses that are right",
+    "kappa": "mean of 1/p* over prompts; 1: certain of one response on every prompt",
+    "failure_fraction": "share of prompts with p* ≤ 1/2",
+    "confidence": "mean of p*, the probability of the most likely response (the mode)",
+    "fidelity": "share of prompts whose mode is still the base's",
+    "sampling_accuracy": "share of sampled responses that are right",
     "greedy_accuracy": "share of prompts whose greedy response is right",
-    "mode_accuracy": "share of prompts whose likeliest response is right: likelihood's ceiling",
-    "headroom_captured": "gain in sampling accuracy / (mode accuracy - sampling accuracy) at start",
+    "mode_accuracy": "share of prompts whose mode is right: the limit of the likelihood reward",
+    "headroom_captured": "gain in sampling accuracy / (mode accuracy - sampling accuracy of base)",
     "entropy": "of the responses to a prompt, nats",
-    "length": "tokens a response",
-    "kl_to_base": "nats a response",
-    "distinct_responses": "share of a prompt's draws that are different responses",
-    "truncated": "share of responses cut off by the length limit",
-    "greedy_is_mode": "share of prompts where greedy decoding finds the mode",
+    "length": "tokens per response",
+    "kl_to_base": "nats per response",
+    "distinct_responses": "share of a prompt's samples that are distinct",
+    "truncated": "share of responses cut off at max_tokens",
+    "greedy_is_mode": "share of prompts where greedy decoding returns the mode",
     "margin": "log-probability of the mode above the runner-up, nats; the least over prompts",
     "least_confidence": "the least p* over prompts",
-    "exponent": "the policy is near base^exponent; (1 + 1/beta)^round under exact updates",
-    "exponent_r2": "1: pure sharpening of the base; less: drift",
+    "exponent": "the policy is near base^exponent; (1 + 1/β)^round under exact updates",
+    "exponent_r2": "1: a pure power of the base; less: drift",
     "efficiency": "log(effective exponent) / log(exponent of exact updates)",
-    "kappa_ideal": "what one exact round from the previous policy would give",
+    "kappa_ideal": "what one exact update of the policy before would give",
 }
 
 
 def number(x: float | None, digits: int = 3) -> str:
-    """A number with ``digits`` decimals and no leading zero; large ones shorter.
+    """A number with ``digits`` decimals; large ones shorter.
 
-    >>> number(0.5678), number(1.0), number(-0.0312, 2), number(0.0), number(None)
-    ('.568', '1.000', '-.03', '.000', '–')
-    >>> number(123.456), number(1.2e9)
-    ('123.5', '1.2e+09')
+    >>> number(0.5678), number(1.0), number(-0.0312, 2), number(-0.0001), number(None)
+    ('0.568', '1.000', '-0.03', '0.000', '–')
+    >>> number(123.456), number(1.2e9), number(float("inf"))
+    ('123.5', '1.2e+09', '∞')
     """
-    if x is None or x != x:
+    if x is None or math.isnan(x):
         return "–"
+    if math.isinf(x):
+        return "∞" if x > 0 else "-∞"
     if abs(x) >= 1e5:
         return f"{x:.1e}"
-    if abs(x) >= 100:
-        digits = min(digits, 1)
-    text = f"{x:.{digits}f}"
-    text = text.removeprefix("-") if float(text) == 0 else text
-    return text.replace("0.", ".", 1) if text.startswith(("0.", "-0.")) else text
+    text = f"{x:.{min(digits, 1) if abs(x) >= 100 else digits}f}"
+    return text.removeprefix("-") if float(text) == 0 else text
+
+
+def signed(x: float | None, digits: int = 3) -> str:
+    """
+    >>> signed(0.5), signed(-0.25, 2), signed(0.0)
+    ('+0.500', '-0.25', '0.000')
+    """
+    text = number(x, digits)
+    return f"+{text}" if x is not None and x > 0 and float(f"{x:.{digits}f}") else text
 
 
 def probability(p: float) -> str:
     """A probability that may be tiny, as those of long responses are.
 
     >>> probability(0.5), probability(3e-9)
-    ('.500', '3.0e-09')
+    ('0.500', '3.0e-09')
     """
     return f"{p:.1e}" if 0 < p < 5e-4 else number(p)
 
@@ -87,25 +96,46 @@ def probability(p: float) -> str:
 def percent(x: float | None) -> str:
     """
     >>> percent(0.968), percent(-0.05), percent(None)
-    ('97 %', '-5 %', '–')
+    ('97%', '-5%', '–')
     """
-    return "–" if x is None else f"{100 * x:.0f} %"
+    return "–" if x is None else f"{100 * x:.0f}%"
 
 
-def interval(low: float | None, high: float | None, digits: int = 3) -> str:
+def interval(e: Estimate, digits: int = 3, sign: bool = False) -> str:
+    """The 95% interval, empty where there is none.
+
+    >>> interval(Estimate(0.5, 0.51, 0.6, 9, "")), interval(Estimate(0.5, None, None, 9, ""))
+    ('[0.510, 0.600]', '')
     """
-    >>> interval(0.51, 0.6), interval(None, 0.6)
-    ('[.510, .600]', '')
-    """
-    return "" if low is None or high is None else f"[{number(low, digits)}, {number(high, digits)}]"
+    if e.low is None or e.high is None:
+        return ""
+    write = signed if sign else number
+    return f"[{write(e.low, digits)}, {write(e.high, digits)}]"
 
 
-def with_interval(e: Estimate) -> str:
+def with_interval(e: Estimate, digits: int = 3, sign: bool = False) -> str:
     """
     >>> with_interval(Estimate(0.5, 0.4, 0.6, 9, "search"))
-    '.500 [.400, .600]'
+    '0.500 [0.400, 0.600]'
     """
-    return f"{number(e.value)} {interval(e.low, e.high)}".strip()
+    value = signed(e.value, digits) if sign else number(e.value, digits)
+    return f"{value} {interval(e, digits, sign)}".strip()
+
+
+def sentence(text: str) -> str:
+    """
+    >>> sentence("accuracy rose")
+    'Accuracy rose.'
+    """
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+
+
+def count(n: float, noun: str) -> str:
+    """
+    >>> count(1, "round"), count(1200, "prompt")
+    ('1 round', '1,200 prompts')
+    """
+    return f"{n:,g} {noun}{'' if n == 1 else 's'}"
 
 
 def visible(text: str) -> str:

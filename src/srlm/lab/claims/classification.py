@@ -13,11 +13,11 @@ from srlm.lab import CLAIMS
 from srlm.lab.digit_runs import BETA, ROUNDS, SIZES, digit_path, over, paths
 from srlm.lab.digits import digits
 from srlm.lab.fits import mean_of
-from srlm.lab.plots import COLORS, FAINT, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.lab.twin import Counted
 from srlm.loop import Recipe, align
+from srlm.report.plots import COLORS, FAINT, panels, series
 from srlm.rewards.likelihood import likelihood
 from srlm.types import Estimate
 
@@ -169,13 +169,13 @@ def draw(raw: list[dict[str, Any]]) -> dict[str, Any]:
     traces = []
     for color, r in zip(COLORS, [r for r in raw if r["start"] == "good"], strict=False):
         t, name = list(range(ROUNDS + 1)), f"n = {r['pairs']:,}"
-        traces.append(line(t, r["kappa"], name, color))
+        traces.append(series(t, r["kappa"], name, color))
         traces.append(
-            line(t, r["sampling accuracy"], name, color, axis="2") | {"showlegend": False}
+            series(t, r["sampling accuracy"], name, color, axis="2") | {"showlegend": False}
         )
         traces.append(
-            line(t, r["mode accuracy"], name, color, axis="2", dash="dot", mode="lines")
+            series(t, r["mode accuracy"], name, color, axis="2", dash="dot", mode="lines")
             | {"showlegend": False}
         )
-    traces.append(line([0], [None], "dotted: mode accuracy", FAINT, dash="dot", mode="lines"))
-    return figure(traces, "round", ["kappa", "sampling accuracy"])
+    traces.append(series([0], [None], "dotted: mode accuracy", FAINT, dash="dot", mode="lines"))
+    return panels(traces, "round", ["kappa", "sampling accuracy"])

@@ -9,9 +9,9 @@ import numpy as np
 
 from srlm.lab import CLAIMS, instances
 from srlm.lab.bulk import bulk
-from srlm.lab.plots import COLORS, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
+from srlm.report.plots import COLORS, panels, series
 from srlm.theory.compact import compact_recursion, contraction_factor, fixed_point
 from srlm.theory.dimension import log_covering_number
 from srlm.theory.recursion import statistical_error
@@ -74,7 +74,7 @@ def experiment(setting: Setting) -> Finding:
     late = [r for r in table if r["last factor"] > 0.5]
     good = excess <= 1 + 1e-9
     traces = [
-        line(
+        series(
             list(range(ROUNDS + 1)),
             [v if v > 1e-12 else None for v in r["path"]],
             f"beta = {r['beta']:g}, n = {r['n']}",
@@ -83,7 +83,7 @@ def experiment(setting: Setting) -> Finding:
         )
         for i, r in enumerate(raw)
     ] + [
-        line(
+        series(
             list(range(ROUNDS + 1)),
             [v if v > 1e-12 else None for v in r["exact"]],
             f"beta = {r['beta']:g}, exact",
@@ -125,7 +125,7 @@ def experiment(setting: Setting) -> Finding:
             "tied modes, and a policy that is sure draws few distinct pairs to learn from; exact "
             "updates from the same start go on (dashed)."
         ),
-        plot=figure(traces, "round", "kappa - 1, mean over replicates", log_y=True, height=420),
+        plot=panels(traces, "round", "kappa - 1, mean over replicates", log_y=True, height=420),
     )
 
 

@@ -11,9 +11,9 @@ from scipy.special import softmax
 from srlm.lab import CLAIMS, instances
 from srlm.lab.bulk import Linear, bulk
 from srlm.lab.fits import log_slope
-from srlm.lab.plots import BLUE, GREEN, PURPLE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
+from srlm.report.plots import BLUE, GREEN, PURPLE, VERMILION, panels, series
 from srlm.theory.dimension import effective_dimension
 from srlm.types import Floats
 
@@ -121,18 +121,18 @@ def experiment(setting: Setting) -> Finding:
             "squares without a ridge pays about d sigma^2/n whatever the spectrum: there d_eff "
             "does not take the place of d, and would need a ridge in the update."
         ),
-        plot=figure(
+        plot=panels(
             [
-                line([r["dimension"] for r in by_d], _shown(by_d), "d, at one d_eff", BLUE),
-                line([r["dimension"] for r in noisy_d], _shown(noisy_d), "d, noise", PURPLE),
-                line(
+                series([r["dimension"] for r in by_d], _shown(by_d), "d, at one d_eff", BLUE),
+                series([r["dimension"] for r in noisy_d], _shown(noisy_d), "d, noise", PURPLE),
+                series(
                     [r["d_eff"] for r in by_eff],
                     _shown(by_eff),
                     "d_eff, at one d",
                     VERMILION,
                     axis="2",
                 ),
-                line(
+                series(
                     [r["d_eff"] for r in noisy_eff],
                     _shown(noisy_eff),
                     "d_eff, noise",

@@ -21,11 +21,11 @@ from srlm.lab.families import (
     open_base,
     spectrum,
 )
-from srlm.lab.plots import COLORS, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.loop import Recipe, align
 from srlm.measure.search import find_modes
+from srlm.report.plots import COLORS, panels, series
 from srlm.rewards.likelihood import likelihood
 from srlm.theory.dimension import effective_dimension
 from srlm.theory.spectrum import fit_decay
@@ -99,9 +99,9 @@ def experiment(setting: Setting) -> Finding:
             + "; ".join(f"{r['arch']} {r['steps']}: {r['regime']}" for r in table)
             + ". One seed a row."
         ),
-        plot=figure(
+        plot=panels(
             [
-                line(
+                series(
                     list(range(1, len(r["spectrum"]) + 1)),
                     r["spectrum"],
                     f"{r['arch']}, {r['steps']} steps",

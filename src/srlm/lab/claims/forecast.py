@@ -12,11 +12,11 @@ from srlm.lab import CLAIMS, instances
 from srlm.lab.bulk import Linear, bulk
 from srlm.lab.digit_runs import BETA, over, paths
 from srlm.lab.digits import digits
-from srlm.lab.plots import BLUE, FAINT, GREEN, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.policies.tabular import rows
+from srlm.report.plots import BLUE, FAINT, GREEN, VERMILION, panels, series
 
 ROUNDS, DRAWS = 8, 64
 X, M, D, KAPPA = 64, 512, 16, 16.0
@@ -159,7 +159,7 @@ def draw(table: list[dict[str, Any]]) -> dict[str, Any]:
 
     def told(case: str, color: str, axis: str = "") -> dict[str, Any]:
         part = [r for r in table if r["case"] == case]
-        trace = line(
+        trace = series(
             [r["round"] for r in part], [r["kappa told"] for r in part], case, color, axis=axis
         )
         trace["marker"]["symbol"] = ["circle" if r["supported"] else "circle-open" for r in part]
@@ -168,10 +168,10 @@ def draw(table: list[dict[str, Any]]) -> dict[str, Any]:
     def trained(case: str, axis: str = "") -> dict[str, Any]:
         part = [r for r in table if r["case"] == case]
         xs, ys = [r["round"] for r in part], [r["kappa trained"] for r in part]
-        trace = line(xs, ys, "trained", FAINT, dash="dot", axis=axis)
+        trace = series(xs, ys, "trained", FAINT, dash="dot", axis=axis)
         return trace if not axis else trace | {"showlegend": False}
 
-    return figure(
+    return panels(
         [
             told("digits", BLUE),
             trained("digits"),

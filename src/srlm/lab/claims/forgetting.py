@@ -9,9 +9,9 @@ import numpy as np
 from srlm.lab import CLAIMS, instances
 from srlm.lab.bulk import bulk
 from srlm.lab.fits import slope
-from srlm.lab.plots import COLORS, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
+from srlm.report.plots import COLORS, panels, series
 from srlm.theory.compact import rounds_to_forget
 
 X, M, D, BETA, ROUNDS = 32, 256, 16, 1.0, 12
@@ -90,13 +90,13 @@ def experiment(setting: Setting) -> Finding:
             f"|log kappa_t(128) - log kappa_t(2)|, falls from {influence[0][1]:.2f} to "
             f"{influence[4][1]:.2f} in 4 rounds and {influence[8][1]:.1e} in 8."
         ),
-        plot=figure(
+        plot=panels(
             [
-                line(list(KAPPAS), needed(n), f"n = {n}", COLORS[i % len(COLORS)])
+                series(list(KAPPAS), needed(n), f"n = {n}", COLORS[i % len(COLORS)])
                 for i, n in enumerate(SIZES)
             ]
             + [
-                line(
+                series(
                     [t for t, _ in influence],
                     [v if v > 1e-12 else None for _, v in influence],
                     f"influence, n = {SIZES[-1]}",

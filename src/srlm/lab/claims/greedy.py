@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from srlm.lab import CLAIMS
-from srlm.lab.plots import BLUE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.policies.tabular import Tabular, rows
+from srlm.report.plots import BLUE, VERMILION, panels, series
 from srlm.theory.greedy import greedy_trap
 from srlm.types import Floats
 
@@ -57,17 +57,17 @@ def experiment(setting: Setting) -> Finding:
             f"A random policy is no trap: at p* = .1 greedy misses "
             f"{next(r['random missed'] for r in table if r['p_star'] == 0.1):.0%} of them."
         ),
-        plot=figure(
+        plot=panels(
             [
-                line([r["p_star"] for r in table], [r["random missed"] for r in table], "random"),
-                line(
+                series([r["p_star"] for r in table], [r["random missed"] for r in table], "random"),
+                series(
                     [r["p_star"] for r in below],
                     [float(r["trap missed"]) for r in below],
                     "trap",
                     VERMILION,
                     mode="markers",
                 ),
-                line([0.5, 0.5], [0, 1], "p* = 1/2", BLUE, dash="dot", mode="lines"),
+                series([0.5, 0.5], [0, 1], "p* = 1/2", BLUE, dash="dot", mode="lines"),
             ],
             "confidence p*",
             "share on which greedy misses the mode",

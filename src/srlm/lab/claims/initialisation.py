@@ -7,9 +7,9 @@ from typing import Any
 from srlm.lab import CLAIMS
 from srlm.lab.digit_runs import BETA, ROUNDS, over, paths
 from srlm.lab.fits import mean_of
-from srlm.lab.plots import BLUE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
+from srlm.report.plots import BLUE, VERMILION, panels, series
 
 PAIRS = 1024
 
@@ -43,10 +43,10 @@ def experiment(setting: Setting) -> Finding:
     traces = []
     for start, color in (("good", BLUE), ("poor", VERMILION)):
         t = list(range(ROUNDS + 1))
-        traces.append(line(t, mean[start]["kappa"].tolist(), f"{start} start", color))
+        traces.append(series(t, mean[start]["kappa"].tolist(), f"{start} start", color))
         for name, dash in (("sampling", "solid"), ("mode", "dot")):
             traces.append(
-                line(
+                series(
                     t,
                     mean[start][name].tolist(),
                     f"{start}: {name} accuracy",
@@ -85,5 +85,5 @@ def experiment(setting: Setting) -> Finding:
             f"accuracy of {poor['mode'][-1]:.3f}; the good one ends at {good['sampling'][-1]:.3f} "
             f"under {good['mode'][-1]:.3f}. Contraction is no sign of correctness."
         ),
-        plot=figure(traces, "round", ["kappa", "accuracy (dotted: mode)"], log_y=[True, False]),
+        plot=panels(traces, "round", ["kappa", "accuracy (dotted: mode)"], log_y=[True, False]),
     )

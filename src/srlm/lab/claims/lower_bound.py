@@ -8,9 +8,9 @@ import numpy as np
 
 from srlm.lab import CLAIMS
 from srlm.lab.fits import log_slope
-from srlm.lab.plots import COLORS, FAINT, figure, line
 from srlm.lab.result import Finding, Verdict
 from srlm.lab.setting import Setting
+from srlm.report.plots import COLORS, FAINT, panels, series
 from srlm.theory.adversary import envelope
 from srlm.theory.hard_family import simulate_failure
 from srlm.theory.lower_bound import STATED_CEILING, STATED_CONSTANT, lower_bound_delta
@@ -127,16 +127,16 @@ def draw(table: list[dict[str, Any]], sizes: list[int]) -> dict[str, Any]:
     for color, k in zip(COLORS, (2.0, 8.0, 32.0, 256.0), strict=False):
         chosen = [r for r in table if r["kappa0"] == k]
         n = [r["n"] for r in chosen]
-        traces.append(line(n, [r["failure"] for r in chosen], f"kappa_0 = {k:g}", color))
-        formula = line(n, [r["formula"] for r in chosen], "formula", color, dash="dot")
+        traces.append(series(n, [r["failure"] for r in chosen], f"kappa_0 = {k:g}", color))
+        formula = series(n, [r["formula"] for r in chosen], "formula", color, dash="dot")
         traces.append(formula | {"mode": "lines", "showlegend": False})
     for size in sizes[:: max(1, len(sizes) // 3)]:
         chosen = [r for r in table if r["n"] == size]
         x = [r["kappa0"] for r in chosen]
         traces.append(
-            line(x, [r["failure"] for r in chosen], f"n = {size:,}", FAINT, axis="2")
+            series(x, [r["failure"] for r in chosen], f"n = {size:,}", FAINT, axis="2")
             | {"showlegend": False}
         )
-    return figure(
+    return panels(
         traces, ["triples, n", "kappa_0"], "lost mass (dotted: formula)", log_x=True, log_y=True
     )

@@ -14,12 +14,12 @@ from srlm.lab import CLAIMS, instances
 from srlm.lab.bulk import Linear, bulk
 from srlm.lab.counter import uniforms
 from srlm.lab.fits import mean_of
-from srlm.lab.plots import BLUE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.loop import Memory, Recipe, align
 from srlm.policies.listed import Listed
 from srlm.policies.tabular import Tabular, rows
+from srlm.report.plots import BLUE, VERMILION, panels, series
 from srlm.rewards.likelihood import likelihood
 from srlm.types import Bools, Floats
 
@@ -79,10 +79,10 @@ def experiment(setting: Setting) -> Finding:
             f"{short[0]['n']}, {short[-1]['all']:.3f} at n = {short[-1]['n']}: the minimum-norm "
             "solution sharpens only the directions that were seen."
         ),
-        plot=figure(
+        plot=panels(
             [
-                line([r["n"] for r in table], [r["all"] for r in table], "mean distance", BLUE),
-                line(
+                series([r["n"] for r in table], [r["all"] for r in table], "mean distance", BLUE),
+                series(
                     [r["n"] for r in table],
                     [r["spanning"] for r in table],
                     "share of replicates whose pairs span",

@@ -10,9 +10,9 @@ import numpy as np
 from srlm.lab import CLAIMS, instances, tabular
 from srlm.lab.bulk import bulk
 from srlm.lab.fits import bootstrap_slope, slope
-from srlm.lab.plots import BLUE, GREEN, PURPLE, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
+from srlm.report.plots import BLUE, GREEN, PURPLE, VERMILION, panels, series
 from srlm.theory.adversary import envelope
 from srlm.theory.bounds import Bound
 from srlm.theory.hard_family import HardInstance, hard_instance
@@ -190,12 +190,12 @@ def draw(hard: Any, calm: Any, smooth: Any, noisy: Any) -> dict[str, Any]:
     def xs(part: Any) -> list[int]:
         return [r["n"] for r in part]
 
-    return figure(
+    return panels(
         [
-            line(xs(hard), means(hard, "failures"), "worst case of each n", VERMILION),
-            line(xs(calm), means(calm, "failures"), "one instance", BLUE),
-            line(xs(smooth), means(smooth, "gaps"), "linear softmax", GREEN, axis="2"),
-            line(xs(noisy), means(noisy, "gaps"), "linear, noisy rewards", PURPLE, axis="2"),
+            series(xs(hard), means(hard, "failures"), "worst case of each n", VERMILION),
+            series(xs(calm), means(calm, "failures"), "one instance", BLUE),
+            series(xs(smooth), means(smooth, "gaps"), "linear softmax", GREEN, axis="2"),
+            series(xs(noisy), means(noisy, "gaps"), "linear, noisy rewards", PURPLE, axis="2"),
         ],
         "pairs of a round, n",
         ["failure after 3 rounds", "relative error of theta"],

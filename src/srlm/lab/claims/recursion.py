@@ -9,9 +9,9 @@ from scipy.integrate import quad
 from scipy.special import log_softmax
 
 from srlm.lab import CLAIMS, tabular
-from srlm.lab.plots import BLUE, FAINT, VERMILION, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
+from srlm.report.plots import BLUE, FAINT, VERMILION, panels, series
 from srlm.theory.recursion import kappa_step, round_error, statistical_error
 from srlm.types import Bools, Floats
 
@@ -150,23 +150,23 @@ def draw(every: dict[str, Floats], meant: Bools) -> dict[str, Any]:
     some = np.flatnonzero(meant)[:: max(1, int(meant.sum()) // 600)]
     rest = np.flatnonzero(~meant)[:: max(1, int((~meant).sum()) // 300)]
     top = float(max(every["kappa"].max(), 2.0))
-    return figure(
+    return panels(
         [
-            line(
+            series(
                 every["bound_measured"][rest],
                 every["kappa"][rest],
                 "vacuous",
                 FAINT,
                 mode="markers",
             ),
-            line(
+            series(
                 every["bound_measured"][some],
                 every["kappa"][some],
                 "bound says something",
                 BLUE,
                 mode="markers",
             ),
-            line([1, top], [1, top], "equal", VERMILION, mode="lines", dash="dot"),
+            series([1, top], [1, top], "equal", VERMILION, mode="lines", dash="dot"),
         ],
         "bound, eps measured",
         "kappa after the round",

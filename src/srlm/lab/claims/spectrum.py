@@ -10,9 +10,9 @@ from srlm.lab import CLAIMS, instances
 from srlm.lab.digits import digits
 from srlm.lab.families import hidden_spectrum
 from srlm.lab.fits import log_slope, slope
-from srlm.lab.plots import COLORS, figure, line
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
+from srlm.report.plots import COLORS, panels, series
 from srlm.theory.dimension import (
     effective_dimension,
     exponential_bound,
@@ -73,9 +73,9 @@ def experiment(setting: Setting) -> Finding:
     ):
         chosen = [row for row in table if row["spectrum"] == name]
         x = [row["ridge"] for row in chosen]
-        traces.append(line(x, [row["d_eff"] for row in chosen], name, color))
+        traces.append(series(x, [row["d_eff"] for row in chosen], name, color))
         if chosen[0]["formula"] is not None:
-            dotted = line(x, [row["formula"] for row in chosen], name, color, dash="dot")
+            dotted = series(x, [row["formula"] for row in chosen], name, color, dash="dot")
             traces.append(dotted | {"mode": "lines", "showlegend": False})
     over = max(row["d_eff"] / row["formula"] for row in table if row["formula"] is not None)
     gap = {
@@ -108,7 +108,7 @@ def experiment(setting: Setting) -> Finding:
             f"ridge; slower polynomial decay is cut off at D = {D:,} and d_eff with it; the spiked "
             "formula is loose where l is below tau/D. Real features: " + "; ".join(regimes)
         ),
-        plot=figure(
+        plot=panels(
             traces, "ridge l", "d_eff (dotted: formula)", log_x=True, log_y=True, height=460
         ),
     )

@@ -14,9 +14,8 @@ from rich.console import Console
 
 from srlm.loop import run
 from srlm.policies.tabular import Tabular
-from srlm.report.foretold import foretold, to_json
-from srlm.report.foretold_section import foretold_section, sentence
-from srlm.report.page import page
+from srlm.report.gap import gap, gap_json
+from srlm.report.page import run_page
 from srlm.report.read import read_run
 from srlm.report.summary import summarise
 from srlm.report.terminal import print_summary
@@ -45,34 +44,34 @@ def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_held_out_rows_of_a_table_do_not_move(folder: Path) -> None:
     """A table generalises to no other row: the exponent stays 1, all the gap is pace."""
-    found = foretold(read_run(folder))
+    found = gap(read_run(folder))
     assert found is not None
-    assert [s.round for s in found.steps] == [0, 1, 2]
-    assert [s.ideal_exponent for s in found.steps] == [1.0, 2.0, 4.0]
+    assert [s.round for s in found.rounds] == [0, 1, 2]
+    assert [s.exact_exponent for s in found.rounds] == [1.0, 2.0, 4.0]
     theta = np.random.default_rng(0).standard_normal((X, M))
     table = read_run(folder).rounds[0].table
     assert table is not None
     rows = theta[[int(x) for x in table.prompt]]
-    for step in found.steps:
-        assert step.exponent.value == pytest.approx(1.0)
-        for part in step.parts.values():
+    for r in found.rounds:
+        assert r.exponent.value == pytest.approx(1.0)
+        for part in r.parts.values():
             assert part.drift.value == pytest.approx(0.0, abs=1e-9)
             assert part.measured.value == pytest.approx(part.at_exponent.value)
-        pi = np.exp(step.ideal_exponent * rows)
+        pi = np.exp(r.exact_exponent * rows)
         top = (pi / pi.sum(1, keepdims=True)).max(1)
-        assert step.parts["kappa"].ideal.value == pytest.approx((1 / top).mean())
-        assert step.parts["sampling_accuracy"].ideal.value == pytest.approx(top.mean())
-    assert to_json(found)["rounds"][2]["kappa"]["pace"]["value"] < 0
+        assert r.parts["kappa"].exact.value == pytest.approx((1 / top).mean())
+        assert r.parts["sampling_accuracy"].exact.value == pytest.approx(top.mean())
+    assert gap_json(found)["rounds"][2]["kappa"]["pace"]["value"] < 0
 
 
 def test_parts_sum_to_the_gap(folder: Path) -> None:
-    found = foretold(read_run(folder))
+    found = gap(read_run(folder))
     assert found is not None
-    for step in found.steps:
-        for part in step.parts.values():
-            values = [getattr(part, k).value for k in ("ideal", "measured", "pace", "drift")]
-            ideal, measured, pace, drift = (v or 0.0 for v in values)
-            assert ideal - measured == pytest.approx(pace + drift)
+    for r in found.rounds:
+        for part in r.parts.values():
+            values = [getattr(part, k).value for k in ("exact", "measured", "pace", "drift")]
+            exact, measured, pace, drift = (v or 0.0 for v in values)
+            assert exact - measured == pytest.approx(pace + drift)
             assert part.pace.low is not None
             assert part.pace.high is not None
             assert part.pace.low <= pace <= part.pace.high
@@ -80,14 +79,16 @@ def test_parts_sum_to_the_gap(folder: Path) -> None:
 
 def test_page_and_terminal_show_it(folder: Path) -> None:
     summary = summarise(folder)
-    assert summary.foretold is not None
-    text = page(summary)
-    assert "Foretold and seen" in text
-    assert 'data-chart="chart-foretold-kappa"' in text
-    assert "pace makes" in sentence(summary.foretold)
+    assert summary.gap is not None
+    text = run_page(summary)
+    assert 'data-section="gap"' in text
+    assert 'data-chart="chart-gap-kappa"' in text
+    last = summary.gap.rounds[-1].parts["sampling_accuracy"]
+    for e in (last.measured, last.exact):
+        assert f"{e.value:.3f}" in summary.gap.sentence
     out = io.StringIO()
     print_summary(summary, Console(file=out, width=80))
-    assert "exact updates would have given" in " ".join(out.getvalue().split())
+    assert summary.gap.sentence[1:] in " ".join(out.getvalue().split())
     assert max(map(len, out.getvalue().splitlines())) <= 80 + len(str(folder))
 
 
@@ -98,7 +99,7 @@ def test_another_reward_leads_elsewhere(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, other)
     config = yaml.safe_load((other / "config.yaml").read_text())
     (other / "config.yaml").write_text(yaml.safe_dump(config | {"reward": "judge"}))
-    assert foretold(read_run(other)) is None
+    assert gap(read_run(other)) is None
 
 
 @pytest.mark.parametrize("missing", ["held_out.parquet", "prompts.parquet"])
@@ -111,9 +112,9 @@ def test_a_folder_without_the_files_has_no_section(
     shutil.copytree(folder, other)
     (other / "rounds" / "000" / missing).unlink()
     summary = summarise(other)
-    assert summary.foretold is None
-    assert foretold_section(summary) == ""
+    assert summary.gap is None
+    assert 'data-section="gap"' not in run_page(summary)
 
 
 def test_older_folders_have_no_section(fake_run: Make) -> None:
-    assert summarise(fake_run()).foretold is None
+    assert summarise(fake_run()).gap is None

@@ -1,21 +1,24 @@
-"""From a policy and prompts to a forecast: draws, search, powers, verdict."""
+"""From a policy and prompts to a forecast: samples, search, powers, verdict."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from srlm.config import MeasureSettings
 from srlm.errors import UserError
-from srlm.forecast.trajectory import Evidence, Point, destination, evidence, trajectory
+from srlm.forecast.trajectory import Evidence, Point, evidence, limit, trajectory
 from srlm.forecast.verdict import Verdict, decide
 from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_curve
 from srlm.measure.evaluate import Correct, Measurement, evaluate
 from srlm.policies.base import Exact, Policy
 from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
+
+LARGE = 1e4
+"""kappa above which its logarithm is the number to read."""
 
 Read = Callable[[str], str | None]
 """A response's text to its answer, None where there is none."""
@@ -23,16 +26,16 @@ Read = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class AnswerLevel:
-    """The base at the level of answers, from its draws."""
+    """The base at the level of answers, from its samples."""
 
     certain: AnswerModes
     """Deterministic lower bounds on the likeliest answer's mass: kappa at most this."""
     tested: AnswerModes | None
-    """Chosen on one half of the draws and tested on the other."""
+    """Chosen on one half of the samples and tested on the other."""
     majority: dict[int, Estimate]
-    """cons@k: accuracy of a majority vote over k draws."""
+    """cons@k: accuracy of a majority vote over k samples."""
     passed: dict[int, Estimate]
-    """pass@k: at least one of k draws right."""
+    """pass@k: at least one of k samples right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +50,9 @@ class Forecast:
     trajectories: dict[float, list[Point]]
     """Rounds 0..T by beta; ``beta`` is among them."""
     end: Point
-    """The destination: infinitely many rounds."""
+    """The limit of infinitely many rounds."""
     cut_off: tuple[int, ...]
-    """Prompts whose every draw was cut off by the length limit."""
+    """Prompts whose every sample was cut off by the length limit."""
 
     @property
     def points(self) -> list[Point]:
@@ -61,8 +64,14 @@ class Forecast:
         """Whether right and wrong are known of any prompt."""
         return bool(self.evidence.answered_P.any())
 
+    @property
+    def log_kappa(self) -> bool:
+        """Whether kappa is so large that its logarithm is the number to read."""
+        value = self.points[0].kappa.value
+        return value is None or not value <= LARGE
 
-def foretell(
+
+def make_forecast(
     policy: Policy,
     prompts: Sequence[Prompt],
     *,
@@ -79,7 +88,7 @@ def foretell(
     advance: Callable[[int], None] = lambda prompts: None,
     seed: int = 0,
 ) -> Forecast:
-    """Forecast self-rewarding from ``samples`` draws a prompt, without training.
+    """Forecast self-rewarding from ``samples`` samples per prompt, without training.
 
     Args:
         policy: the base.
@@ -87,17 +96,17 @@ def foretell(
         read: reads a response's answer.
         correct: whether a text answers a prompt rightly; None without answers.
         beta, rounds: of the forecast; ``betas`` are shown beside it.
-        samples: draws a prompt.
+        samples: per prompt.
         max_tokens: length limit of a response.
         nodes, tokens, seconds: what the search for the modes may spend.
-        advance: called with the number of prompts drawn for, for progress.
-        seed: of draws and bootstrap.
+        advance: called with the number of prompts sampled for, for progress.
+        seed: of samples and bootstrap.
 
     Raises:
-        UserError: fewer than two draws or no prompts; a policy that gives not-a-number.
+        UserError: fewer than two samples or no prompts; a policy that gives not-a-number.
     """
     if samples < 2:
-        raise UserError(f"--samples {samples}: too few", "draw at least two responses a prompt")
+        raise UserError(f"--samples {samples}: too few", "at least two samples per prompt")
     settings = MeasureSettings(
         prompts=len(prompts), samples=samples, nodes=nodes, tokens=tokens, seconds=seconds
     )
@@ -134,7 +143,7 @@ def from_measurement(
     exact: bool,
     seed: int,
 ) -> Forecast:
-    """The forecast that a measurement of the base carries; no further draw is made."""
+    """The forecast that a measurement of the base carries; nothing more is sampled."""
     prompts, drawn = measurement.prompts, measurement.samples
     mode_text_P = measurement.table["mode"]
     answer_R = read_all(read, drawn.text_R)
@@ -154,23 +163,20 @@ def from_measurement(
     }
     answered = np.flatnonzero(found.answered_P) if correct is not None else np.array([], dtype=int)
     level = None if exact else _answer_level(found, drawn, answer_R, right_R, answered, seed)
-    end = destination(found)
+    end = limit(found)
     sampling_P = np.array(
         [np.nan if v is None else v for v in measurement.table["sampling_accuracy"]], dtype=float
     )
-    majority = None
-    if level is not None and level.majority:
-        k = min(16, max(level.majority))
-        majority = (k, level.majority[k].value or 0.0)
+    k = min(16, max(level.majority)) if level is not None and level.majority else 0
     verdict = decide(
         by_beta[float(beta)],
         end,
         mode_text_P,
         sampling_P[answered],
         mode_right_P[answered],
-        majority,
+        (k, level.majority[k].value or 0.0) if level is not None and k else None,
         seed,
-        drawn=_shares(drawn, len(prompts)),
+        sampled=_shares(drawn, len(prompts)),
     )
     return Forecast(
         verdict=verdict,
@@ -191,6 +197,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     out: dict[str, Any] = {
         "verdict": forecast.verdict.verdict,
         "reason": forecast.verdict.reason,
+        "advice": forecast.verdict.advice,
         "gain": forecast.verdict.gain.to_json() if forecast.verdict.gain else None,
         "prompts": len(forecast.measurement.prompts),
     }
@@ -220,7 +227,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
         f"{beta:g}": [p.to_json() for p in points] for beta, points in forecast.trajectories.items()
     }
     end = forecast.end.to_json()
-    out["destination"] = {k: v for k, v in end.items() if k not in ("round", "beta", "exponent")}
+    out["limit"] = {k: v for k, v in end.items() if k not in ("round", "beta", "exponent")}
     out["cut_off"] = [forecast.measurement.prompts[p].line for p in forecast.cut_off]
     return out
 
@@ -248,7 +255,7 @@ def rightness(
 
 
 def _shares(drawn: Samples, P: int) -> dict[str, float]:
-    """Share of the draws that is each text."""
+    """Share of the samples that is each text."""
     out: dict[str, float] = {}
     for text, weight in zip(drawn.text_R, drawn.weight_R.tolist(), strict=True):
         out[text] = out.get(text, 0.0) + weight / P
@@ -271,8 +278,7 @@ def _answer_level(
     if len(answered):
         keep_R: Bools = np.isin(drawn.prompt_R, answered)
         part = drawn.take(keep_R)
-        number = np.searchsorted(answered, part.prompt_R)
-        part = _renumbered(part, number)
+        part = replace(part, prompt_R=np.searchsorted(answered, part.prompt_R).astype(np.int64))
         answers = [a for a, k in zip(answer_R, keep_R, strict=True) if k]
         right: Bools = np.nan_to_num(right_R[keep_R]) > 0.5
         majority = vote_curve(part, answers, right, len(answered), ks, seed=seed)
@@ -302,14 +308,8 @@ def _certain(found: Evidence) -> AnswerModes:
     for (p, answer), total in mass.items():
         if total > low_P[p]:
             best[p], low_P[p] = answer, min(1.0, total)
-    method = "answer level, distinct draws and modes"
+    method = "answer level, distinct samples and modes"
     return AnswerModes(tuple(best), low_P, np.ones(listed.prompts), method, "upper bound")
-
-
-def _renumbered(samples: Samples, prompt_R: np.ndarray) -> Samples:
-    from dataclasses import replace
-
-    return replace(samples, prompt_R=prompt_R.astype(np.int64))
 
 
 def _cut_off(drawn: Samples, P: int) -> tuple[int, ...]:

@@ -1,11 +1,11 @@
-"""What exact updates would have given, beside what was measured, and where the difference lies.
+"""The gap between exact updates and what was measured, and where it comes from.
 
-From the base's held-out draws and modes, as the run folder keeps them: the *ideal* trajectory,
+From the base's held-out samples and modes, as the run folder keeps them: the *exact* trajectory,
 pi_0 to the power (1 + 1/beta)^t, and the forecast *at the exponent reached*: the power at which
 the base is as sure as the round was (its mean p*). The slope p_eff weighs unlikely responses, which
 training hardly moves, and understates it (docs/decisions/0002). Then
 
-    ideal - measured = (ideal - at exponent) + (at exponent - measured) = pace + drift:
+    exact - measured = (exact - at exponent) + (at exponent - measured) = pace + drift:
 
 pace is training that has not come as far along the path, drift is training that left it. Both
 are paired over the held-out prompts. Only for the likelihood reward: other rewards lead elsewhere.
@@ -20,16 +20,19 @@ from typing import Any
 import numpy as np
 
 from srlm import run_folder as runs
-from srlm.forecast.pace import step
+from srlm.forecast.pace import pace
 from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sharpen
 from srlm.grading import checker
 from srlm.measure.intervals import mean
 from srlm.report.read import Run
+from srlm.report.words import number, signed, with_interval
 from srlm.types import Estimate, Floats, Prompt
 
+SAME = 0.005
+"""A gap under this is no meaningful one."""
 SEED = 0
 LEAST_SUPPORTED = 0.9
-"""Share of prompts whose forecast must be carried by draws, else it is an extrapolation."""
+"""Share of prompts whose forecast must be supported by samples, else it is an extrapolation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,45 +41,68 @@ class Part:
 
     measured: Estimate
     at_exponent: Estimate
-    ideal: Estimate
+    exact: Estimate
     pace: Estimate
-    """ideal - at exponent."""
+    """exact - at exponent."""
     drift: Estimate
     """at exponent - measured; its interval holds that of the exponent too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class RoundGap:
     """One round: the exponents, and each quantity in its parts."""
 
     round: int
     exponent: Estimate
-    ideal_exponent: float
+    exact_exponent: float
     r2: Estimate
     fidelity: Estimate
     parts: dict[str, Part]
     """By name: ``kappa`` (``confidence`` where kappa is astronomical), ``sampling_accuracy``."""
-    firm: bool
-    """The ideal forecast is carried by the base's draws and modes."""
+    supported: bool
+    """The exact trajectory is supported by the base's samples and modes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
-    """All rounds; round 0 compares the forecast's method with the base itself."""
+class Gap:
+    """All rounds; in round 0, where there is no gap, it is the method's own sampling error."""
 
     names: tuple[str, ...]
-    steps: tuple[Step, ...]
+    rounds: tuple[RoundGap, ...]
     prompts: int
+
+    @property
+    def extrapolated(self) -> bool:
+        """Whether too few samples support some round."""
+        return not all(r.supported for r in self.rounds)
+
+    @property
+    def sentence(self) -> str:
+        """Where the gap comes from, in the last round that is known."""
+        last, name = self.rounds[-1], self.names[-1]
+        part = last.parts[name]
+        missing = (part.exact.value or 0.0) - (part.measured.value or 0.0)
+        text = (
+            f"round {last.round}, {name.replace('_', ' ')}: measured "
+            f"{number(part.measured.value)}, exact updates {number(part.exact.value)}"
+            f"{'' if last.supported else ' (extrapolated)'}"
+        )
+        if abs(missing) < SAME:
+            return f"{text}: no meaningful difference (< {SAME:g})"
+        return (
+            f"{text}; difference {signed(missing)} = pace {with_interval(part.pace, sign=True)} "
+            f"+ drift {with_interval(part.drift, sign=True)}"
+        )
 
 
 Value = Callable[[Sharpened], Floats]
 """Of pi_0 to a power: the quantity of each prompt."""
 
 
-def foretold(run: Run) -> Foretold | None:
-    """The comparison, or None where the folder does not hold what it takes. O(rounds x draws).
+def gap(run: Run) -> Gap | None:
+    """The comparison, or None where the folder does not hold what it takes. O(rounds x samples).
 
-    It takes two rounds of metrics with exponents, the base's held-out draws and modes, the
+    It takes two rounds of metrics with exponents, the base's held-out samples and modes, the
     tables of prompts, and the likelihood reward.
     """
     base = _base(run)
@@ -90,30 +116,30 @@ def foretold(run: Run) -> Foretold | None:
     if run.has_answers and right_R is not None:
         values["sampling_accuracy"] = lambda s: expect(listed, s, right_R)
     ids = run.rounds[0].table.prompt_id if run.rounds[0].table else ()
-    steps = []
-    for r, ideal in zip(run.rounds, exponents(beta, len(run.rounds) - 1), strict=True):
+    rounds = []
+    for r, exponent in zip(run.rounds, exponents(beta, len(run.rounds) - 1), strict=True):
         p = _reached(listed, run.rounds[0]["confidence"], r["confidence"], r["exponent"], beta)
         if r.table is None or r.table.prompt_id != ids or p.value is None or p.value <= 0:
             continue
         measured = {sure: r.table.p_star**sign, "sampling_accuracy": r.table.sampling_accuracy}
-        best = sharpen(listed, float(ideal))
+        best = sharpen(listed, float(exponent))
         ends = [e for e in (p.low, p.high) if e is not None and e > 0]
         at = [sharpen(listed, e) for e in (p.value, *ends)]
-        steps.append(
-            Step(
+        rounds.append(
+            RoundGap(
                 round=r.round,
                 exponent=p,
-                ideal_exponent=float(ideal),
+                exact_exponent=float(exponent),
                 r2=r["exponent_r2"],
                 fidelity=r["fidelity"],
                 parts={
                     name: _part(measured[name], [value(s) for s in at], value(best))
                     for name, value in values.items()
                 },
-                firm=bool(best.supported_P.mean() >= LEAST_SUPPORTED),
+                supported=bool(best.supported_P.mean() >= LEAST_SUPPORTED),
             )
         )
-    return Foretold(tuple(values), tuple(steps), len(ids)) if len(steps) > 1 else None
+    return Gap(tuple(values), tuple(rounds), len(ids)) if len(rounds) > 1 else None
 
 
 def _reached(
@@ -124,7 +150,7 @@ def _reached(
     def power(confidence: float | None) -> float | None:
         if confidence is None or before.value is None:
             return None
-        return step(base, before.value, confidence, beta).exponent
+        return pace(base, before.value, confidence, beta).exponent
 
     value = power(now.value)
     if value is None:
@@ -132,22 +158,22 @@ def _reached(
     return Estimate(value, power(now.low), power(now.high), now.n, "power of equal confidence")
 
 
-def _part(measured_P: Floats, at_EP: list[Floats], ideal_P: Floats) -> Part:
+def _part(measured_P: Floats, at_EP: list[Floats], exact_P: Floats) -> Part:
     """The parts over the prompts where all is known; at_EP: at the exponent and at its ends."""
     at_P = at_EP[0]
-    use = np.isfinite(measured_P) & np.isfinite(at_P) & np.isfinite(ideal_P)
+    use = np.isfinite(measured_P) & np.isfinite(at_P) & np.isfinite(exact_P)
 
     def average(value_P: Floats, how: str) -> Estimate:
         return mean(value_P[use], SEED, how)
 
-    pace = average(ideal_P - at_P, "ideal - at the exponent, paired")
+    behind = average(exact_P - at_P, "exact - at the exponent, paired")
     drift = average(at_P - measured_P, "at the exponent - measured, paired")
     shifts = [float((other - at_P)[use].mean()) for other in at_EP[1:]]
     return Part(
         measured=average(measured_P, "measured"),
         at_exponent=average(at_P, "base to the measured exponent"),
-        ideal=average(ideal_P, "base to the ideal exponent"),
-        pace=_wider(pace, [-s for s in shifts]),
+        exact=average(exact_P, "base to the exact exponent"),
+        pace=_wider(behind, [-s for s in shifts]),
         drift=_wider(drift, shifts),
     )
 
@@ -200,24 +226,24 @@ def _base(run: Run) -> tuple[Known, Floats | None] | None:
     return listed, right_R
 
 
-def to_json(found: Foretold) -> dict[str, Any]:
+def gap_json(found: Gap) -> dict[str, Any]:
     """The comparison for programs."""
     return {
         "prompts": found.prompts,
         "rounds": [
             {
-                "round": s.round,
-                "exponent": s.exponent.to_json(),
-                "ideal_exponent": s.ideal_exponent,
-                "firm": s.firm,
+                "round": r.round,
+                "exponent": r.exponent.to_json(),
+                "exact_exponent": r.exact_exponent,
+                "supported": r.supported,
                 **{
                     name: {
                         key: getattr(part, key).to_json()
-                        for key in ("measured", "at_exponent", "ideal", "pace", "drift")
+                        for key in ("measured", "at_exponent", "exact", "pace", "drift")
                     }
-                    for name, part in s.parts.items()
+                    for name, part in r.parts.items()
                 },
             }
-            for s in found.steps
+            for r in found.rounds
         ],
     }

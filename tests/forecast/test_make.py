@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from srlm.errors import UserError
-from srlm.forecast.foretell import Forecast, foretell, to_json
+from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.forecast.trajectory import trajectory
 from srlm.policies.tabular import Tabular, rows
 from srlm.types import Floats, Prompt
@@ -49,7 +49,7 @@ def right(text: str, prompt: Prompt) -> bool:
 
 def forecast(given: Any, asked: Sequence[Prompt] | None = None, **change: Any) -> Forecast:
     settings: dict[str, Any] = {"read": str, "correct": right, "max_tokens": 1, "rounds": 3}
-    return foretell(given, prompts() if asked is None else asked, **settings | change)
+    return make_forecast(given, prompts() if asked is None else asked, **settings | change)
 
 
 def powers(beta: float, rounds: int = 3) -> list[Floats]:
@@ -202,7 +202,7 @@ def test_impossible_responses_are_no_trouble() -> None:
 
 
 def test_prompts_whose_every_draw_is_cut_off_are_named() -> None:
-    found = foretell(
+    found = make_forecast(
         tiny.policy(), tiny.texts(6), read=str, correct=None, rounds=1, samples=4, max_tokens=2
     )
     cut = [p for p in range(6) if not found.measurement.samples.finished_R[4 * p : 4 * p + 4].any()]
@@ -216,11 +216,11 @@ def test_a_model_that_gives_nan_is_named() -> None:
     with torch.no_grad():
         next(iter(broken.model.parameters()))[:] = float("nan")
     with pytest.raises(UserError, match="not numbers"):
-        foretell(broken, tiny.texts(3), read=str, correct=None, samples=4, max_tokens=3)
+        make_forecast(broken, tiny.texts(3), read=str, correct=None, samples=4, max_tokens=3)
 
 
 def test_a_network_is_forecast_within_its_limit() -> None:
-    found = foretell(
+    found = make_forecast(
         tiny.policy(), tiny.texts(4), read=str, correct=None, rounds=2, samples=16, max_tokens=4
     )
     kappas = [p.kappa.value or 0.0 for p in found.points]

@@ -1,4 +1,4 @@
-"""``srlm measure`` and ``srlm forecast``: from settings to a table, JSON and a folder."""
+"""``srlm measure`` and ``srlm forecast``: from settings to a table, JSON and a page."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from srlm import data as reading
 from srlm import grading as answers
 from srlm.config import ForecastConfig, ProbeConfig, flatten
 from srlm.errors import UserError
-from srlm.forecast.foretell import Forecast, Read, foretell, to_json
-from srlm.forecast.page import write_measurement, write_page
-from srlm.forecast.terminal import print_forecast, print_measurement, print_pilot
+from srlm.forecast.make import Forecast, Read, make_forecast, to_json
 from srlm.measure.condition import adaptive_sampling, fixed_n
 from srlm.measure.evaluate import Correct
 from srlm.policies.base import Exact, Policy
 from srlm.policies.load import check_fit, load
 from srlm.progress import Progress
+from srlm.report.page import write_forecast, write_measurement
+from srlm.report.terminal import print_forecast, print_measurement, print_pilot
 from srlm.types import Estimate, Prompt
 
 DEFAULT_MU = 5.0
@@ -32,7 +32,7 @@ class Piloted(Protocol):
     """Rounds run first (``srlm.pilot.Pilot``)."""
 
     def to_json(self) -> dict[str, Any]:
-        """``rounds`` done, ``efficiency`` of each, rounds ``ahead``."""
+        """``rounds`` done, ``efficiency`` of each, ``later`` rounds."""
         ...
 
 
@@ -57,10 +57,10 @@ def measure(
     """``srlm measure``: the base as it is. The forecast's first round, without the rest."""
     opened = open_probe(config)
     found = _look(opened, config, beta=1.0, rounds=1, progress=progress)
-    by_draws = _by_draws(opened, found, config, progress)
-    print_measurement(found, Console(highlight=False), by_draws)
-    data = to_json(found) | {name: e.to_json() for name, e in by_draws.items()}
-    for name in ("verdict", "reason", "gain", "trajectory", "trajectories", "destination"):
+    by_samples = _by_samples(opened, found, config, progress)
+    print_measurement(found, Console(highlight=False), by_samples)
+    data = to_json(found) | {name: e.to_json() for name, e in by_samples.items()}
+    for name in ("verdict", "reason", "gain", "trajectory", "trajectories", "limit", "advice"):
         del data[name]
     if fisher:
         from srlm.measure.curvature import fisher as measure_fisher
@@ -73,10 +73,10 @@ def measure(
     return found
 
 
-def _by_draws(
+def _by_samples(
     opened: Opened, found: Forecast, config: ProbeConfig, progress: Progress
 ) -> dict[str, Estimate]:
-    """kappa as draws alone tell it: fixed N always, adaptive where asked for or needed."""
+    """kappa as samples alone tell it: fixed N always, adaptive where asked for or needed."""
     if isinstance(opened.policy, Exact):
         return {}
     samples, modes = found.measurement.samples, found.measurement.modes
@@ -112,7 +112,7 @@ def forecast(
     if piloted is not None:
         data["pilot"] = piloted.to_json()
         print_pilot(data["pilot"], console)
-    _write(found, data, config, write_page, out, json_file, console)
+    _write(found, data, config, write_forecast, out, json_file, console)
     return found
 
 
@@ -156,8 +156,8 @@ def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
 def _look(
     opened: Opened, config: ProbeConfig, *, beta: float, rounds: int, progress: Progress
 ) -> Forecast:
-    with progress.stage("draws and search", total=len(opened.prompts)) as bar:
-        return foretell(
+    with progress.stage("samples and search", total=len(opened.prompts)) as bar:
+        return make_forecast(
             opened.policy,
             opened.prompts,
             read=opened.read,
