@@ -150,12 +150,12 @@ def page(result: dict[str, Any]) -> str:
         "ways, and from some who write a quick number that forgets a carry. On a quarter of the "
         "prompts the quick, wrong number is likelier than any one worked path to the right one, "
         "and less likely than all of them together (`srlm.demo.paths`). Likelihood self-reward "
-        "leads to the likeliest response; consistency, the share of a prompt's own draws that "
+        "leads to the likeliest response; consistency, the share of a prompt's own samples that "
         "reach the same number, leads to the likeliest answer. All runs with `--stop auto`; "
         "strengths and learning rates were chosen on seed 10.",
         "",
         "Base, and the round that `--stop auto` calls best (all accuracies on held-out prompts; "
-        f"*answer mode*: majority of {DRAWS} draws):",
+        f"*answer mode*: majority of {DRAWS} samples):",
         "",
         "| seed | run | beta | best round of | stopped by | base mode | base answer mode | greedy "
         "| against base mode | sampling | mode | answer mode | κ | fidelity |",
@@ -179,11 +179,12 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Round by round",
         "",
-        "*Trap*: the quarter of the prompts where the quick number is wrong. *Told apart*: share "
-        "of the training prompts whose draws the reward tells apart, in the round that follows.",
+        "*Trap*: the quarter of the prompts where the quick number is wrong. *Distinguishable*: "
+        "share of the training prompts whose samples get different rewards, in the round that "
+        "follows.",
         "",
         "| seed | run | round | greedy | sampling | mode | answer mode | trap: sampling | trap: "
-        "mode | trap: answer mode | κ | fidelity | told apart | s | |",
+        "mode | trap: answer mode | κ | fidelity | distinguishable | s | |",
         "|" + " --- |" * 15,
     ]
     for row in result["rows"]:

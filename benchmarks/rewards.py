@@ -289,7 +289,7 @@ def controls(config: RunConfig, judges: Sequence[str]) -> dict[str, float]:
         return scored(reward(policy, x, samples), samples).reward_R
 
     out = {
-        "one draw": float(right_R.mean()),
+        "one sample": float(right_R.mean()),
         "greedy": float(rightness(config, x, greedy).mean()),
         f"majority of {CONTROL_DRAWS}": best(chosen("consistency")),
         f"best of {CONTROL_DRAWS} by likelihood": best(samples.logp_R),

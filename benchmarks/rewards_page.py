@@ -25,10 +25,10 @@ def page(result: dict[str, Any], asked: dict[str, Any]) -> str:
         "Written by `python benchmarks/rewards.py --page`; do not edit. "
         f"{machine['processor']}, {machine['cores']} cores, one thread, torch {machine['torch']}.",
         "",
-        "Equal draws, equal update; beta of equal strength, or for judges the best of those tried: "
-        "on seeds outside the table for the compare start, on seeds 0 to 2 for the judge start, "
-        "whose seeds 3 to 5 are fresh. The last round, and the base before it; s are processor "
-        "seconds of all rounds, measuring left out:",
+        "Equal samples, equal update; beta of equal strength, or for judges the best of those "
+        "tried: on seeds outside the table for the compare start, on seeds 0 to 2 for the judge "
+        "start, whose seeds 3 to 5 are fresh. The last round, and the base before it; s are "
+        "processor seconds of all rounds, measuring left out:",
         "",
         *_ends(result["rows"]),
         "",
@@ -131,11 +131,11 @@ def _rounds(rows: list[Row]) -> list[str]:
     lines = [
         "## The judges, round by round",
         "",
-        "AUC: how often the judge prefers a right draw to a wrong one of the same prompt (.5 is a "
-        "coin), on draws of its own policy and on draws of the base. Votes: correlation of its "
-        "scores with the answers' vote shares within prompts, which needs no labels, on the draws "
-        "that the next round is trained on. Place: P(first) - 1/2 of the comparisons over both "
-        "orders. Trained: judgements that the next round is trained on.",
+        "AUC: how often the judge prefers a right sample to a wrong one of the same prompt (0.5 is "
+        "a coin), on samples of its own policy and of the base. Votes: correlation of its "
+        "scores with the answers' vote shares within prompts, which needs no labels, on the "
+        "samples that the next round is trained on. Place: P(first) - 1/2 of the comparisons over "
+        "both orders. Trained: judgements that the next round is trained on.",
         "",
         "| start | seed | reward | round | greedy | mode | accuracy | AUC own | AUC base | votes | "
         "spread | place | trained |",

@@ -1,4 +1,4 @@
-"""The demo's starts on several seeds: foretold, run, and how well the one said the other.
+"""The demo's starts on several seeds: forecast, run, and how well the two agree.
 
     python benchmarks/starts.py [--starts good diffuse giveup] [--seeds 0 1 ...] [--out runs/starts]
 
@@ -87,14 +87,14 @@ MEASURED = (
 def table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
     """The page in docs/."""
     lines = [
-        "# The demo's starts, foretold and run",
+        "# The demo's starts, forecast and run",
         "",
         "Written by `python benchmarks/starts.py`; do not edit. "
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, "
         f"torch {machine['torch']}.",
         "",
-        "| start | seed | foretold | its end | accuracy | κ | F | headroom | fidelity | "
-        "slowest round, s | forecast, s | all rounds, s |",
+        "| start | seed | forecast | limit | accuracy | κ | F | headroom | fidelity | "
+        "slowest round, s | to forecast, s | all rounds, s |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in rows:
@@ -111,8 +111,8 @@ def table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "*Its end*: sampling accuracy where exact rounds lead, foretold from draws of the base "
-        "alone; it equals the exact mode accuracy of the forecast's 256 prompts to "
+        "*Limit*: sampling accuracy where exact rounds lead, forecast from samples of the "
+        "base alone; it equals the exact mode accuracy of the forecast's 256 prompts to "
         f"{max(abs(r['limit_error']) for r in rows):.4f}, and that of the run's own held-out "
         f"prompts, others, to {max(abs(r['limit_error_held_out']) for r in rows):.3f}. "
         "Headroom is undefined where the base's modes are no better than its samples.",

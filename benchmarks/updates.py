@@ -59,7 +59,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "best-of-n": {"update.kind": "best-of-n"},
     "best-of-n, mu 2": {"update.kind": "best-of-n", "samples.mu": 2.0},
     "dpo": {"update.kind": "dpo", "update.beta": 0.5},
-    "dpo, nll .2": {"update.kind": "dpo", "update.beta": 0.5, "update.nll": 0.2},
+    "dpo, nll 0.2": {"update.kind": "dpo", "update.beta": 0.5, "update.nll": 0.2},
     "ipo": {"update.kind": "ipo", "update.beta": 0.2},
     "weighted, LoRA 8": {"update.lora": 8, "update.lr": 4e-3},
 }
@@ -153,7 +153,7 @@ def controls(config: RunConfig) -> dict[str, float]:
         return max((samples.text_R[r] for r in rows), key=lambda text: votes[read(text)])
 
     return {
-        "one draw": float(
+        "one sample": float(
             np.mean([right(t, x[p]) for t, p in zip(samples.text_R, samples.prompt_R, strict=True)])
         ),
         "greedy": share(greedy.text_R),
@@ -172,11 +172,11 @@ def page(result: dict[str, Any]) -> str:
         "",
         "Written by `python benchmarks/updates.py`; do not edit. "
         f"{machine['processor']}, {machine['cores']} cores, one thread, torch {machine['torch']}; "
-        f"{result['prompts']} prompts and {DRAWS} draws a prompt a round.",
+        f"{result['prompts']} prompts and {DRAWS} samples per prompt and round.",
         "",
-        "Seconds are processor seconds for drawing and training, measuring left out. Distinct: "
-        "share of distinct responses among 16 draws of a held-out prompt. Kept: probability that a "
-        "draw is the base's mode.",
+        "Seconds are processor seconds for sampling and training, without measuring. Distinct: "
+        "share of distinct responses among 16 samples of a held-out prompt. Kept: probability that "
+        "a sample is the base's mode.",
         "",
     ]
     lines += summary(rows)
@@ -203,7 +203,7 @@ def page(result: dict[str, Any]) -> str:
         head = f"within the {budget:.0f} s of {mine[0]['update']}'s rounds"
         for title, at in (("after the same rounds", last), (head, within)):
             lines += [
-                f"Equal {'draws' if at is last else 'time'}, {title}:",
+                f"Equal {'samples' if at is last else 'time'}, {title}:",
                 "",
                 "| update | round | headroom | accuracy | mode | fidelity | kept | κ | F | "
                 "entropy | distinct | s | tokens |",
