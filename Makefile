@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 BENCHED := $(VENV)/benched
 DOCUMENTED := $(VENV)/documented
 BENCH ?=
-MEASURED := round reaching generate training condition lab growth start_up stages
+MEASURED := round reaching generate training condition lab growth start_up
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	    >/dev/null 2>&1 && echo $$python && break; done)

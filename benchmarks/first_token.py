@@ -10,16 +10,17 @@ from itertools import pairwise
 marks = [float(sys.argv[3]), time.time()]
 
 import torch  # noqa: E402, F401
+import transformers  # noqa: E402
 
 marks.append(time.time())
 
 import srlm.probe  # noqa: E402, F401
 from srlm.data import prompt_id  # noqa: E402
-from srlm.policies.load import hugging_face, load  # noqa: E402
+from srlm.policies.load import load  # noqa: E402
 from srlm.types import Prompt  # noqa: E402
 
 marks.append(time.time())
-hugging_face().AutoModelForCausalLM  # noqa: B018
+transformers.AutoModelForCausalLM  # noqa: B018
 marks.append(time.time())
 policy = load(sys.argv[1])
 marks.append(time.time())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from srlm.data import prompt_id
 from srlm.demo.base import cached_base
 from srlm.demo.corpus import named_start, prompts
 from srlm.policies.hf import CausalLM
-from srlm.policies.linear import WideLinear
 from srlm.policies.load import load
 from srlm.types import Prompt, Samples
 
@@ -137,15 +136,6 @@ def srlm(task: Task) -> Way:
     return lambda seed: tokens_of(draw(task, seed))
 
 
-def srlm_plain(task: Task) -> Way:
-    """The same with the products that torch makes by itself."""
-    policy = CausalLM(copy.deepcopy(task.model), task.policy.tokenizer)
-    for layer in policy.model.modules():
-        if type(layer) is WideLinear:
-            layer.__class__ = torch.nn.Linear
-    return srlm(replace(task, policy=policy))
-
-
 def draw(task: Task, seed: int) -> Samples:
     """The task's draws of each prompt."""
     return task.policy.sample(task.prompts, task.draws, seed=seed, max_tokens=task.new_tokens)
@@ -228,7 +218,6 @@ def kept(task: Task, token_BT: torch.Tensor) -> int:
 
 WAYS: dict[str, Callable[[Task], Way]] = {
     "srlm": srlm,
-    "srlm, torch's products": srlm_plain,
     "generate": lambda task: hugging_face(task, logp=True, cache="dynamic"),
     "generate, static cache": lambda task: hugging_face(task, logp=True, cache="static"),
     "generate, no log-probabilities": lambda task: hugging_face(task, logp=False, cache="dynamic"),

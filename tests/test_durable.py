@@ -22,6 +22,7 @@ from srlm.config import RunConfig
 from srlm.durable import Durable
 from srlm.errors import UserError
 from srlm.loop import run
+from srlm.policies import devices
 from srlm.report import page
 from tests import killing, tiny
 
@@ -417,7 +418,9 @@ def test_parts_change_no_result(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_page: None
 ) -> None:
     """Draws held in memory five prompts at a time, or all at once: one row group or four."""
-    config = causal_job(tmp_path / "in", **changes | {"samples.batch_rows": 1})
+    monkeypatch.setattr(draws, "CHUNK", 4)
+    monkeypatch.setitem(devices.POSITIONS, "cpu", 1)  # a row at a time: the same bits
+    config = causal_job(tmp_path / "in", **changes)
     run(config, tmp_path / "whole")
     monkeypatch.setattr(draws, "PART_TOKENS", 5 * 4 * 4)
     run(config, tmp_path / "parts")

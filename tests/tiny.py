@@ -102,9 +102,9 @@ def network(
         return AutoModelForCausalLM.from_config(config).eval()
 
 
-def policy(family: str = "llama", *, batch_rows: int = 64, **changes: Any) -> CausalLM:
+def policy(family: str = "llama", *, pass_tokens: int | None = None, **changes: Any) -> CausalLM:
     """A tiny causal policy, not from a folder."""
-    return CausalLM(network(family, **changes), tokenizer(), batch_rows=batch_rows)
+    return CausalLM(network(family, **changes), tokenizer(), pass_tokens=pass_tokens)
 
 
 def saved(folder: Path, family: str = "llama", *, words: Any = None, **changes: Any) -> Path:

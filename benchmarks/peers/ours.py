@@ -27,7 +27,7 @@ def side(kind: str, **changes: Any) -> Side:
     def one(model: Any, tokenizer: Any, prompts: Sequence[Prompt], setting: Setting, seed: int):
         dotted = {k.replace("__", "."): v for k, v in changes.items()}
         recipe = recipe_of(_config(kind, setting, dotted))
-        policy = CausalLM(model, tokenizer, batch_rows=setting.batch_rows)
+        policy = CausalLM(model, tokenizer)
         done = Round()
         with done.stage("draw"):
             samples = draws.draw(policy, prompts, recipe.samples, derived(seed, "samples"))
@@ -62,7 +62,6 @@ def _config(kind: str, setting: Setting, changes: dict[str, Any]) -> RunConfig:
             "samples.per_prompt": setting.draws,
             "samples.mu": setting.mu,
             "samples.max_tokens": setting.max_tokens,
-            "samples.batch_rows": setting.batch_rows,
             "update.kind": kind,
             "update.epochs": setting.epochs,
             "update.lr": setting.lr,

@@ -63,7 +63,6 @@ class SampleSettings(Settings):
         " a mode is missed with probability exp(-mu)",
     )
     max_tokens: Count = Field(256, description="length limit of a response, tokens")
-    batch_rows: Count = Field(1024, description="responses decoded at once; changes no result")
 
 
 class PairSettings(Settings):
@@ -301,7 +300,6 @@ class ProbeConfig(Settings):
         " at most (left out: 5 where search certifies too little)",
     )
     seed: int = Field(0, ge=0, description="decides every draw")
-    batch_rows: Count = Field(1024, description="responses decoded at once; changes no result")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
     dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
         "float32", description="number format of the weights"

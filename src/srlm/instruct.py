@@ -154,7 +154,6 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
         device=config.device,
         dtype=config.dtype,
         chat=config.prompts.chat == "auto",
-        batch_rows=config.batch_rows,
         download=config.download,
     )
     made = instruct(

@@ -449,7 +449,6 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             device=config.device,
             dtype=config.dtype,
             chat=config.prompts.chat == "auto",
-            batch_rows=config.samples.batch_rows,
             download=config.download,
         )
 

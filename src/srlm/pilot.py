@@ -70,9 +70,7 @@ def run_settings(config: ForecastConfig) -> RunConfig:
         prompts=config.prompts,
         rounds=config.pilot,
         seed=config.seed,
-        samples=config.train.model_copy(
-            update={"max_tokens": config.max_tokens, "batch_rows": config.batch_rows}
-        ),
+        samples=config.train.model_copy(update={"max_tokens": config.max_tokens}),
         update=config.update.model_copy(update={"beta": config.beta}),
         device=config.device,
         dtype=config.dtype,

@@ -134,7 +134,6 @@ def open_probe(config: ProbeConfig) -> Opened:
         device=config.device,
         dtype=config.dtype,
         chat=config.prompts.chat == "auto",
-        batch_rows=config.batch_rows,
         download=config.download,
     )
     check_fit(policy, chosen, config.max_tokens)

@@ -14,8 +14,7 @@ from srlm.types import Ints
 FIRST = 128
 """Tokens of the first pass, on which the memory of a token is measured."""
 MOST = 2048
-"""Tokens of a pass on the CPU. Half as many again gain 5 to 7 %, and take 110 MB more at 0.1 M
-parameters: products become so large that they get programs (``srlm.policies.linear``)."""
+"""Tokens of a pass on the CPU."""
 LEAST_BYTES = 3 << 25
 """Activations of a pass that are always allowed: at 3 M parameters some 600 tokens, where an update
 is nearly twice as fast as with 150."""

@@ -13,9 +13,8 @@ from srlm.errors import UserError
 from srlm.policies.base import Exact, Policy
 from srlm.types import Prompt, Samples
 
-CHUNK_BATCHES = 4
-"""Draws between two signs of progress, in batches of ``batch_rows``: with 16 a prompt, as many as a
-causal model begins together. A prompt's draws do not depend on it."""
+CHUNK = 4096
+"""Samples between two signs of progress. A prompt's samples do not depend on it."""
 PART_TOKENS = 1 << 18
 """Tokens of a part, about; as Python numbers with their log-probabilities some 60 bytes each."""
 MOST = 1024
@@ -62,9 +61,8 @@ def stream(
             )
         yield policy.enumerate(prompts)
         return
-    chunk = CHUNK_BATCHES * settings.batch_rows
     step = max(
-        1, PART_TOKENS // settings.max_tokens // settings.per_prompt, chunk // settings.per_prompt
+        1, PART_TOKENS // settings.max_tokens // settings.per_prompt, CHUNK // settings.per_prompt
     )
     for first in range(0, len(prompts), step):
         some = prompts[first : first + step]
@@ -79,7 +77,7 @@ def stream(
                 settings.per_prompt,
                 seed=seed,
                 max_tokens=settings.max_tokens,
-                rows=chunk,
+                rows=CHUNK,
                 advance=advance,
             )
         yield replace(part, prompt_R=part.prompt_R + first)

@@ -21,7 +21,6 @@ from srlm.exact_updates import Loss
 from srlm.pairs import without_tails
 from srlm.policies.base import Differentiable, LogLinear, Policy
 from srlm.policies.lora import Adaptable, adapted
-from srlm.policies.once import differentiated_once
 from srlm.room import Room
 from srlm.types import Floats, Ints, Pairs, Prompt, UpdateReport, rows_by_prompt
 
@@ -115,7 +114,6 @@ def _trimmed(pairs: Pairs, settings: UpdateSettings) -> Pairs:
     return without_tails(pairs, share_R.numpy(), settings.tail)
 
 
-@differentiated_once()
 def _descend(
     policy: Differentiable,
     prompts: Sequence[Prompt],

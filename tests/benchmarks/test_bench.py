@@ -41,7 +41,7 @@ def test_bench_runs_every_script_whatever_fails(tmp_path: Path, failing: str) ->
     scripts = [call.split()[0] for call in calls]
     assert scripts[0] == "benchmarks/round.py"
     assert scripts[-1] == "benchmarks/page.py"
-    assert "benchmarks/stages.py" in scripts
+    assert "benchmarks/growth.py" in scripts
     assert all(call.endswith(".py --quick threads=1") for call in calls)
     assert all((ROOT / script).is_file() for script in scripts)
     assert (done.returncode != 0) == (failing != "none")

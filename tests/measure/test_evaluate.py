@@ -236,7 +236,7 @@ def test_table_becomes_parquet() -> None:
 
 def test_language_model_end_to_end() -> None:
     """Every certificate against the listing of a tiny model's responses, and itself as base."""
-    policy = tiny.policy(batch_rows=2048)
+    policy = tiny.policy()
     settings = MeasureSettings(samples=16)
     some = [replace(x, answer="a") for x in tiny.texts(6)]
     m = evaluate(policy, some, right, settings, seed=0, max_tokens=3, base=None)

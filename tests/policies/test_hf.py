@@ -62,7 +62,7 @@ def test_draws_and_log_probabilities_are_those_of_the_slow_twin(policy: CausalLM
 def test_draws_do_not_depend_on_batch_order_or_number(policy: CausalLM) -> None:
     samples = policy.sample(PROMPTS, 6, seed=1, max_tokens=H)
     for size in (1, 6, 13, 1000):
-        policy.batch_rows = size
+        policy.budget.positions = size
         other = policy.sample(PROMPTS, 6, seed=1, max_tokens=H)
         assert other.tokens_R == samples.tokens_R
         np.testing.assert_allclose(other.logp_R, samples.logp_R, atol=1e-4)
@@ -77,7 +77,7 @@ def test_draws_do_not_depend_on_batch_order_or_number(policy: CausalLM) -> None:
 
 
 def test_draws_follow_the_distribution() -> None:
-    policy = tiny.policy("llama", batch_rows=4096)
+    policy = tiny.policy("llama")
     (prompt,) = tiny.prompts(["abc"])
     exact = decoding.outcomes(policy, prompt, 2)
     assert sum(exact.values()) == pytest.approx(1, abs=1e-6)
@@ -132,9 +132,11 @@ def test_the_gradient_is_the_slow_twins(policy: CausalLM) -> None:
         torch.testing.assert_close(a, b, atol=2e-4, rtol=1e-3)
 
 
-def test_tree(policy: CausalLM) -> None:
-    """Prefixes of unequal prompts and depths, grown in mixed batches and many times over."""
-    policy.batch_rows = 5
+@pytest.mark.parametrize("positions", [None, 5, 40, 120])
+def test_tree(policy: CausalLM, positions: int | None) -> None:
+    """Prefixes of unequal prompts and depths, grown in mixed batches and many times over, and with
+    less room for keys and values than they take."""
+    policy.budget.positions = positions
     tree = policy.tree(PROMPTS, max_tokens=H)
     assert tree.ends == policy.ends
     assert tree.max_tokens == H

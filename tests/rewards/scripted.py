@@ -119,7 +119,7 @@ def bytes_model(*, chat: bool = True, context: int = 4096) -> CausalLM:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = AutoModelForCausalLM.from_config(config).eval()
-    return CausalLM(network, made, chat=chat, batch_rows=16)
+    return CausalLM(network, made, chat=chat)
 
 
 def by_prompt(samples: Samples) -> list[Ints]:

@@ -48,7 +48,7 @@ def test_likelihood_per_token_is_the_mean_over_tokens() -> None:
 @pytest.mark.parametrize("family", tiny.FAMILIES)
 def test_self_certainty_token_by_token(family: str) -> None:
     """One unpadded forward pass a prefix, KL(uniform || p) written out."""
-    policy, x = tiny.policy(family, batch_rows=7), tiny.texts(5, seed=2)
+    policy, x = tiny.policy(family, pass_tokens=70), tiny.texts(5, seed=2)
     samples = policy.sample(x, 3, seed=0, max_tokens=6)
     V = len(tiny.WORDS)
     expected = []

@@ -1,7 +1,7 @@
 """Any Hugging Face causal model and tokenizer as a policy.
 
-Draws come with their log-probabilities from the same pass: prompts are sorted by length, keys and
-values are kept, and every distinct prefix of a prompt's draws is run once (``decoding``).
+Samples come with their log-probabilities from the same pass: prompts are sorted by length, keys and
+values are kept, and every distinct prefix of a prompt's samples is run once (``sampling``).
 """
 
 from __future__ import annotations
@@ -14,17 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jinja2 import TemplateError
-from transformers.cache_utils import Cache
 
 from srlm.errors import UserError
-from srlm.policies import sampling as decoding
-from srlm.policies import scoring as given
-from srlm.policies.cache import RowCache
-from srlm.policies.linear import widen
-from srlm.policies.recorded import Steps
-from srlm.policies.search_tree import CausalTree, Paths
+from srlm.policies import sampling, scoring
+from srlm.policies.devices import Budget, in_halves
+from srlm.policies.network import Network
+from srlm.policies.search_tree import CausalTree
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 KEPT_PROMPTS = 1 << 16
@@ -39,36 +35,35 @@ class CausalLM:
             probabilities are those of one fixed policy.
         tokenizer: its tokenizer.
         chat: wrap prompts in the tokenizer's chat template if it has one.
-        batch_rows: rows run at once; changes no result beyond float rounding.
+        pass_tokens: positions run or held at once, at most; changes no result beyond float
+            rounding. None: as many as are worth it and fit.
 
     Raises:
         UserError: the model has no end-of-sequence token.
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, chat: bool = True, batch_rows: int = 1024
+        self, model: Any, tokenizer: Any, *, chat: bool = True, pass_tokens: int | None = None
     ) -> None:
-        self.model = model.eval()
-        widen(model)
+        self.network = Network(model.eval())
+        self.budget = Budget(model, pass_tokens)
         self.tokenizer = tokenizer
         self.chat = chat and bool(getattr(tokenizer, "chat_template", None))
-        self.batch_rows = batch_rows
         self.ends = _end_tokens(model, tokenizer)
         self.context = _context(model)
         self._prompt_tokens: dict[str, list[int]] = {}
-        self._steps: Steps | None = None
         self._controls = _control_texts(tokenizer)
 
     @property
-    def layers(self) -> int:
-        """Layers that keep keys and values."""
-        return int(self.model.config.get_text_config().num_hidden_layers)
+    def model(self) -> Any:
+        """The Hugging Face model."""
+        return self.network.model
 
     # ---- prompts and text
 
     @property
     def device(self) -> torch.device:
-        return next(self.model.parameters()).device
+        return self.network.device
 
     def encode(self, prompt: Prompt) -> list[int]:
         """The prompt's tokens: chat template where there is one, no end token after it."""
@@ -127,30 +122,22 @@ class CausalLM:
         """
         return self._controls.sub(lambda found: f"{found[0][:-1]} {found[0][1:][-1:]}", text)
 
-    # ---- draws
+    # ---- samples
 
     def sample(
         self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
     ) -> Samples:
-        """Draws at temperature 1 by the inverse of the cumulative distribution.
+        """Samples at temperature 1 by the inverse of the cumulative distribution.
 
-        Token t of draw j is decided by one uniform number keyed by (seed, prompt id, j, t).
-        Float rounding differs with the batch by about 1e-7, so that a draw can change with the
+        Token t of sample j is decided by one uniform number keyed by (seed, prompt id, j, t).
+        Float rounding differs with the batch by about 1e-7, so that a sample can change with the
         batch size only where its uniform number lies that near to a boundary.
         """
-        return decoding.sampled(self, prompts, draws, seed, max_tokens)
+        return sampling.sampled(self, prompts, draws, seed, max_tokens)
 
     def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
         """The likeliest token at each step, one row a prompt."""
-        return decoding.greedy(self, prompts, max_tokens)
-
-    def batches(self, encoded: Sequence[list[int]], draws: int = 1) -> Iterator[Ints]:
-        """Indices of prompts of like length: in a batch as many as ``batch_rows`` has room for when
-        each takes a row a draw, but ``decoding.APART`` rows at most, since draws share theirs."""
-        order = np.argsort([len(t) for t in encoded], kind="stable")
-        size = max(1, self.batch_rows // min(draws, decoding.APART))
-        for i in range(0, len(order), size):
-            yield order[i : i + size]
+        return sampling.greedy(self, prompts, max_tokens)
 
     # ---- probabilities of given responses
 
@@ -159,10 +146,14 @@ class CausalLM:
     ) -> Floats:
         """log pi(y_r|x_r), [R], float64, nats; one forward pass over prompt and response."""
         out_R = np.zeros(len(tokens_R))
+
+        def run(rows: Ints) -> None:
+            some = [tokens_R[r] for r in rows]
+            out_R[rows] = self.log_prob_grad(prompts, prompt_R[rows], some).numpy()
+
         with torch.inference_mode():
-            for part in self._by_size(prompts, prompt_R, tokens_R):
-                logp = self.log_prob_grad(prompts, prompt_R[part], [tokens_R[r] for r in part])
-                out_R[part] = logp.cpu().numpy()
+            for rows in self.passes(prompts, prompt_R, tokens_R, self.budget.scored()):
+                in_halves(run, rows, self.budget)
         return out_R
 
     def along(
@@ -172,46 +163,32 @@ class CausalLM:
         tokens_R: Sequence[Tokens],
         read: Callable[[torch.Tensor], torch.Tensor],
     ) -> list[Floats]:
-        """``read`` of the next-token log-probabilities [B, T, V], float32, at each response
-        position: [T_r, ...] a row, float64."""
-        out: dict[int, Floats] = {}
-        with torch.inference_mode():
-            for rows in self._by_size(prompts, prompt_R, tokens_R):
-                for part in self._given(prompts, prompt_R[rows], [tokens_R[r] for r in rows]):
-                    logp_BTV = F.log_softmax(part.logits_BTV.float(), dim=-1)
-                    value_BT = read(logp_BTV).double().cpu().numpy()
-                    for r, value_T in zip(rows[part.rows], value_BT, strict=True):
-                        out[int(r)] = value_T[: len(tokens_R[r])]
-        return [out[r] for r in range(len(tokens_R))]
+        """``read`` of the next-token log-probabilities [N, V], float32, of some positions at a
+        time, [N, ...]: [T_r, ...] a row, float64."""
+        out: list[Floats] = [np.empty(0)] * len(tokens_R)
 
-    def _by_size(
-        self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
-    ) -> Iterator[Ints]:
-        """Rows of like length, those of a prompt together, ``batch_rows`` at most in a batch."""
-        length_R = np.array([len(y) for y in tokens_R])
-        longest_P = np.zeros(len(prompts), dtype=np.int64)
-        np.maximum.at(longest_P, prompt_R, length_R)
-        size_R = np.array([len(self.encode(prompts[p])) for p in prompt_R]) + longest_P[prompt_R]
-        order = np.lexsort((length_R, prompt_R, size_R))
-        for i in range(0, len(order), self.batch_rows):
-            yield order[i : i + self.batch_rows]
+        def run(rows: Ints) -> None:
+            some = [tokens_R[r] for r in rows]
+            row_N, value_N = self._read(
+                prompts, prompt_R[rows], some, lambda z, _: read(sampling.log_probs(z))
+            )
+            value = value_N.cpu().double().numpy()
+            order = np.argsort(row_N, kind="stable")
+            for r, n in zip(rows, np.split(order, np.cumsum([len(y) for y in some])), strict=False):
+                out[r] = value[n]
+
+        with torch.inference_mode():
+            for rows in self.passes(prompts, prompt_R, tokens_R, self.budget.scored()):
+                in_halves(run, rows, self.budget)
+        return out
 
     def log_prob_grad(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> torch.Tensor:
-        """log pi(y_r|x_r), [R], float64, with gradient, in one batch."""
-        rows, logp = [], []
-        for part in self._given(prompts, prompt_R, tokens_R):
-            token_logp_BT = -F.cross_entropy(
-                part.logits_BTV.float().transpose(1, 2),
-                part.target_BT.to(self.device),
-                ignore_index=given.IGNORED,
-                reduction="none",
-            )
-            rows.append(part.rows)
-            logp.append(token_logp_BT.double().sum(-1))
-        back_R = np.argsort(np.concatenate(rows))
-        return torch.cat(logp)[torch.from_numpy(back_R).to(self.device)]
+        """log pi(y_r|x_r), [R], float64, on the CPU, with gradient, in one batch."""
+        row_N, logp_N = self._read(prompts, prompt_R, tokens_R, scoring.token_log_prob)
+        out_R = torch.zeros(len(tokens_R), dtype=torch.float64)
+        return out_R.index_add(0, torch.from_numpy(row_N), logp_N.cpu().double())
 
     def positions(
         self,
@@ -227,80 +204,35 @@ class CausalLM:
         length_R = np.array([len(y) for y in tokens_R])
         return prompt_G + np.add.reduceat(length_R - 1, first_G)
 
-    def _given(
-        self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
-    ) -> Iterator[given.Part]:
-        used_U, row_R = np.unique(prompt_R, return_inverse=True)
-        return given.parts(
-            self.forward, self.layers, [self.encode(prompts[p]) for p in used_U], row_R, tokens_R
-        )
-
-    def forward(
-        self, token_BL: torch.Tensor, left_B: torch.Tensor, *, keep: int, cache: Cache | None = None
-    ) -> torch.Tensor:
-        """Scores [B, keep, V] of the model for the last ``keep`` positions, on rows whose first
-        ``left_B`` positions (cache included) are padding. Without padding no mask is made at all.
-        """
-        past = cache.get_seq_length() if cache is not None else 0
-        return self._called(token_BL, *self._places(left_B, past, token_BL.shape[1]), keep, cache)
-
-    def step(
-        self, token_B1: torch.Tensor, left_B: torch.Tensor, cache: RowCache | Paths, steps: Steps
-    ) -> torch.Tensor:
-        """Scores [B, 1, V] for one position more, recorded where that can be (``recorded``).
-
-        Args:
-            steps: ``steps()``, asked for once.
-        """
-        position_BL, mask_BL = self._places(left_B, cache.get_seq_length(), 1)
-        token_B1 = token_B1.to(self.device)
-        logits_B1V = steps(token_B1, position_BL, mask_BL, cache)
-        if logits_B1V is None:
-            logits_B1V = self._called(token_B1, position_BL, mask_BL, 1, cache)
-        return logits_B1V
-
-    def steps(self) -> Steps:
-        """Recorded steps of the model as it is built now; parameters may change later. To be asked
-        for before keys and values are made."""
-        if self._steps is None or not self._steps.of(self.model):
-            self._steps = Steps(self.model)
-        self._steps.record()
-        return self._steps
-
-    def _places(
-        self, left_B: torch.Tensor, past: int, L: int
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Positions, [B, L] or the same for all rows, and the mask over all columns if needed."""
-        device = self.device
-        position = torch.arange(past, past + L, device=device)
-        if not bool((left_B > 0).any()):
-            return position[None], None
-        left_B = left_B.to(device)
-        columns = torch.arange(past + L, device=device)
-        mask_BL = (columns >= left_B[:, None]).long()
-        return (position - left_B[:, None]).clamp_(min=0), mask_BL
-
-    def _called(
+    def passes(
         self,
-        token_BL: torch.Tensor,
-        position_BL: torch.Tensor,
-        mask_BL: torch.Tensor | None,
-        keep: int,
-        cache: Cache | None,
-    ) -> torch.Tensor:
-        extra: dict[str, Any] = {"use_cache": cache is not None}
-        if cache is not None:
-            extra["past_key_values"] = cache
-        if mask_BL is not None:
-            extra["attention_mask"] = mask_BL
-        out = self.model(
-            input_ids=token_BL.to(self.device),
-            position_ids=position_BL,
-            logits_to_keep=keep,
-            **extra,
-        )
-        logits: torch.Tensor = out.logits
-        return logits
+        prompts: Sequence[Prompt],
+        prompt_R: Ints,
+        tokens_R: Sequence[Tokens],
+        positions: int,
+    ) -> Iterator[Ints]:
+        """Rows of like length, those of a prompt together, in parts of so many positions, padding
+        included; one row at least. The longest come first."""
+        length_R = np.array([len(y) for y in tokens_R])
+        longest_P = np.zeros(len(prompts), dtype=np.int64)
+        np.maximum.at(longest_P, prompt_R, length_R)
+        size_R = np.array([len(self.encode(prompts[p])) for p in prompt_R]) + longest_P[prompt_R]
+        left = np.lexsort((length_R, prompt_R, size_R))[::-1]
+        while len(left):
+            most = max(1, positions // int(size_R[left[0]]))
+            yield left[:most]
+            left = left[most:]
+
+    def _read(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_R: Ints,
+        tokens_R: Sequence[Tokens],
+        reader: scoring.Read,
+    ) -> tuple[Ints, torch.Tensor]:
+        used_U, row_R = np.unique(prompt_R, return_inverse=True)
+        encoded = [self.encode(prompts[p]) for p in used_U]
+        return scoring.read(self.network, encoded, row_R, tokens_R, reader)
 
     # ---- search, training, files
 
@@ -315,7 +247,10 @@ class CausalLM:
     def copy(self) -> CausalLM:
         """An independent copy, parameters included."""
         return CausalLM(
-            copy.deepcopy(self.model), self.tokenizer, chat=self.chat, batch_rows=self.batch_rows
+            copy.deepcopy(self.model),
+            self.tokenizer,
+            chat=self.chat,
+            pass_tokens=self.budget.positions,
         )
 
     def save(self, folder: Path) -> None:

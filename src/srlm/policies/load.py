@@ -11,7 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from srlm.errors import UserError
-from srlm.policies import linear_softmax, tabular
+from srlm.policies import devices, linear_softmax, tabular
 from srlm.policies.base import Policy
 from srlm.types import Prompt
 
@@ -24,10 +24,9 @@ EXACT: dict[str, Callable[[Path], Policy]] = {
 def load(
     model: str | Path,
     *,
-    device: str = "cpu",
+    device: str = "auto",
     dtype: str = "float32",
     chat: bool = True,
-    batch_rows: int = 1024,
     download: bool = False,
 ) -> Policy:
     """The policy in a folder: a Hugging Face causal model, or one of srlm's exact kinds.
@@ -35,7 +34,7 @@ def load(
     Args:
         model: a folder; or a hub id, which is looked up in the local cache, and on the network
             only with ``download``.
-        device: "auto", "cpu", "cuda", ...
+        device: "auto" (CUDA, then MPS, then the CPU), "cpu", "cuda", ...
         dtype: of the parameters; float32 is the only one whose sums of log-probabilities can be
             trusted as rewards without a second pass.
 
@@ -61,13 +60,13 @@ def load(
             ) from None
     elif folder.exists() or str(model).startswith((".", "/", "~")) or str(model).count("/") > 1:
         raise UserError(f"{model}: no such folder", "give the folder of a saved model, or a hub id")
-    return _causal_lm(str(model), folder.is_dir(), device, dtype, chat, batch_rows, download)
+    return _causal_lm(str(model), folder.is_dir(), device, dtype, chat, download)
 
 
 def _causal_lm(
-    model: str, local: bool, device: str, dtype: str, chat: bool, batch_rows: int, download: bool
+    model: str, local: bool, device: str, dtype: str, chat: bool, download: bool
 ) -> Policy:
-    transformers = hugging_face()
+    import transformers
 
     from srlm.policies.hf import CausalLM
 
@@ -78,7 +77,7 @@ def _causal_lm(
         "trust_remote_code": False,
     }
     where = f"{model}: " if local else f"{model} (no such folder; taken as a hub id): "
-    place = _device(device)
+    place = devices.find(device)
     source = model if local or download else _cached(model, where)
     weights: dict[str, Any] = {
         "dtype": getattr(torch, dtype),
@@ -89,9 +88,8 @@ def _causal_lm(
     network: Any
     found: dict[str, Any]
     try:
-        network, found = transformers.AutoModelForCausalLM.from_pretrained(
-            source, **weights, **options
-        )
+        auto: Any = transformers.AutoModelForCausalLM
+        network, found = auto.from_pretrained(source, **weights, **options)
     except (OSError, ValueError, KeyError) as error:
         raise UserError(
             f"{where}not loaded as a causal model: {_first_line(error)}",
@@ -118,26 +116,7 @@ def _causal_lm(
     network = network.to(place)
     for parameter in network.parameters():  # own, aligned memory: the same sums on every load
         parameter.data = parameter.data.clone()
-    return CausalLM(network, tokenizer, chat=chat, batch_rows=batch_rows)
-
-
-def hugging_face() -> Any:
-    """transformers with its automatic classes, imported without scikit-learn.
-
-    Its generation imports scikit-learn, and pandas with it, for a threshold of assisted decoding,
-    which srlm does not use and which stays off where srlm imported it first. That was .9 of the 2.8
-    processor seconds of the import.
-    """
-    import transformers
-    from transformers import utils
-
-    there = utils.is_sklearn_available
-    utils.is_sklearn_available = lambda: False
-    try:
-        import transformers.generation.candidate_generator
-    finally:
-        utils.is_sklearn_available = there
-    return transformers
+    return CausalLM(network, tokenizer, chat=chat)
 
 
 def _cached(model: str, where: str) -> str:
@@ -150,17 +129,6 @@ def _cached(model: str, where: str) -> str:
         raise UserError(
             f"{where}not in the cache of downloaded models",
             "give an existing folder, or allow the network with --download",
-        ) from None
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        return torch.empty(0, device=name).device
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(
-            f"--device {name}: {_first_line(error)}", "use --device auto or --device cpu"
         ) from None
 
 

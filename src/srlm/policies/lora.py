@@ -71,6 +71,6 @@ def adapted(policy: Adaptable, rank: int, alpha: float | None, seed: int) -> Ite
         wrapped = get_peft_model(model, config)
     model.eval()
     yield
-    policy.model = wrapped.merge_and_unload()
+    wrapped.merge_and_unload()  # the layers of the same model
     for parameter in trainable:
         parameter.requires_grad_(True)

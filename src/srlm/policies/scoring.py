@@ -1,24 +1,27 @@
-"""Probabilities of given responses: each prompt run once, responses of like length together.
+"""What a model says along given responses: each prompt run once, never a whole [B, T, V].
 
 A batch of R rows of L prompt and T response positions costs R (L + T - 1) positions when prompt and
-response are run as one text. Draws of one prompt share it, and responses end early, so here
+response are run as one text. Samples of a prompt share it, and responses end early, so here
 the distinct prompts are run first, their keys and values handed to all their rows, and the rows
 go on in buckets of like length: U L + sum_b R_b (T_b - 1) positions, U distinct prompts. The values
 and the gradient are those of the plain pass up to float rounding: attention sees the same keys.
 
-Prompts are run apart only where that is fewer positions. Source: own construction.
+The vocabulary's scores are made from hidden states, some positions at a time
+(``Network.read``). Prompts are run apart only where that is fewer positions, and where all that
+the model keeps is keys and values. Source: own construction.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache, DynamicLayer
+import torch.nn.functional as F
+from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
+from srlm.policies.network import Network, Read, left_padded, recomputed
 from srlm.types import Ints, Tokens
 
 CALL = 256
@@ -26,71 +29,137 @@ CALL = 256
 position costs about 20 microseconds with its gradient. Larger models hardly feel it."""
 MOST_LENGTHS = 64
 """Distinct lengths that buckets are searched over; more are rounded up to as many."""
-IGNORED = -100
 
 
-class Forward(Protocol):
-    """The model on left-padded rows: scores of the last ``keep`` positions, [B, keep, V]."""
-
-    def __call__(
-        self, token_BL: torch.Tensor, left_B: torch.Tensor, *, keep: int, cache: Cache | None = None
-    ) -> torch.Tensor: ...
+def token_log_prob(logits_NV: torch.Tensor, target_N: torch.Tensor) -> torch.Tensor:
+    """log p(target) = z_target - log sum_v exp z_v, [N], float32 or wider, nats."""
+    wide = logits_NV if logits_NV.dtype == torch.float64 else logits_NV.float()
+    return -F.cross_entropy(wide, target_N, reduction="none")
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Scores of some rows."""
-
-    rows: Ints
-    """Which of the rows asked for, [B]."""
-    logits_BTV: torch.Tensor
-    """The vocabulary's scores at the response positions."""
-    target_BT: torch.Tensor
-    """The response's tokens there, ``IGNORED`` after its end; int64, on the processor."""
-
-
-def parts(
-    forward: Forward,
-    layers: int,
+def read(
+    network: Network,
     encoded_U: Sequence[list[int]],
     row_R: Ints,
     tokens_R: Sequence[Tokens],
-) -> Iterator[Part]:
-    """The next-token scores of given responses, every row in one part.
+    reader: Read,
+) -> tuple[Ints, torch.Tensor]:
+    """``reader`` of the scores before each token of given responses.
 
     Args:
-        forward: the model.
-        layers: of keys and values.
         encoded_U: tokens of the prompts, each used by a row.
         row_R: each row's prompt.
         tokens_R: each row's response, one token at least.
 
+    Returns:
+        The row of each position [N], and the values [N, ...], positions of a row in order.
+
     Cost: in positions, min(U L + CALL, R L) + sum_b (R_b T_b + CALL), the sum as small as parting
-    the rows can make it.
+    the rows can make it. Memory: scores of ``Network.chunk`` numbers.
     """
     length_R = np.array([len(y) for y in tokens_R], dtype=np.int64)
-    L = max(map(len, encoded_U))
+    kind, L = network.kind, max(map(len, encoded_U))
     groups = buckets(length_R)
-    left_U = torch.tensor([L - len(x) for x in encoded_U])
-    token_UL = _padded([[0] * (L - len(x)) + x for x in encoded_U], L)
-    apart = len(encoded_U) * L + CALL < len(tokens_R) * L
-    if apart:
-        cache = Cache(layers=[DynamicLayer() for _ in range(layers)])
-        first_UV = forward(token_UL, left_U, keep=1, cache=cache)
+    if kind.head is None:
+        parts = [_whole_pass(network, encoded_U, row_R, tokens_R, g, reader) for g in groups]
+    elif kind.keyed and not network.recomputes and len(encoded_U) * L + CALL < len(tokens_R) * L:
+        parts = _apart(network, encoded_U, row_R, tokens_R, groups, reader)
+    else:
+        parts = [_together(network, encoded_U, row_R, tokens_R, g, reader) for g in groups]
+    row_N = np.concatenate([rows.repeat(length_R[rows]) for rows in groups])
+    return row_N, torch.cat(parts)
+
+
+def _together(
+    network: Network,
+    encoded_U: Sequence[list[int]],
+    row_R: Ints,
+    tokens_R: Sequence[Tokens],
+    rows: Ints,
+    reader: Read,
+) -> torch.Tensor:
+    """Prompt and response as one text, padded on the right, where causal models do not look."""
+    token_BL, said_BL, target_N = _texts(encoded_U, row_R, tokens_R, rows)
+    state_BLH = network.states(token_BL)
+    return network.read(
+        state_BLH[said_BL.to(state_BLH.device)], target_N.to(network.device), reader
+    )
+
+
+def _whole_pass(
+    network: Network,
+    encoded_U: Sequence[list[int]],
+    row_R: Ints,
+    tokens_R: Sequence[Tokens],
+    rows: Ints,
+    reader: Read,
+) -> torch.Tensor:
+    """The same where scores come from whole passes only: a pass for some columns at a time."""
+    token_BL, said_BL, target_N = _texts(encoded_U, row_R, tokens_R, rows)
+    target_BL = torch.zeros_like(token_BL)
+    target_BL[said_BL] = target_N
+    column_N = torch.nonzero(said_BL.any(0))[:, 0]
+    size = max(1, network.chunk // network.vocabulary // len(rows))
+
+    def some(column_C: torch.Tensor) -> torch.Tensor:
+        logits_BCV = network.scores(token_BL, keep=column_C.to(network.device))
+        said_BC = said_BL[:, column_C]
+        target_N = target_BL[:, column_C][said_BC].to(network.device)
+        return reader(logits_BCV[said_BC.to(network.device)], target_N)
+
+    split = column_N.split(size)
+    again = len(split) > 1 and torch.is_grad_enabled()
+    parts = [recomputed(some, c) if again else some(c) for c in split]
+    row_N = torch.cat([torch.nonzero(said_BL[:, c])[:, 0] for c in split])
+    order = torch.argsort(row_N, stable=True)  # columns of a row come in order already
+    return torch.cat(parts)[order.to(network.device)]
+
+
+def _texts(
+    encoded_U: Sequence[list[int]], row_R: Ints, tokens_R: Sequence[Tokens], rows: Ints
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Rows of prompt and response [B, L], where a response's token is said next [B, L], and those
+    tokens [N]; the last token predicts nothing."""
+    texts = [([*encoded_U[row_R[r]]], tokens_R[r]) for r in rows]
+    token_BL = right_padded([[*x, *y[:-1]] for x, y in texts])
+    first_B1 = torch.tensor([[len(x) - 1] for x, _ in texts])
+    last_B1 = torch.tensor([[len(x) + len(y) - 2] for x, y in texts])
+    place_L = torch.arange(token_BL.shape[1])
+    said_BL = (place_L >= first_B1) & (place_L <= last_B1)
+    return token_BL, said_BL, torch.tensor([t for _, y in texts for t in y])
+
+
+def _apart(
+    network: Network,
+    encoded_U: Sequence[list[int]],
+    row_R: Ints,
+    tokens_R: Sequence[Tokens],
+    groups: list[Ints],
+    reader: Read,
+) -> list[torch.Tensor]:
+    """Prompts first, then the responses' rows on copies of their keys and values."""
+    token_UL, left_U = left_padded(encoded_U)
+    past, device = token_UL.shape[1], network.device
+    cache = DynamicCache()
+    first_UH = network.states(token_UL, left_U, cache=cache)[:, -1]
+    out = []
     for rows in groups:
         own_B = torch.from_numpy(row_R[rows])
-        T = int(length_R[rows].max())
-        target_BT = _padded([tokens_R[r] for r in rows], T)
-        said_BT = target_BT[:, :-1].clamp(min=0)
-        if apart:
-            logits_BTV = first_UV[own_B.to(first_UV.device)]
-            if T > 1:
-                after = forward(said_BT, left_U[own_B], keep=T - 1, cache=_of_rows(cache, own_B))
-                logits_BTV = torch.cat([logits_BTV, after], dim=1)
-        else:
-            token_BL = torch.cat([token_UL[own_B], said_BT], dim=1)
-            logits_BTV = forward(token_BL, left_U[own_B], keep=T)
-        yield Part(rows, logits_BTV, target_BT)
+        token_BT = right_padded([tokens_R[r] for r in rows])
+        length_B = torch.tensor([[len(tokens_R[r])] for r in rows])
+        said_BT = torch.arange(token_BT.shape[1]) < length_B
+        state_BTH = first_UH[own_B.to(device)][:, None]
+        if token_BT.shape[1] > 1:
+            after_BTH = network.states(
+                token_BT[:, :-1],
+                left_U[own_B] if left_U is not None else None,
+                cache=_of_rows(cache, own_B.to(device)),
+                past=past,
+            )
+            state_BTH = torch.cat([state_BTH, after_BTH], dim=1)
+        state_NH = state_BTH[said_BT.to(device)]
+        out.append(network.read(state_NH, token_BT[said_BT].to(device), reader))
+    return out
 
 
 def buckets(size_R: Ints) -> list[Ints]:
@@ -135,15 +204,14 @@ def _of_rows(cache: Cache, own_B: torch.Tensor) -> Cache:
         assert isinstance(layer, DynamicLayer)
         assert layer.keys is not None and layer.values is not None
         mine = DynamicLayer()
-        index = own_B.to(layer.keys.device)
-        mine.update(layer.keys[index], layer.values[index])
+        mine.update(layer.keys[own_B], layer.values[own_B])
         out.append(mine)
     return Cache(layers=out)
 
 
-def _padded(tokens_R: Sequence[Sequence[int]], width: int) -> torch.Tensor:
-    """[R, width], int64, ``IGNORED`` on the right."""
-    out_RT = np.full((len(tokens_R), width), IGNORED, dtype=np.int64)
+def right_padded(tokens_R: Sequence[Sequence[int]]) -> torch.Tensor:
+    """[R, T], int64, 0 on the right."""
+    out_RT = np.zeros((len(tokens_R), max(map(len, tokens_R))), dtype=np.int64)
     for row_T, tokens in zip(out_RT, tokens_R, strict=True):
         row_T[: len(tokens)] = tokens
     return torch.from_numpy(out_RT)
