@@ -109,7 +109,7 @@ def test_alpha_scales() -> None:
 def test_a_run_that_is_cut_off_ends_in_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda found: found.folder / "report.html")
     tiny.saved(tmp_path / "lm")
     file = tiny.write_prompts(tmp_path / "texts.jsonl", tiny.texts(20))
     config = tiny.config(tmp_path / "lm", file, **{"update.lora": RANK})
