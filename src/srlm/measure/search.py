@@ -7,15 +7,22 @@ found and the likelier of it and the best open prefix (theory.md section 2). At 
 than 1/p* prefixes are likelier than p*, so the search opens at most H * ceil(1/p*) prefixes of
 a prompt when it opens one at a time: the condition number is the price of its own certificate.
 
+Each prompt has a heap with one entry per opened prefix: its likeliest child that was not taken
+yet. Taking that child puts the entry back at the next one, so a heap never holds more entries
+than prefixes were opened, and opening one costs O(log nodes) whatever the vocabulary. Of the V
+children only the likeliest are copied off the device; the rest are one remainder, whose bound is
+the likeliest of them and which is read when it reaches the head.
+
 All prompts are searched together. A wave opens a few prefixes of each prompt in one forward
 pass, and the fewer prompts are left the more prefixes of each, so that the last hard ones do
-not cost a pass a prefix. The bookkeeping is a flat table of open prefixes in numpy.
+not cost a pass a prefix.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from time import perf_counter
 from typing import Literal
 
@@ -25,243 +32,217 @@ import torch
 from srlm.errors import UserError
 from srlm.measure.modes import Modes
 from srlm.policies.base import PrefixTree
-from srlm.types import Bools, Floats, Ints, Tokens
+from srlm.types import Floats, Ints, Tokens
 
 KEPT = 64
-"""Children of a prefix that become entries of their own; the rest stay one entry."""
+"""Children of a prefix that are read at a time; the rest stay a remainder."""
+ENTRIES = 1 << 24
+"""Log-probabilities that a forward pass may return at once, rows x V: 64 MiB in float32."""
 Second = Literal["none", "least", "every"]
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """Open entries: "extend ``node`` by ``token`` and take its children from rank ``skip`` on".
+@dataclass(slots=True, eq=False)
+class _Node:
+    """A prefix y_1..y_t of a prompt, and once it is opened its children by falling probability."""
 
-    ``bound`` is the log-probability of the likeliest outcome that can be below the entry,
-    ``logp`` that of the prefix itself (they differ where skip > 0), ``record`` the number of the
-    parent in the log of opened prefixes, ``greedy`` marks the next step of the greedy path.
-    """
+    prompt: int
+    parent: _Node | None
+    """y_1..y_{t-1}; None for the empty prefix."""
+    token: int
+    """y_t."""
+    depth: int
+    logp: float
+    greedy: bool = False
+    """Whether greedy decoding goes through it."""
+    skip: int = 0
+    """Likeliest children that were read before, for a prefix whose remainder is opened."""
+    tree: int = -1
+    """Its number in the tree."""
+    token_C: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int32))
+    """Children that are prefixes, those of rank ``skip`` and more."""
+    logp_C: Floats = field(default_factory=lambda: np.zeros(0))
+    """log pi of each; where there is a remainder, that of its likeliest child as one more."""
 
-    prompt: Ints
-    bound: Floats
-    logp: Floats
-    node: Ints
-    token: Ints
-    skip: Ints
-    depth: Ints
-    record: Ints
-    greedy: Bools
-
-    def take(self, index: Ints | Bools) -> _Open:
-        return _Open(*(getattr(self, name)[index] for name in self.__slots__))
-
-    def without(self, index: Ints) -> _Open:
-        keep = np.ones(len(self.prompt), dtype=bool)
-        keep[index] = False
-        return self.take(keep)
-
-    def join(self, others: list[_Open]) -> _Open:
-        every = [self, *others]
-        return _Open(*(np.concatenate([getattr(o, n) for o in every]) for n in self.__slots__))
+    def child(self, rank: int) -> _Node:
+        """The child of this rank, or this prefix again for the remainder, still to be opened."""
+        if rank == len(self.token_C):
+            skip = self.skip + rank
+            return _Node(
+                self.prompt, self.parent, self.token, self.depth, self.logp, False, skip, self.tree
+            )
+        return _Node(
+            self.prompt,
+            self,
+            int(self.token_C[rank]),
+            self.depth + 1,
+            float(self.logp_C[rank]),
+            self.greedy and rank == 0,
+        )
 
 
 class _Search:
-    """The state of a search over all prompts: open entries, best and second outcomes."""
+    """The state of a search over all prompts: heaps, best and second outcomes."""
 
     def __init__(self, tree: PrefixTree, prompts: int, second: bool) -> None:
         self.tree = tree
         self.best_P = np.full(prompts, -np.inf)
         self.second_P = np.full(prompts, -np.inf)
         self.left_P = np.full(prompts, -np.inf)
-        """Best bound among the entries that were dropped unopened."""
+        """Best bound among the prefixes that were dropped unopened."""
+        self.head_P = np.full(prompts, -np.inf)
+        """Best bound among the prefixes that may still be opened."""
         self.keep_P = self.second_P if second else self.best_P
-        """Entries at or below it can be dropped."""
+        """Prefixes at or below it are dropped."""
         self.nodes_P = np.zeros(prompts, dtype=np.int64)
         self.tokens = 0
-        self.end_record_P = np.full(prompts, -1, dtype=np.int64)
-        self.end_token_P = np.full(prompts, -1, dtype=np.int64)
-        self.parents: list[Ints] = []
-        self.steps: list[Ints] = []
-        self.records = 0
-        zero_P, i_P = np.zeros(prompts, dtype=np.int64), np.arange(prompts)
-        node_P, self.root_logp_PV = tree.roots()
-        self.root_node_P = np.asarray(node_P, dtype=np.int64)
-        self.is_end_V = np.zeros(self.root_logp_PV.shape[1], dtype=bool)
+        self.end_P: list[tuple[_Node, int] | None] = [None] * prompts
+        """The best outcome: a prefix and the last token."""
+        self.heap_P: list[list[tuple[float, int, int, _Node]]] = [[] for _ in range(prompts)]
+        """-bound, a serial number, and the child: its rank and its parent."""
+        self.path_P: list[_Node | None] = [None] * prompts
+        """The greedy path as far as it was followed; None where it is at its end."""
+        self.serial = 0
+        node_P, self.root_PV = tree.roots()
+        self.end_E = torch.tensor(sorted(tree.ends), device=self.root_PV.device)
+        self.is_end_V = np.zeros(self.root_PV.shape[1], dtype=bool)
         self.is_end_V[list(tree.ends)] = True
-        roots = _Open(
-            prompt=i_P,
-            bound=np.zeros(prompts),
-            logp=np.zeros(prompts),
-            node=zero_P - 1,
-            token=zero_P - 1,
-            skip=zero_P,
-            depth=zero_P,
-            record=zero_P - 1,
-            greedy=np.ones(prompts, dtype=bool),
-        )
-        none = roots.take(zero_P[:0])
-        self.lead = self.open = none
-        """The next steps of greedy paths, one a prompt; the entries of prompts without such."""
-        self.on_path_P = np.ones(prompts, dtype=bool)
-        """Prompts that have, or had in the last wave, a greedy path that goes on."""
-        self.aside: list[_Open] = []
-        """The other entries of prompts on the greedy path: not looked at until it ends."""
-        self.shelf: list[_Open] = []
-        """Entries at or below the best outcome, above the second."""
-        self.put(none.join(self.expand(roots)))
+        roots = [_Node(p, None, -1, 0, 0.0, True, 0, int(node_P[p])) for p in range(prompts)]
+        self.read(roots, self.root_PV)
 
-    def expand(self, chosen: _Open) -> list[_Open]:
-        """Open the chosen entries: their outcomes are noted, their other children returned."""
-        B = len(chosen.prompt)
-        node_B = np.empty(B, dtype=np.int64)
-        is_root_B = chosen.node < 0
-        inner = np.flatnonzero(~is_root_B)
-        if len(inner):
-            node_B[inner], logp_BV = self.tree.extend(chosen.node[inner], chosen.token[inner])
-            self.tokens += len(inner)
-        if is_root_B.any():
-            # Roots come alone at the start, and again where a root's rest reached the head.
-            node_B[is_root_B] = self.root_node_P[chosen.prompt[is_root_B]]
-            root_BV = self.root_logp_PV[torch.as_tensor(chosen.prompt[is_root_B])]
-            logp_BV = torch.cat([root_BV, logp_BV]) if len(inner) else root_BV
-            order = np.concatenate([np.flatnonzero(is_root_B), inner])
-            chosen, node_B = chosen.take(order), node_B[order]
-        record_B = self.records + np.arange(B)
-        self.records += B
-        self.parents.append(chosen.record)
-        self.steps.append(chosen.token)
-        np.add.at(self.nodes_P, chosen.prompt, 1)
-        out = []
-        for skip in np.unique(chosen.skip):
-            b = np.flatnonzero(chosen.skip == skip)
-            rows = logp_BV if len(b) == B else logp_BV[torch.as_tensor(b)]
-            out += self.children(chosen.take(b), rows, node_B[b], record_B[b], int(skip))
-        return out
+    def open(self, chosen: list[_Node]) -> None:
+        """Open prefixes. Roots come here only where their remainder reached the head."""
+        rows = max(1, ENTRIES // len(self.is_end_V))
+        roots = [node for node in chosen if node.parent is None]
+        below = [(node, node.parent) for node in chosen if node.parent is not None]
+        for begin in range(0, len(below), rows):
+            part = below[begin : begin + rows]
+            node_B, logp_BV = self.tree.extend(
+                np.array([parent.tree for _, parent in part]),
+                np.array([node.token for node, _ in part]),
+            )
+            self.tokens += len(part)
+            for (node, _), number in zip(part, node_B, strict=True):
+                node.tree = int(number)
+            self.read([node for node, _ in part], logp_BV)
+        if roots:
+            self.read(roots, self.root_PV[torch.as_tensor([node.prompt for node in roots])])
 
-    def children(
-        self, parent: _Open, logp_BV: torch.Tensor, node_B: Ints, record_B: Ints, skip: int
-    ) -> list[_Open]:
-        """Children of rank ``skip`` and more: outcomes are noted, prefixes returned as entries.
+    def read(self, nodes: list[_Node], logp_BV: torch.Tensor) -> None:
+        """Take up opened prefixes with their next-token log-probabilities."""
+        skips = {node.skip for node in nodes}
+        for skip in sorted(skips):
+            part = [b for b, node in enumerate(nodes) if node.skip == skip]
+            rows = logp_BV if len(skips) == 1 else logp_BV[torch.as_tensor(part)]
+            self.children([nodes[b] for b in part], rows, skip)
 
-        As many ranks are taken as were skipped, at least KEPT: a row of V tokens is opened
-        again at most log2(V / KEPT) times.
+    def children(self, nodes: list[_Node], logp_BV: torch.Tensor, skip: int) -> None:
+        """Note the outcomes right below the prefixes, and give each its children from ``skip`` on.
+
+        As many ranks are read as were skipped, at least KEPT: a row of V tokens is opened again
+        at most log2(V / KEPT) times.
         """
-        V = logp_BV.shape[1]
-        stop = min(V, skip + max(skip, KEPT))
-        top = logp_BV.detach().topk(min(V, stop + 1), dim=1)
-        value_BC = top.values.double().cpu().numpy()
-        _check(value_BC[:, 0], parent.prompt)
-        token_BC = top.indices.cpu().numpy()[:, skip:stop]
-        child_BC = value_BC[:, skip:stop] + parent.logp[:, None]
+        V, E = logp_BV.shape[1], len(self.end_E)
+        stop = skip + max(skip, KEPT)
+        top = logp_BV.detach().topk(min(V, stop + E + 1), dim=1)
+        value_BC, token_BC = top.values.double().cpu().numpy(), top.indices.cpu().numpy()
+        prompt_B = np.array([node.prompt for node in nodes])
+        logp_B1 = np.array([[node.logp] for node in nodes])
+        last_B = np.array([node.depth == self.tree.max_tokens - 1 for node in nodes])
+        np.add.at(self.nodes_P, prompt_B, 1)
+        _check(value_BC[:, 0], prompt_B)
+        if skip == 0:
+            at_B = np.flatnonzero(last_B)
+            self.note([nodes[b] for b in at_B], logp_B1[at_B] + value_BC[at_B, :2], token_BC[at_B])
+            at_B = np.flatnonzero(~last_B)
+            if E and len(at_B):
+                ends = logp_BV.detach()[:, self.end_E].topk(min(2, E), dim=1)
+                end_BE = self.end_E.cpu().numpy()[ends.indices.cpu().numpy()][at_B]
+                logp_BE = logp_B1[at_B] + ends.values.double().cpu().numpy()[at_B]
+                self.note([nodes[b] for b in at_B], logp_BE, end_BE)
         is_end_BC = self.is_end_V[token_BC]
-        is_end_BC |= (parent.depth == self.tree.max_tokens - 1)[:, None]
-        b, c = np.nonzero(is_end_BC & (child_BC > self.second_P[parent.prompt][:, None]))
-        self.note(parent.prompt[b], child_BC[b, c], record_B[b], token_BC[b, c])
-        floor_B = self.keep_P[parent.prompt]
-        keep_BC = ~is_end_BC & (child_BC > floor_B[:, None])
-        dropped_BC = np.where(is_end_BC | keep_BC, -np.inf, child_BC)
-        np.maximum.at(self.left_P, parent.prompt, dropped_BC.max(axis=1))
-        b, c = np.nonzero(keep_BC)
-        whole = _Open(
-            prompt=parent.prompt[b],
-            bound=child_BC[b, c],
-            logp=child_BC[b, c],
-            node=node_B[b],
-            token=token_BC[b, c],
-            skip=np.zeros(len(b), dtype=np.int64),
-            depth=parent.depth[b] + 1,
-            record=record_B[b],
-            greedy=parent.greedy[b] & (c == 0),
-        )
-        if stop == V:
-            return [whole]
-        bound_B = value_BC[:, stop] + parent.logp
-        np.maximum.at(self.left_P, parent.prompt, np.where(bound_B > floor_B, -np.inf, bound_B))
-        b = np.flatnonzero(bound_B > floor_B)
-        rest = replace(
-            parent.take(b),
-            bound=bound_B[b],
-            skip=np.full(len(b), stop, dtype=np.int64),
-            greedy=np.zeros(len(b), dtype=bool),
-        )
-        return [whole, rest]
+        ended_B = last_B | is_end_BC[:, 0]
+        if is_end_BC.any():
+            order_BC = np.argsort(is_end_BC, axis=1, kind="stable")
+            token_BC = np.take_along_axis(token_BC, order_BC, axis=1)
+            value_BC = np.take_along_axis(value_BC, order_BC, axis=1)
+        width = min(stop, V - E)
+        child_BC = logp_B1 + value_BC[:, skip : min(stop + 1, V - E)]
+        token_BC = token_BC[:, skip:width].astype(np.int32)
+        live_BC = child_BC > self.keep_P[prompt_B][:, None]
+        live_BC[last_B] = False
+        for b, (node, count) in enumerate(zip(nodes, live_BC.sum(axis=1).tolist(), strict=True)):
+            if not last_B[b] and count < child_BC.shape[1]:
+                self.drop(node.prompt, child_BC[b, count])
+            if count:
+                node.logp_C = child_BC[b, :count].copy()
+                node.token_C = token_BC[b, :count].copy()
+            if node.greedy and count and not ended_B[b]:
+                self.path_P[node.prompt] = node
+            else:
+                self.put(node, 0)
+                if node.greedy:
+                    self.path_P[node.prompt] = None
 
-    def note(self, prompt: Ints, logp: Floats, record: Ints, token: Ints) -> None:
+    def note(self, nodes: list[_Node], logp_BE: Floats, token_BE: Ints) -> None:
         """Update each prompt's best and second outcome; the first found of equals stays."""
-        order = np.lexsort((-logp, prompt))
-        prompt, logp = prompt[order], logp[order]
-        first = np.flatnonzero(np.diff(prompt, prepend=-1))
-        p, new = prompt[first], logp[first]
-        runner = np.full(len(first), -np.inf)
-        has = np.append(prompt, -1)[first + 1] == p
-        runner[has] = logp[first[has] + 1]
-        old = self.best_P[p]
-        self.second_P[p] = np.maximum(np.minimum(old, new), np.maximum(self.second_P[p], runner))
-        won = new > old
-        at = order[first[won]]
-        self.best_P[p[won]] = new[won]
-        self.end_record_P[p[won]], self.end_token_P[p[won]] = record[at], token[at]
+        for b, node in enumerate(nodes):
+            p = node.prompt
+            for logp, token in zip(logp_BE[b].tolist(), token_BE[b].tolist(), strict=False):
+                if logp > self.best_P[p]:
+                    self.second_P[p], self.best_P[p] = self.best_P[p], logp
+                    self.end_P[p] = (node, token)
+                elif logp > self.second_P[p]:
+                    self.second_P[p] = logp
 
-    def put(self, entries: _Open) -> None:
-        """Add new entries to those that they belong with."""
-        aside = self.on_path_P[entries.prompt] & ~entries.greedy
-        self.lead = self.lead.join([entries.take(entries.greedy)])
-        self.aside.append(entries.take(aside))
-        self.open = self.open.join([entries.take(~aside & ~entries.greedy)])
+    def put(self, node: _Node, rank: int) -> None:
+        """Make an opened prefix's child of this rank, if there is one, its entry of the heap."""
+        if rank >= len(node.logp_C):
+            return
+        bound = float(node.logp_C[rank])
+        if bound > self.keep_P[node.prompt]:
+            self.serial += 1
+            heappush(self.heap_P[node.prompt], (-bound, self.serial, rank, node))
+        else:
+            self.drop(node.prompt, bound)
 
-    def unshelve(self) -> None:
-        """Take up again what was shelved."""
-        entries, self.shelf = self.open.join(self.shelf), []
-        self.on_path_P[entries.prompt[entries.greedy]] = True
-        self.open = entries.take(np.arange(0))
-        self.put(entries)
+    def drop(self, prompt: int, bound: float) -> None:
+        """Leave out what lies at or below ``bound``."""
+        self.left_P[prompt] = max(self.left_P[prompt], bound)
 
-    def sift(self, floor_P: Floats, nodes: int) -> None:
-        """Leave open what is above ``floor_P``; shelve or drop the rest."""
-        self.lead = self.sifted(self.lead, floor_P, nodes)
-        ended_P = self.on_path_P.copy()
-        ended_P[self.lead.prompt] = False
-        if ended_P.any():
-            self.on_path_P &= ~ended_P
-            ended = [ended_P[entries.prompt] for entries in self.aside]
-            again = [x.take(own) for x, own in zip(self.aside, ended, strict=True)]
-            self.aside = [x.take(~own) for x, own in zip(self.aside, ended, strict=True)]
-            self.open = self.open.join(again)
-        self.open = self.sifted(self.open, floor_P, nodes)
+    def look(self, prompts: Ints) -> None:
+        """Bring the heads of these prompts up to date."""
+        for p in prompts.tolist():
+            heap, path = self.heap_P[p], self.path_P[p]
+            head = -heap[0][0] if heap else -np.inf
+            self.head_P[p] = head if path is None else max(head, path.logp_C[0])
 
-    def sifted(self, entries: _Open, floor_P: Floats, nodes: int) -> _Open:
-        """Those of the entries that stay open."""
-        spent = self.nodes_P[entries.prompt] >= nodes
-        live = ~spent & (entries.bound > floor_P[entries.prompt])
-        if live.all():
-            return entries
-        shelved = ~spent & ~live & (entries.bound > self.keep_P[entries.prompt])
-        self.shelf.append(entries.take(shelved))
-        gone = ~live & ~shelved
-        np.maximum.at(self.left_P, entries.prompt[gone], entries.bound[gone])
-        return entries.take(live)
+    def wave(self, live: Ints, floor_P: Floats, batch: int, nodes: int, tokens: int | None) -> None:
+        """Open the likeliest prefixes above the floor of each live prompt.
 
-    def wave(self, batch: int, nodes: int, tokens: int | None) -> None:
-        """Open the best of the open entries, all of which are worth it.
-
-        A prompt whose greedy path is not at its end follows that, an entry at a time.
+        A prompt whose greedy path is not at its end follows that, a prefix at a time.
         """
-        order = np.lexsort((-self.open.bound, self.open.prompt))
-        prompt = self.open.prompt[order]
-        start = np.flatnonzero(np.diff(prompt, prepend=-1))
-        size = np.diff(np.append(start, len(order)))
-        place = np.arange(len(order)) - np.repeat(start, size)
-        width = max(1, batch // (len(start) + len(self.lead.prompt)))
-        best = order[place < np.minimum(width, nodes - self.nodes_P[prompt])]
-        step = np.arange(len(self.lead.prompt))
-        chosen_prompt = np.concatenate([self.lead.prompt, self.open.prompt[best]])
-        turn = np.argsort(chosen_prompt, kind="stable")
-        if tokens is not None:
-            turn = turn[: tokens - self.tokens]
-        chosen = self.lead.join([self.open.take(best)]).take(turn)
-        step, best = step[turn[turn < len(step)]], best[turn[turn >= len(step)] - len(step)]
-        self.lead, self.open = self.lead.without(step), self.open.without(best)
-        children = self.expand(chosen)
-        self.put(children[0].join(children[1:]))
+        width, chosen = max(1, batch // len(live)), []
+        left = len(live) * width if tokens is None else tokens - self.tokens
+        for p in live.tolist():
+            heap, path, floor = self.heap_P[p], self.path_P[p], floor_P[p]
+            if path is not None:
+                if left > 0 and path.logp_C[0] > floor:
+                    chosen.append(path.child(0))
+                    self.put(path, 1)
+                    left -= 1
+                    continue
+                self.path_P[p] = None
+                self.put(path, 0)
+            for _ in range(min(width, nodes - int(self.nodes_P[p]), left)):
+                if not heap or -heap[0][0] <= floor:
+                    break
+                _, _, rank, node = heappop(heap)
+                self.put(node, rank + 1)
+                chosen.append(node.child(rank))
+                left -= 1
+        if chosen:
+            self.open(chosen)
+        self.look(live)
 
     def second_floor(self) -> Floats:
         """Above it lies what could hold a better second outcome."""
@@ -272,22 +253,22 @@ class _Search:
 
         Prompts without a certified mode are left alone: their margin has no lower bound but 0.
         """
-        sure_P = (self.best_P > -np.inf) & (self.best_P >= self.left_P)
+        open_P = np.maximum(self.left_P, self.head_P)
+        sure_P = (self.best_P > -np.inf) & (self.best_P >= open_P)
         gap_P = np.where(sure_P, self.best_P, np.inf) - self.second_P
         floor_P = np.maximum(self.second_P, self.best_P - gap_P.min(initial=np.inf))
         return np.where(sure_P, floor_P, np.inf)
 
-    def finish(self) -> None:
-        """Drop all that is open."""
-        entries = self.open.join([self.lead, *self.aside, *self.shelf])
-        np.maximum.at(self.left_P, entries.prompt, entries.bound)
-
-    def path(self, prompt: int, parent: Ints, step: Ints) -> Tokens:
-        """Tokens of the prompt's best outcome."""
-        tokens, record = [int(self.end_token_P[prompt])], int(self.end_record_P[prompt])
-        while parent[record] >= 0:
-            tokens.append(int(step[record]))
-            record = int(parent[record])
+    def outcome(self, prompt: int) -> Tokens:
+        """Tokens of the prompt's best outcome; the empty tuple where none was found."""
+        found = self.end_P[prompt]
+        if found is None:
+            return ()
+        node, token = found
+        tokens = [token]
+        while node.parent is not None:
+            tokens.append(node.token)
+            node = node.parent
         return tuple(reversed(tokens))
 
 
@@ -333,30 +314,30 @@ def find_modes(
 
     def grow(floor: Callable[[], Floats]) -> None:
         while True:
-            search.sift(floor(), nodes)
+            floor_P = floor()
+            live = np.flatnonzero((search.head_P > floor_P) & (search.nodes_P < nodes))
             late = seconds is not None and perf_counter() - begun >= seconds
-            if late or not len(search.open.prompt) + len(search.lead.prompt):
+            if late or not len(live) or (tokens is not None and search.tokens >= tokens):
                 return
-            if tokens is not None and search.tokens >= tokens:
-                return
-            search.wave(batch, nodes, tokens)
+            search.wave(live, floor_P, batch, nodes, tokens)
 
+    search.look(np.arange(prompts))
     grow(lambda: search.best_P)
     if second != "none":
-        search.unshelve()
         grow(search.second_floor if second == "every" else search.margin_floor)
-    search.finish()
-    found_P = search.end_record_P >= 0
-    upper_P = np.maximum(search.best_P, search.left_P)
-    second_upper_P = np.maximum(search.second_P, search.left_P)
+    left_P = np.maximum(search.left_P, search.head_P)
+    tokens_P = tuple(search.outcome(p) for p in range(prompts))
+    found_P = np.array([len(y) > 0 for y in tokens_P], dtype=bool)
+    last_P = np.array([y[-1] if y else 0 for y in tokens_P], dtype=np.int64)
+    upper_P = np.maximum(search.best_P, left_P)
+    second_upper_P = np.maximum(search.second_P, left_P)
     certified_P = found_P & (search.best_P >= upper_P)
-    parent, step = np.concatenate(search.parents), np.concatenate(search.steps)
     return Modes(
-        tokens_P=tuple(search.path(p, parent, step) if found_P[p] else () for p in range(prompts)),
+        tokens_P=tokens_P,
         logp_P=search.best_P,
         upper_P=upper_P,
         certified_P=certified_P,
-        finished_P=found_P & search.is_end_V[search.end_token_P],
+        finished_P=found_P & search.is_end_V[last_P],
         second_P=search.second_P,
         second_upper_P=second_upper_P,
         second_certified_P=certified_P & (search.second_P >= second_upper_P),
