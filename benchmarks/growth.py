@@ -107,7 +107,7 @@ def child(point: dict[str, Any]) -> None:
     from srlm.report import page
 
     torch.set_num_threads(1)
-    page.write_page = lambda folder, *_, **__: folder / "report.html"
+    page.write_page = lambda summary: summary.folder / "report.html"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         rounds = point.get("rounds", 1)

@@ -32,7 +32,7 @@ def go(config: dict[str, Any], out: Path) -> None:
     from srlm.loop import run
     from srlm.report import page
 
-    page.write_page = lambda folder, *_, **__: folder / "report.html"
+    page.write_page = lambda summary: summary.folder / "report.html"
     os.fsync = lambda _: None  # a killed process loses nothing that it wrote; only time is saved
     run(RunConfig.model_validate(config), out)
 

@@ -32,7 +32,7 @@ HERE = Path(__file__).parent.parent
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the page out: it takes most of a small run's time."""
-    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
 
 
 def linear_job(folder: Path, **changes: Any) -> RunConfig:

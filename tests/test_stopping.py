@@ -282,7 +282,7 @@ def job(folder: Path, answers: Sequence[str], **changes: Any) -> Any:
 def test_answers_change_nothing(
     labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
     answers = [f"r{i % 4}" for i in range(60)]
     run(job(tmp_path / "one", answers), tmp_path / "run-one")
     shuffled = list(np.random.default_rng(0).permutation(answers))
@@ -303,7 +303,7 @@ def test_answers_change_nothing(
 def test_a_run_that_goes_on_ends_in_the_same_round(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
     config = job(tmp_path / "in", [])
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     run(config, whole)

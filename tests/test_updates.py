@@ -462,7 +462,7 @@ def test_the_losses_agree_on_who_is_preferred() -> None:
 def test_every_update_runs_from_its_settings(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
     tiny.saved(tmp_path / "lm")
     file = tiny.write_prompts(tmp_path / "texts.jsonl", tiny.texts(20), ["a"] * 20)
     more = {"best-of-n": {"samples.mu": 1.0}, "dpo": {"update.nll": 0.1}}.get(kind, {})
@@ -474,7 +474,7 @@ def test_every_update_runs_from_its_settings(
 
 def test_voted_pairs_go_on_from_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights of the groups are in the file: a run that goes on ends with the same bytes."""
-    monkeypatch.setattr(page, "write_page", lambda folder, *_, **__: folder / "report.html")
+    monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
     tiny.saved(tmp_path / "lm")
     file = tiny.write_prompts(tmp_path / "texts.jsonl", tiny.texts(20), ["a"] * 20)
     changes = {"update.kind": "dpo", "pairs.kind": "voted", "rounds": 1, "update.lr": 1e-2}

@@ -96,7 +96,7 @@ def rounds_table(
         for i, row in enumerate(rows):
             cells = [show(row) for _, show in columns[:kept]]
             table.add_row(*cells, style="bold" if i == bold else None)
-        if console.measure(table, options=endless).minimum <= console.width:
+        if console.measure(table, options=endless).maximum <= console.width:
             break
     return table
 
