@@ -25,12 +25,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from srlm import grading as answers
 from srlm.data import prompt_id
 from srlm.demo.base import cached_base
 from srlm.demo.corpus import STARTS, prompts, true_answer
 from srlm.demo.network import ARCHITECTURES
 from srlm.forecast.make import make_forecast
+from srlm.grading import grader
 from srlm.measure.curvature import fisher
 from srlm.policies.load import load
 from srlm.types import Prompt
@@ -49,8 +49,7 @@ def look(arch: str, steps: int, seed: int) -> dict[str, Any]:
     ]
     begun = time.perf_counter()
     found = make_forecast(
-        policy, asked, read=answers.extractor("last-number"),
-        correct=answers.checker("last-number"), beta=BETA, betas=(), rounds=ROUNDS,
+        policy, asked, grader=grader("last-number"), beta=BETA, betas=(), rounds=ROUNDS,
         samples=DRAWS, max_tokens=MAX_TOKENS, seed=seed,
     )  # fmt: skip
     forecast_seconds = time.perf_counter() - begun

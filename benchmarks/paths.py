@@ -30,7 +30,7 @@ from srlm import run_folder as runs
 from srlm.config import RunConfig, flatten, resolve
 from srlm.demo.paths import digit_sums, looks_easy
 from srlm.demo.settings import shown_settings
-from srlm.grading import checker, extractor
+from srlm.grading import grader
 from srlm.loop import run
 from srlm.measure.answer_level import vote_at
 from srlm.progress import Progress
@@ -90,17 +90,15 @@ def voted(config: RunConfig, folder: Path) -> dict[str, float]:
     """Accuracy of the majority of the held-out draws, and of both modes where the habit errs."""
     table = pq.read_table(folder / "prompts.parquet")
     prompts = [
-        Prompt(key, text, answer)
-        for key, text, answer in zip(
-            *(table[name].to_pylist() for name in ("prompt_id", "prompt", "answer")), strict=True
+        Prompt(key, text, tuple(answers))
+        for key, text, answers in zip(
+            *(table[name].to_pylist() for name in ("prompt_id", "prompt", "answers")), strict=True
         )
     ]
     samples = runs.read_samples(folder / "held_out.parquet")
-    read, right = extractor(config.prompts.answer), checker(config.prompts.answer)
-    answer_R = [read(text) for text in samples.text_R]
-    right_R = np.array(
-        [right(t, prompts[p]) for t, p in zip(samples.text_R, samples.prompt_R, strict=True)]
-    )
+    read = grader(config.prompts.answer)
+    answer_R = read.answers(samples.text_R, samples.finished_R, samples.prompt_R)
+    right_R = read.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R) == 1
     mode_right_P = np.array(table["mode_correct"].to_pylist(), dtype=float)
     out = {"answer_mode_accuracy": _majority(answer_R, right_R, samples, len(prompts))}
     trapped = trapped_prompts(prompts)

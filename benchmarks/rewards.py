@@ -41,7 +41,7 @@ from srlm import stopping as stop
 from srlm.config import RunConfig, flatten, resolve, reward_parts
 from srlm.data import read_prompts, split
 from srlm.demo.settings import OWN, settings
-from srlm.grading import checker
+from srlm.grading import grader
 from srlm.loop import derived, run
 from srlm.policies.base import Policy
 from srlm.policies.load import load
@@ -254,9 +254,8 @@ def judge_auc(config: RunConfig, reward: str, out: Path, t: int, drawer: int) ->
 
 def rightness(config: RunConfig, prompts: Sequence[Prompt], samples: Samples) -> np.ndarray:
     """Which rows are right, [R]."""
-    right = checker(config.prompts.answer)
-    rows = zip(samples.text_R, samples.prompt_R, strict=True)
-    return np.array([right(text, prompts[p]) for text, p in rows])
+    read = grader(config.prompts.answer)
+    return read.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R) == 1
 
 
 def within_auc(score_R: Floats, right_R: np.ndarray, samples: Samples) -> float:

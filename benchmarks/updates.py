@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,11 +35,12 @@ from environment import environment
 from srlm.config import RunConfig, flatten, resolve
 from srlm.data import read_prompts, split
 from srlm.demo.settings import settings
-from srlm.grading import checker, extractor
+from srlm.grading import grader
 from srlm.loop import align, derived, recipe_of
 from srlm.policies.base import Policy
 from srlm.policies.load import load
 from srlm.progress import Bar, Progress
+from srlm.rewards.consistency import consistency
 from srlm.types import Prompt, Samples, rows_by_prompt
 
 HERE = Path(__file__).parent
@@ -126,7 +126,6 @@ def one(name: str, config: RunConfig) -> dict[str, Any]:
         replace(recipe, reward=counting),
         rounds=config.rounds,
         seed=config.seed,
-        correct=checker(config.prompts.answer),
         progress=clock,  # type: ignore[arg-type]
     ):
         figures: dict[str, Any] = {key: done.estimates[key].value for key in MEASURED}
@@ -139,28 +138,22 @@ def controls(config: RunConfig) -> dict[str, float]:
     """Accuracy of the base on held-out prompts by what needs no training."""
     policy, _, held_out = opened(config)
     x = held_out[: config.measure.prompts]
-    read, right = extractor(config.prompts.answer), checker(config.prompts.answer)
+    read = grader(config.prompts.answer)
     samples = policy.sample(x, DRAWS, seed=derived(config.seed, "controls"), max_tokens=16)
     greedy = policy.greedy(x, max_tokens=16)
     rows_P = rows_by_prompt(samples.prompt_R, len(x))
 
-    def share(texts: Sequence[str]) -> float:
-        return float(np.mean([right(text, p) for text, p in zip(texts, x, strict=True)]))
+    right_R = read.grades(samples.text_R, samples.finished_R, x, samples.prompt_R)
+    vote_R = np.nan_to_num(consistency(read)(policy, x, samples).reward_R)
 
-    def voted(rows: np.ndarray) -> str:
-        """The first response whose answer has most votes."""
-        votes = Counter(read(samples.text_R[r]) for r in rows)
-        return max((samples.text_R[r] for r in rows), key=lambda text: votes[read(text)])
+    def best(score_R: np.ndarray) -> float:
+        return float(np.mean([right_R[rows[np.argmax(score_R[rows])]] for rows in rows_P]))
 
     return {
-        "one sample": float(
-            np.mean([right(t, x[p]) for t, p in zip(samples.text_R, samples.prompt_R, strict=True)])
-        ),
-        "greedy": share(greedy.text_R),
-        f"majority of {DRAWS}": share([voted(rows) for rows in rows_P]),
-        f"likeliest of {DRAWS}": share(
-            [samples.text_R[rows[np.argmax(samples.logp_R[rows])]] for rows in rows_P]
-        ),
+        "one sample": float(right_R.mean()),
+        "greedy": float(read.grades(greedy.text_R, greedy.finished_R, x).mean()),
+        f"majority of {DRAWS}": best(vote_R),
+        f"likeliest of {DRAWS}": best(samples.logp_R),
     }
 
 

@@ -48,7 +48,7 @@ def test_reads_text_messages_and_answers(tmp_path: Path) -> None:
     )
     prompts = read_prompts(path)
     assert [p.content for p in prompts] == ["1+1=", chat, " 2+2=", "half", "whole", "huge"]
-    assert [p.answer for p in prompts] == ["2", "3", None, "0.5", "4", str(10**400)]
+    assert [p.answers for p in prompts] == [("2",), ("3",), (), ("0.5",), ("4",), (str(10**400),)]
     assert [p.line for p in prompts] == [1, 2, 4, 5, 6, 7]
     assert [p.id for p in prompts] == [prompt_id(p.content) for p in prompts]
 
@@ -61,7 +61,7 @@ def test_reads_features_as_floats(tmp_path: Path) -> None:
 def test_other_column_names(tmp_path: Path) -> None:
     path = write(tmp_path, {"question": "1+1=", "solution": "2", "prompt": "no"})
     (prompt,) = read_prompts(path, prompt_column="question", answer_column="solution")
-    assert (prompt.content, prompt.answer) == ("1+1=", "2")
+    assert (prompt.content, prompt.answers) == ("1+1=", ("2",))
 
 
 def test_tolerates_mark_carriage_returns_and_blank_lines(tmp_path: Path) -> None:
@@ -100,7 +100,8 @@ def test_tolerates_mark_carriage_returns_and_blank_lines(tmp_path: Path) -> None
         ({"prompt": [{"role": 1, "content": "a"}]}, "'prompt[0].role' is a number"),
         ('{"prompt": "a\\ud800"}', "half a character"),
         ({"prompt": "a", "answer": True}, "'answer' is true or false"),
-        ({"prompt": "a", "answer": ["2"]}, "'answer' is a list"),
+        ({"prompt": "a", "answer": []}, "'answer' is an empty list"),
+        ({"prompt": "a", "answer": ["2", {}]}, "'answer[1]' is an object"),
         ({"prompt": "a", "answer": " "}, "'answer' is empty"),
         ('{"prompt": "a", "answer": Infinity}', "'answer' is inf"),
         ({"prompt": [1.0]}, "the prompt is 1 numbers, where line 1 has text"),
@@ -132,7 +133,7 @@ def test_all_bad_lines_are_named_in_order_and_the_printing_is_capped(tmp_path: P
 def test_repeated_prompts(tmp_path: Path) -> None:
     a, b = {"prompt": "a"}, {"prompt": "b", "answer": "1"}
     prompts = read_prompts(write(tmp_path, a, b, b, {"prompt": "a", "answer": "2"}, a))
-    assert [(p.content, p.answer, p.line) for p in prompts] == [("a", "2", 1), ("b", "1", 2)]
+    assert [(p.content, p.answers, p.line) for p in prompts] == [("a", ("2",), 1), ("b", ("1",), 2)]
     problem = refused(write(tmp_path, b, a, {"prompt": "b", "answer": "2"}))
     assert "line 3: the prompt of line 1 again, with another answer ('2', there '1')" in problem
 
@@ -150,7 +151,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_an_answer_column_that_no_line_has(tmp_path: Path) -> None:
     path = write(tmp_path, {"prompt": "a", "label": "1"})
-    assert read_prompts(path)[0].answer is None
+    assert read_prompts(path)[0].answers == ()
     assert "columns: prompt, label" in refused(path, answer_column="gold")
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from srlm.config import ProbeConfig, resolve_as
 from srlm.errors import UserError
+from srlm.grading import Grader
 from srlm.instruct import command, instruct, likeness, spread
 from srlm.types import Prompt, Samples
 from tests import tiny
@@ -76,7 +77,7 @@ def test_scattered_answers_are_refused() -> None:
     policy = Writer(["What is the answer?"], {"What is the answer?": list("abcdefgh")})
     assert ask(policy, 1, distinct=(0.25, 0.9)).refused["scattered"] == 1
     assert len(ask(policy, 1, distinct=(0.25, 1.0)).prompts) == 1
-    assert ask(policy, 1, read=lambda text: "one").refused["settled"] == 1
+    assert ask(policy, 1, grader=Grader("one", lambda text: "one", str)).refused["settled"] == 1
 
 
 def test_cut_off_prompts_are_refused() -> None:

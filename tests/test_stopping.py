@@ -15,6 +15,7 @@ from srlm import loop, pairs
 from srlm import stopping as stop
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
+from srlm.grading import EXACT
 from srlm.loop import run
 from srlm.measure import agreement
 from srlm.measure.evaluate import evaluate, reference
@@ -168,7 +169,7 @@ def test_rules_by_reward() -> None:
 
 
 def measured(policy: Any, x: list[Prompt], base: Any = None) -> Any:
-    return evaluate(policy, x, None, MeasureSettings(samples=16), seed=0, max_tokens=4, base=base)
+    return evaluate(policy, x, EXACT, MeasureSettings(samples=16), seed=0, max_tokens=4, base=base)
 
 
 def test_kept_by_enumeration() -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from srlm.config import MeasureSettings
@@ -16,7 +15,7 @@ from srlm.demo.base import recipe_of
 from srlm.demo.corpus import named_start
 from srlm.demo.network import blank_model
 from srlm.demo.settings import settings
-from srlm.grading import checker
+from srlm.grading import grader
 from srlm.loop import derived
 from srlm.measure.evaluate import evaluate
 from srlm.policies.hf import CausalLM
@@ -49,14 +48,10 @@ class Ground:
         samples = policy.sample(
             self.held_out, draws, seed=derived(self.seed, "held out"), max_tokens=16
         )
-        right = checker("last-number")
         return float(
-            np.mean(
-                [
-                    right(text, self.held_out[p])
-                    for text, p in zip(samples.text_R, samples.prompt_R, strict=True)
-                ]
-            )
+            grader("last-number")
+            .grades(samples.text_R, samples.finished_R, self.held_out, samples.prompt_R)
+            .mean()
         )
 
     def mode_accuracy(self) -> float:
@@ -64,7 +59,7 @@ class Ground:
         made = evaluate(
             CausalLM(self.model, self.tokenizer),
             self.held_out,
-            checker("last-number"),
+            grader("last-number"),
             MeasureSettings(samples=2),
             seed=self.seed,
             max_tokens=16,

@@ -36,7 +36,7 @@ def side(kind: str, **changes: Any) -> Side:
             recipe = recipe_of(_config(kind, setting, dotted))
         with done.stage("score"):
             found = scored(recipe.reward(policy, prompts, samples), samples)
-            report(samples, found, read=recipe.read)
+            report(samples, found, grader=recipe.grader)
             pairs = recipe.pair(samples, found.reward_R)
         per_step = setting.pairs_per_step(pairs.groups, len(prompts))
         with done.stage("update"):

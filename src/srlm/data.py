@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from srlm.errors import UserError
+from srlm.grading import same_value
 from srlm.types import Prompt
 
 SHOWN = 20
@@ -149,8 +150,8 @@ def _prompt(row: dict[str, Any], line: int, prompt_column: str, answer_column: s
         hint = f"; is it --prompt-column {guess}?" if guess else ""
         raise _BadLine(f"no column {prompt_column!r} (columns: {columns}{hint})")
     content = _content(row[prompt_column], prompt_column)
-    answer = _answer(row.get(answer_column), answer_column)
-    return Prompt(id=prompt_id(content), content=content, answer=answer, line=line)
+    answers = _answers(row.get(answer_column), answer_column)
+    return Prompt(id=prompt_id(content), content=content, answers=answers, line=line)
 
 
 def _content(value: Any, column: str) -> Any:
@@ -186,9 +187,18 @@ def _message(message: dict[str, Any], place: str) -> dict[str, Any]:
     return message
 
 
-def _answer(value: Any, column: str) -> str | None:
+def _answers(value: Any, column: str) -> tuple[str, ...]:
+    """Each accepted answer once; a list has several."""
     if value is None:
-        return None
+        return ()
+    if not isinstance(value, list):
+        return (_answer(value, column),)
+    if not value:
+        raise _BadLine(f"{column!r} is an empty list (leave it out where there is no answer)")
+    return tuple(dict.fromkeys(_answer(x, f"{column}[{i}]") for i, x in enumerate(value)))
+
+
+def _answer(value: Any, column: str) -> str:
     if _is_number(value):
         whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
         return str(int(value) if whole else value)
@@ -208,14 +218,18 @@ def _same_kind(first: Prompt, prompt: Prompt) -> None:
 
 
 def _merge(known: Prompt, again: Prompt) -> Prompt:
-    if known.answer is None:
-        return replace(known, answer=again.answer)
-    if again.answer not in (None, known.answer):
+    if not known.answers:
+        return replace(known, answers=again.answers)
+    if any(not any(same_value(x, y) for y in known.answers) for x in again.answers):
         raise _BadLine(
             f"the prompt of line {known.line} again, with another answer"
-            f" ({again.answer!r}, there {known.answer!r})"
+            f" ({_either(again.answers)}, there {_either(known.answers)})"
         )
     return known
+
+
+def _either(answers: Sequence[str]) -> str:
+    return " or ".join(map(repr, answers))
 
 
 def _bad_lines(path: Path, bad: dict[int, str]) -> UserError:

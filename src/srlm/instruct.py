@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ import numpy as np
 from srlm.config import ProbeConfig
 from srlm.data import prompt_id, read_prompts
 from srlm.errors import UserError
-from srlm.grading import extractor
+from srlm.grading import EXACT, Grader, grader
 from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
 from srlm.types import Floats, Prompt, Samples
@@ -60,7 +60,7 @@ def instruct(
     draws: int = 8,
     distinct: tuple[float, float] = (0.25, 1.0),
     alike: float = 0.6,
-    read: Callable[[str], str | None] = lambda text: text,
+    grader: Grader = EXACT,
     most_asked: int = 20,
 ) -> NewPrompts:
     """``count`` new prompts, or as many as ``most_asked * count`` questions give.
@@ -84,7 +84,7 @@ def instruct(
         draws: k.
         distinct: least and greatest share of distinct responses.
         alike: likeness from which a prompt counts as known.
-        read: what of a response is compared, as ``srlm.grading.extractor`` reads it.
+        grader: what of a response is compared, and how.
         most_asked: questions a wanted prompt at most.
 
     Raises:
@@ -122,7 +122,7 @@ def instruct(
             fresh.append(Prompt(prompt_id(content), content))
         if not fresh:
             continue
-        share_P = spread(policy, fresh, draws, seed, response_tokens, read)
+        share_P = spread(policy, fresh, draws, seed, response_tokens, grader)
         for prompt, value in zip(fresh, share_P.tolist(), strict=True):
             if value < distinct[0]:
                 refused["settled"] += 1
@@ -165,7 +165,7 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
         response_tokens=config.max_tokens,
         draws=config.samples,
         distinct=(1.5 / config.samples, 1.0),
-        read=extractor(config.prompts.answer),
+        grader=grader(config.prompts.answer),
     )
     rows = [{config.prompts.prompt_column: x.content} for x in made.prompts]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
@@ -182,13 +182,14 @@ def spread(
     draws: int,
     seed: int,
     max_tokens: int,
-    read: Callable[[str], str | None] = lambda text: text,
+    grader: Grader = EXACT,
 ) -> Floats:
     """Distinct responses over draws, [P], in [1/k, 1]; those that cannot be read are one kind."""
     samples = policy.sample(prompts, draws, seed=seed, max_tokens=max_tokens)
     kinds: list[set[str | None]] = [set() for _ in prompts]
-    for p, text in zip(samples.prompt_R, samples.text_R, strict=True):
-        kinds[p].add(read(text))
+    answer_R = grader.answers(samples.text_R, samples.finished_R, samples.prompt_R)
+    for p, answer in zip(samples.prompt_R, answer_R, strict=True):
+        kinds[p].add(answer)
     return np.array([len(kind) / draws for kind in kinds])
 
 

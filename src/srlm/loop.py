@@ -23,9 +23,9 @@ from srlm import stopping as stopping
 from srlm import train as update
 from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
 from srlm.forecast.powers import kappa_next
-from srlm.grading import Extractor, checker, extractor, require_answers
+from srlm.grading import EXACT, Grader, grader
 from srlm.measure.agreement import kept
-from srlm.measure.evaluate import BaseReference, Correct, Measurement, evaluate, reference
+from srlm.measure.evaluate import BaseReference, Measurement, evaluate, reference
 from srlm.policies.base import Exact, Policy
 from srlm.progress import Progress
 from srlm.report.summary import Summary, summarise
@@ -46,8 +46,8 @@ class Recipe:
     objective: update.Objective
     update: UpdateSettings
     measure: MeasureSettings
-    read: Extractor = str.strip
-    """The answer of a response's text, to see whether answers stay the base's."""
+    grader: Grader = EXACT
+    """How answers are read and compared: for votes, and to measure accuracy."""
     stop: stopping.Rule | None = None
     """None: all rounds are run."""
 
@@ -115,7 +115,6 @@ def align(
     *,
     rounds: int,
     seed: int = 0,
-    correct: Correct | None = None,
     store: Store | None = None,
     progress: Progress | None = None,
 ) -> Iterator[Round]:
@@ -133,7 +132,6 @@ def align(
         recipe: reward, pairing, objective and settings.
         rounds: T.
         seed: of everything drawn.
-        correct: whether a text answers a prompt rightly, for measuring only.
         store: where to keep the rounds; in memory if left out.
         progress: where to show stages; silent if left out.
 
@@ -154,7 +152,7 @@ def align(
         seen = held_out[: recipe.measure.prompts]
         with progress.stage(f"round {t}: measure", total=len(seen)) as bar:
             estimates, as_reference = store.measure(
-                t, _measuring(current, seen, recipe, correct, seed, base, bar.advance)
+                t, _measuring(current, seen, recipe, seed, base, bar.advance)
             )
         base = base or _with_scores(as_reference(), store)
         paced = _paced(estimates, t, recipe.update.beta)
@@ -204,7 +202,6 @@ def _measuring(
     current: Lazy,
     held_out: Sequence[Prompt],
     recipe: Recipe,
-    correct: Correct | None,
     seed: int,
     base: BaseReference | None,
     advance: Callable[[int], None],
@@ -214,7 +211,7 @@ def _measuring(
         made = evaluate(
             policy,
             held_out,
-            correct,
+            recipe.grader,
             recipe.measure,
             seed=derived(seed, "measure"),
             max_tokens=recipe.samples.max_tokens,
@@ -228,7 +225,7 @@ def _measuring(
             seed=seed,
             exact=isinstance(policy, Exact),
         )
-        still = kept(policy, made, base, recipe.read, seed=seed)
+        still = kept(policy, made, base, recipe.grader, seed=seed)
         return replace(made, estimates=made.estimates | {"kappa_next": ahead} | still)
 
     return measure
@@ -267,7 +264,7 @@ def _pairing(
             first = int(part.prompt_R[0])
             own = replace(part, prompt_R=part.prompt_R - first)
             found = scored(recipe.reward(policy, prompts[first : part.prompt_R[-1] + 1], own), own)
-            rewards.append(seen(part, found, recipe.read))
+            rewards.append(seen(part, found, recipe.grader))
             if np.isfinite(found.reward_R).any():
                 made.append((recipe.pair(own, found.reward_R), first))
             if (judge := found.training) is not None:
@@ -415,7 +412,7 @@ def recipe_of(config: RunConfig) -> Recipe:
         objective=objective_of(config),
         update=config.update,
         measure=config.measure,
-        read=extractor(config.prompts.answer),
+        grader=grader(config.prompts.answer),
         stop=stopping.rule_of(config.reward) if config.stop == "auto" else None,
     )
 
@@ -439,9 +436,8 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
         prompt_column=config.prompts.prompt_column,
         answer_column=config.prompts.answer_column,
     )
-    require_answers(config.prompts.answer, everything)
+    recipe.grader.check(everything)
     train, held_out = reading.split(everything, config.prompts.held_out)
-    correct = checker(config.prompts.answer) if any(x.answer for x in everything) else None
 
     def open_policy(folder: str | Path) -> Policy:
         return load(
@@ -463,7 +459,6 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             recipe,
             rounds=config.rounds,
             seed=config.seed,
-            correct=correct,
             store=store,
             progress=progress,
         ):

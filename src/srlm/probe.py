@@ -11,12 +11,11 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from srlm import data as reading
-from srlm import grading as answers
 from srlm.config import ForecastConfig, ProbeConfig, flatten
 from srlm.errors import UserError
-from srlm.forecast.make import Forecast, Read, make_forecast, to_json
+from srlm.forecast.make import Forecast, make_forecast, to_json
+from srlm.grading import Grader, grader
 from srlm.measure.condition import adaptive_sampling, fixed_n
-from srlm.measure.evaluate import Correct
 from srlm.policies.base import Exact, Policy
 from srlm.policies.load import check_fit, load
 from srlm.progress import Progress
@@ -42,8 +41,7 @@ class Opened:
 
     policy: Policy
     prompts: list[Prompt]
-    read: Read
-    correct: Correct | None
+    grader: Grader
 
 
 def measure(
@@ -127,7 +125,8 @@ def open_probe(config: ProbeConfig) -> Opened:
         prompt_column=config.prompts.prompt_column,
         answer_column=config.prompts.answer_column,
     )
-    answers.require_answers(config.prompts.answer, everything)
+    read = grader(config.prompts.answer)
+    read.check(everything)
     chosen = by_hash(everything, config.most_prompts)
     policy = load(
         config.model,
@@ -137,12 +136,10 @@ def open_probe(config: ProbeConfig) -> Opened:
         download=config.download,
     )
     check_fit(policy, chosen, config.max_tokens)
-    has_answers = any(x.answer is not None for x in chosen)
     return Opened(
         policy=policy,
         prompts=chosen,
-        read=answers.extractor(config.prompts.answer),
-        correct=answers.checker(config.prompts.answer) if has_answers else None,
+        grader=read,
     )
 
 
@@ -159,8 +156,7 @@ def _look(
         return make_forecast(
             opened.policy,
             opened.prompts,
-            read=opened.read,
-            correct=opened.correct,
+            grader=opened.grader,
             beta=beta,
             rounds=rounds,
             samples=config.samples,

@@ -36,7 +36,9 @@ def write_prompt_table(measurement: Measurement, path: Path) -> None:
     """One row a prompt: text, answer, mode, p*, certificate, margins, what was right."""
     columns: dict[str, Any] = {COLUMNS.get(k, k): v for k, v in measurement.table.items()}
     columns["prompt"] = [_readable(x) for x in measurement.prompts]
-    columns["answer"] = pa.array([x.answer for x in measurement.prompts], pa.string())
+    columns["answers"] = pa.array(
+        [list(x.answers) for x in measurement.prompts], pa.list_(pa.string())
+    )
     columns["mode_tokens"] = pa.array(measurement.modes.tokens_P, pa.list_(pa.int32()))
     pq.write_table(
         pa.table({name: pa.array(column, KINDS.get(name)) for name, column in columns.items()}),

@@ -28,7 +28,8 @@ class Prompt:
     id: str
     content: Any
     """Text, chat messages (a list of role/content objects), or a vector of features."""
-    answer: str | None = None
+    answers: tuple[str, ...] = ()
+    """Reference answers, any of which is right; empty where none is known."""
     line: int = 0
     """Line of the file that it came from, from 1; 0 where there is no file."""
 

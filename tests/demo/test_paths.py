@@ -9,7 +9,7 @@ import pytest
 
 from srlm.demo import corpus, paths
 from srlm.demo.paths import Paths
-from srlm.grading import extractor
+from srlm.grading import grader
 
 START = corpus.STARTS["paths"]
 WAYS = (paths.by_columns, paths.by_parts)
@@ -26,7 +26,7 @@ def manner(response: str) -> str:
 
 def test_every_way_ends_in_the_sum() -> None:
     rng = np.random.default_rng(0)
-    read = extractor("last-number")
+    read = grader("last-number").read
     for a, b in rng.integers(100, 1000, (300, 2)).tolist():
         sums = paths.digit_sums(np.array([a]), np.array([b]))[0].tolist()
         texts = [way(*sums) for way in WAYS] + [paths.by_counting_on(a, *sums)]
@@ -52,7 +52,7 @@ def test_authors_divide_as_said() -> None:
     whole = n - works["quick"]
     assert works["columns"] / whole == pytest.approx(START.paths.columns, abs=0.02)
     assert works["parts"] / whole == pytest.approx(START.paths.parts, abs=0.02)
-    read = extractor("last-number")
+    read = grader("last-number").read
     right_R = np.array([read(t.response) == corpus.true_answer(t.prompt) for t in texts])
     assert right_R[~quick_R].mean() == pytest.approx((1 - START.slip) ** 3, abs=0.02)
 
@@ -64,7 +64,7 @@ def test_the_likeliest_response_is_the_habit_and_the_likeliest_answer_is_right()
     rng = np.random.default_rng(2)
     first_R, second_R = np.full(n, 247), np.full(n, 128)
     texts = paths.written(START.paths, START.slip, first_R, second_R, rng)
-    read = extractor("last-number")
+    read = grader("last-number").read
     responses, answers = Counter(texts), defaultdict(int)
     for text in texts:
         answers[read(text)] += 1

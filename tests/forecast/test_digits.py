@@ -8,20 +8,17 @@ from srlm import loop, pairs
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.forecast.make import Forecast, make_forecast
+from srlm.grading import EXACT
 from srlm.lab.digits import digits
 from srlm.rewards.likelihood import likelihood
 from srlm.types import Prompt
 from tests.forecast.drawn import Drawn
 
 
-def right(text: str, prompt: Prompt) -> bool:
-    return text == prompt.answer
-
-
 def forecast(held_out: list[Prompt], rounds: int) -> Forecast:
     """From 64 samples per prompt and the searched modes; never from the table itself."""
     return make_forecast(
-        Drawn(digits()[0]), held_out, read=str, correct=right, rounds=rounds, samples=64,
+        Drawn(digits()[0]), held_out, grader=EXACT, rounds=rounds, samples=64,
         max_tokens=1,
     )  # fmt: skip
 
@@ -42,7 +39,7 @@ def compare(found: Forecast, held_out: list[Prompt], beta: float) -> None:
         MeasureSettings(prompts=len(held_out)),
     )
     points = found.trajectories[beta]
-    rounds = loop.align(policy, train, held_out, recipe, rounds=len(points) - 1, correct=right)
+    rounds = loop.align(policy, train, held_out, recipe, rounds=len(points) - 1)
     for point, done in zip(points, rounds, strict=True):
         assert point.supported
         trained = {k: done.estimates[k].value for k in ("kappa", "sampling_accuracy")}

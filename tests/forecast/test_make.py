@@ -14,6 +14,7 @@ import torch
 from srlm.errors import UserError
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.forecast.trajectory import trajectory
+from srlm.grading import EXACT, Grader
 from srlm.policies.tabular import Tabular, rows
 from srlm.types import Floats, Prompt
 from tests import tiny
@@ -38,17 +39,13 @@ def prompts(answers: bool = True) -> list[Prompt]:
     """The answer is the mode on four prompts in five, else response 0."""
     best = policy().theta.reshape(P, M).argmax(1)
     return [
-        replace(x, answer=str(best[i] if i % 5 else 0) if answers else None)
+        replace(x, answers=(str(best[i] if i % 5 else 0),) if answers else ())
         for i, x in enumerate(rows(P))
     ]
 
 
-def right(text: str, prompt: Prompt) -> bool:
-    return text == prompt.answer
-
-
 def forecast(given: Any, asked: Sequence[Prompt] | None = None, **change: Any) -> Forecast:
-    settings: dict[str, Any] = {"read": str, "correct": right, "max_tokens": 1, "rounds": 3}
+    settings: dict[str, Any] = {"grader": EXACT, "max_tokens": 1, "rounds": 3}
     return make_forecast(given, prompts() if asked is None else asked, **settings | change)
 
 
@@ -64,7 +61,7 @@ def powers(beta: float, rounds: int = 3) -> list[Floats]:
 @pytest.mark.parametrize("beta", [1.0, 2.0, 4.0])
 def test_an_exact_policy_gets_exact_numbers(beta: float) -> None:
     found = forecast(policy(), beta=beta)
-    answer = np.array([int(str(x.answer)) for x in prompts()])
+    answer = np.array([int(x.answers[0]) for x in prompts()])
     for point, pi in zip(found.points, powers(beta), strict=True):
         assert point.supported
         assert point.effective_sample_size == np.inf
@@ -108,9 +105,9 @@ def test_answers_are_summed_over_their_responses() -> None:
     logits = np.log(np.tile([0.4, 0.3, 0.29, 0.01], (P, 1)))
     logits += 1e-3 * np.random.default_rng(0).standard_normal(logits.shape)
     given = Tabular(logits, text_M=("7", "a: 8", "b: 8", "9"))
-    asked = [replace(x, answer="8") for x in rows(P)]
-    last = {"read": lambda text: text[-1], "correct": lambda text, x: text[-1] == x.answer}
-    found = forecast(Drawn(given), asked, samples=64, **last)
+    asked = [replace(x, answers=("8",)) for x in rows(P)]
+    last = Grader("last", lambda text: text[-1], str)
+    found = forecast(Drawn(given), asked, samples=64, grader=last)
     assert found.points[0].answer_accuracy.value == 1.0
     assert found.end.answer_accuracy.value == 0.0  # the mode wins in the end
     assert found.answers is not None
@@ -129,7 +126,7 @@ def test_answers_are_summed_over_their_responses() -> None:
 def test_undrawn_modes_count_at_the_answer_level() -> None:
     """kappa of answers never exceeds kappa, however few the draws."""
     given = Tabular(np.random.default_rng(1).standard_normal((P, 200)))
-    found = forecast(Drawn(given), rows(P), samples=2, correct=None)
+    found = forecast(Drawn(given), rows(P), samples=2)
     assert found.answers is not None
     certain = found.answers.certain.kappa().value
     kappa = found.measurement.estimates["kappa"].value
@@ -154,9 +151,8 @@ def test_same_seed_same_numbers() -> None:
     assert to_json(forecast(Drawn(policy()), seed=6)) != one
 
 
-@pytest.mark.parametrize("asked", [prompts(answers=False), prompts()])
-def test_without_answers_no_accuracy_is_claimed(asked: list[Prompt]) -> None:
-    found = forecast(Drawn(policy()), asked, correct=None)
+def test_without_answers_no_accuracy_is_claimed() -> None:
+    found = forecast(Drawn(policy()), prompts(answers=False))
     assert not found.has_answers
     assert found.points[0].sampling_accuracy.value is None
     assert found.end.answer_accuracy.value is None
@@ -170,7 +166,7 @@ def test_without_answers_no_accuracy_is_claimed(asked: list[Prompt]) -> None:
 
 
 def test_prompts_without_answers_count_in_all_but_accuracy() -> None:
-    asked = [x if i < 30 else replace(x, answer=None) for i, x in enumerate(prompts())]
+    asked = [x if i < 30 else replace(x, answers=()) for i, x in enumerate(prompts())]
     some, every = forecast(policy(), asked), forecast(policy())
     assert some.points[1].kappa.value == every.points[1].kappa.value
     assert some.points[1].sampling_accuracy.n == 30
@@ -180,7 +176,7 @@ def test_prompts_without_answers_count_in_all_but_accuracy() -> None:
 
 def test_few_draws_are_flagged_as_extrapolation() -> None:
     given = Tabular(np.random.default_rng(1).standard_normal((P, 400)))
-    found = forecast(Drawn(given), rows(P), samples=9, correct=None)
+    found = forecast(Drawn(given), rows(P), samples=9)
     assert found.points[0].supported
     assert not found.points[2].supported
     assert found.points[2].kappa.guarantee == "extrapolation"
@@ -196,14 +192,14 @@ def test_impossible_responses_are_no_trouble() -> None:
     logits = policy().theta.reshape(P, M).copy()
     logits[:, 3] = -np.inf
     for given in (Tabular(logits), Drawn(Tabular(logits))):
-        data = to_json(forecast(given, correct=None))
+        data = to_json(forecast(given, prompts(answers=False)))
         assert data["trajectory"][3]["entropy"]["value"] >= 0
         assert data["trajectory"][3]["kappa"]["value"] >= 1
 
 
 def test_prompts_whose_every_draw_is_cut_off_are_named() -> None:
     found = make_forecast(
-        tiny.policy(), tiny.texts(6), read=str, correct=None, rounds=1, samples=4, max_tokens=2
+        tiny.policy(), tiny.texts(6), grader=EXACT, rounds=1, samples=4, max_tokens=2
     )
     cut = [p for p in range(6) if not found.measurement.samples.finished_R[4 * p : 4 * p + 4].any()]
     assert cut
@@ -216,12 +212,12 @@ def test_a_model_that_gives_nan_is_named() -> None:
     with torch.no_grad():
         next(iter(broken.model.parameters()))[:] = float("nan")
     with pytest.raises(UserError, match="not numbers"):
-        make_forecast(broken, tiny.texts(3), read=str, correct=None, samples=4, max_tokens=3)
+        make_forecast(broken, tiny.texts(3), grader=EXACT, samples=4, max_tokens=3)
 
 
 def test_a_network_is_forecast_within_its_limit() -> None:
     found = make_forecast(
-        tiny.policy(), tiny.texts(4), read=str, correct=None, rounds=2, samples=16, max_tokens=4
+        tiny.policy(), tiny.texts(4), grader=EXACT, rounds=2, samples=16, max_tokens=4
     )
     kappas = [p.kappa.value or 0.0 for p in found.points]
     assert kappas[0] >= kappas[1] >= kappas[2] >= 1.0

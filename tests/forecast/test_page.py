@@ -26,7 +26,7 @@ def _found() -> Forecast:
 
 @pytest.fixture(name="unanswered", scope="module")
 def _unanswered() -> Forecast:
-    return forecast(Drawn(policy()), prompts(answers=False), correct=None, samples=16)
+    return forecast(Drawn(policy()), prompts(answers=False), samples=16)
 
 
 def test_sections_are_there_and_the_verdict_comes_first(found: Forecast) -> None:
@@ -45,9 +45,9 @@ def test_sections_are_there_and_the_verdict_comes_first(found: Forecast) -> None
 def test_hostile_text_stays_text() -> None:
     texts = tuple(f"{HOSTILE[m % len(HOSTILE)]}{m}" for m in range(8))
     given = Drawn(Tabular(policy().theta.reshape(-1, 8), text_M=texts))
-    asked = [x if i % 2 else x.__class__(x.id, x.content, HOSTILE[i % 8]) for i, x in
+    asked = [x if i % 2 else x.__class__(x.id, x.content, (HOSTILE[i % 8],)) for i, x in
              enumerate(rows(40))]  # fmt: skip
-    found = forecast(given, asked, correct=lambda text, x: text == x.answer)
+    found = forecast(given, asked)
     text = page(found, {"model": HOSTILE[1], HOSTILE[0]: HOSTILE[2]})
     seen = Seen(text)
     assert {tag for tag, _ in seen.tags} <= set(TAGS.split())
@@ -95,7 +95,7 @@ def test_every_chart_is_drawn(found: Forecast, unanswered: Forecast) -> None:
 
 def test_extrapolated_rounds_are_hollow_dashed_and_named() -> None:
     given = Tabular(np.random.default_rng(1).standard_normal((40, 400)))
-    found = forecast(Drawn(given), rows(40), samples=9, correct=None)
+    found = forecast(Drawn(given), rows(40), samples=9)
     weak = [t for t, p in enumerate(found.points) if not p.supported]
     assert weak
     data = charts(found)["chart-kappa"]["data"]
@@ -132,6 +132,6 @@ def test_exact_policies_have_a_page_too(tmp_path: Path) -> None:
 def test_astronomical_kappa_is_shown_by_its_logarithm() -> None:
     found = forecast(policy())
     flat = Tabular(1e-3 * np.random.default_rng(0).standard_normal((2, 30_001)))
-    large = forecast(flat, rows(2), correct=None, rounds=1)
+    large = forecast(flat, rows(2), rounds=1)
     assert "log₁₀ κ" in Seen(page(large)).text
     assert "log₁₀ κ" not in Seen(page(found)).text

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from srlm.config import MeasureSettings, PairSettings, SampleSettings, UpdateSettings, resolve
+from srlm.grading import Grader
 from srlm.loop import Recipe, align, recipe_of
 from srlm.policies.base import Policy
 from srlm.types import Prompt
@@ -29,6 +31,8 @@ NAMES = (
     "p_eff",
 )
 
+PARITY = Grader("parity", lambda text: str(len(text) % 2), str)
+"""Of the response's length: an answer that has nothing to do with the policy."""
 Trajectory = list[dict[str, float | None]]
 
 
@@ -40,24 +44,20 @@ def recipe(
     parts = {"samples": samples, "update": update, "pairs": pairs}
     measure = MeasureSettings(samples=16)
     update = update.model_copy(update={"kind": loss, "tail": 0.0})  # the whole target
-    return recipe_of(config.model_copy(update=parts | {"measure": measure, "update": update}))
-
-
-def correct(text: str, prompt: Prompt) -> bool:
-    """An answer that has nothing to do with the policy."""
-    return len(text) % 2 == int(prompt.id, 16) % 2
+    settings = config.model_copy(update=parts | {"measure": measure, "update": update})
+    return replace(recipe_of(settings), grader=PARITY)
 
 
 def answered(x: list[Prompt]) -> list[Prompt]:
     """The prompts with answers, so that accuracies are measured."""
-    return [Prompt(p.id, p.content, "yes", p.line) for p in x]
+    return [Prompt(p.id, p.content, (str(int(p.id, 16) % 2),), p.line) for p in x]
 
 
 def trajectory(policy: Policy, x: list[Prompt], held_out: list[Prompt], how: Recipe) -> Trajectory:
     """Figures of rounds 0 to 3."""
     out: Trajectory = []
     x, held_out = answered(x), answered(held_out)
-    for done in align(policy, x, held_out, how, rounds=3, seed=11, correct=correct):
+    for done in align(policy, x, held_out, how, rounds=3, seed=11):
         line: dict[str, float | None] = {n: done.estimates[n].value for n in NAMES}
         if done.update is not None:
             line |= {n: getattr(done.update, n) for n in ("loss_before", "loss_after", "steps")}

@@ -27,7 +27,7 @@ from srlm.rewards.likelihood import likelihood
 def test_starts(start: str, kappa: float, sampling: float, mode: float) -> None:
     policy, train, held_out = digits(start)
     pi_PM = np.exp(policy.log_table(held_out))
-    right_P = np.array([int(x.answer or -1) for x in held_out])
+    right_P = np.array([int(x.answers[0]) for x in held_out])
     assert (len(train), len(held_out)) == (1000, 797)
     assert not {x.id for x in train} & {x.id for x in held_out}
     assert (1 / pi_PM.max(1)).mean() == pytest.approx(kappa, abs=0.02)
@@ -60,7 +60,7 @@ def test_files(tmp_path: Path) -> None:
     policy, train, held_out = digits("poor")
     read = read_prompts(prompts)
     kept = {x.id: x for x in read}
-    assert all(kept[x.id].answer == x.answer for x in train + held_out)
+    assert all(kept[x.id].answers == x.answers for x in train + held_out)
     some = read[:5]
     got = load(model).sample(some, 3, seed=0, max_tokens=1)
     assert got.logp_R == pytest.approx(policy.sample(some, 3, seed=0, max_tokens=1).logp_R)

@@ -14,6 +14,7 @@ import torch
 
 from srlm.config import MeasureSettings
 from srlm.errors import UserError
+from srlm.grading import EXACT
 from srlm.measure import quantities
 from srlm.measure.evaluate import Measurement, evaluate, log_probs, reference
 from srlm.policies.tabular import Tabular, rows
@@ -50,17 +51,13 @@ def prompts() -> list[Prompt]:
     """The answer is the mode on nine prompts in ten, else response 0."""
     logits = table().theta.reshape(P, M)
     return [
-        replace(x, answer=str(int(logits[i].argmax()) if i % 10 else 0))
+        replace(x, answers=(str(int(logits[i].argmax()) if i % 10 else 0),))
         for i, x in enumerate(rows(P))
     ]
 
 
-def right(text: str, prompt: Prompt) -> bool:
-    return text == prompt.answer
-
-
 def measure(policy: Any, base: Any = None, **change: Any) -> Measurement:
-    given: dict[str, Any] = {"prompts": prompts(), "correct": right, "settings": SETTINGS} | change
+    given: dict[str, Any] = {"prompts": prompts(), "grader": EXACT, "settings": SETTINGS} | change
     return evaluate(policy, **given, seed=3, max_tokens=1, base=base)
 
 
@@ -73,7 +70,7 @@ def test_exact_policy_gives_the_definitions() -> None:
     log_PM, log0_PM = now.log_table(rows(P)), start.log_table(rows(P))
     p_PM, p0_PM = np.exp(log_PM), np.exp(log0_PM)
     star = p_PM.max(1)
-    answer = np.array([int(str(x.answer)) for x in prompts()])
+    answer = np.array([int(x.answers[0]) for x in prompts()])
     acc, acc0 = p_PM[np.arange(P), answer], p0_PM[np.arange(P), answer]
     mode_right = p_PM.argmax(1) == answer
     top = np.sort(log_PM, 1)
@@ -134,7 +131,7 @@ def test_intervals_of_drawn_quantities_hold_the_truth() -> None:
     exact = measure(start).estimates
     for seed in range(5):
         drawn = evaluate(
-            Drawn(start), prompts(), right, SETTINGS, seed=seed, max_tokens=1, base=None
+            Drawn(start), prompts(), EXACT, SETTINGS, seed=seed, max_tokens=1, base=None
         ).estimates
         for name in ("sampling_accuracy", "entropy"):
             low, value, high = drawn[name].low, exact[name].value, drawn[name].high
@@ -151,22 +148,21 @@ def test_same_policy_same_measurement() -> None:
 
 
 def test_without_answers_all_else_is_measured() -> None:
-    unanswered = [replace(x, answer=None) for x in prompts()]
-    for change in ({"correct": None}, {"prompts": unanswered}):
-        before = measure(table(), **change)
-        after = measure(table(2.0), reference(before), **change)
-        for m in (before, after):
-            for name in ("sampling_accuracy", "greedy_accuracy", "mode_accuracy"):
-                assert m.estimates[name].value is None
-                assert m.estimates[name].note == "no answers"
-            assert m.estimates["headroom_captured"].value is None
-            assert m.estimates["kappa"].value is not None
-            assert m.table["mode_right"] == [None] * P
+    unanswered = [replace(x, answers=()) for x in prompts()]
+    before = measure(table(), prompts=unanswered)
+    after = measure(table(2.0), reference(before), prompts=unanswered)
+    for m in (before, after):
+        for name in ("sampling_accuracy", "greedy_accuracy", "mode_accuracy"):
+            assert m.estimates[name].value is None
+            assert m.estimates[name].note == "no answers"
+        assert m.estimates["headroom_captured"].value is None
+        assert m.estimates["kappa"].value is not None
+        assert m.table["mode_right"] == [None] * P
     assert after.estimates["kl_to_base"].note == "the base policy cannot be asked"
 
 
 def test_prompts_without_answer_stay_out_of_accuracy_alone() -> None:
-    some = [replace(x, answer=None) if i < 30 else x for i, x in enumerate(prompts())]
+    some = [replace(x, answers=()) if i < 30 else x for i, x in enumerate(prompts())]
     m = measure(table(), prompts=some)
     assert m.estimates["sampling_accuracy"].n == m.estimates["mode_accuracy"].n == P - 30
     assert m.estimates["kappa"].n == P
@@ -176,7 +172,7 @@ def test_prompts_without_answer_stay_out_of_accuracy_alone() -> None:
 
 
 def test_headroom_is_undefined_where_the_mode_is_no_better() -> None:
-    wrong = [replace(x, answer="none") for x in prompts()]
+    wrong = [replace(x, answers=("none",)) for x in prompts()]
     m = measure(table(2.0), reference(measure(table(), prompts=wrong)), prompts=wrong)
     headroom = m.estimates["headroom_captured"]
     assert headroom.value is None
@@ -238,13 +234,13 @@ def test_language_model_end_to_end() -> None:
     """Every certificate against the listing of a tiny model's responses, and itself as base."""
     policy = tiny.policy()
     settings = MeasureSettings(samples=16)
-    some = [replace(x, answer="a") for x in tiny.texts(6)]
-    m = evaluate(policy, some, right, settings, seed=0, max_tokens=3, base=None)
+    some = [replace(x, answers=("a",)) for x in tiny.texts(6)]
+    m = evaluate(policy, some, EXACT, settings, seed=0, max_tokens=3, base=None)
     assert set(m.estimates) == NAMES
     assert m.modes.certified_P.all()
     assert m.estimates["kappa"].guarantee == "exact"
     again = evaluate(
-        policy, some, right, settings, seed=0, max_tokens=3, base=reference(m, policy.log_prob)
+        policy, some, EXACT, settings, seed=0, max_tokens=3, base=reference(m, policy.log_prob)
     )
     assert again.estimates["fidelity"].value == 1.0
     assert again.estimates["kl_to_base"].value == pytest.approx(0.0, abs=1e-4)
@@ -272,7 +268,7 @@ def test_tiny_budget_is_said_and_uses_the_draws() -> None:
     m = evaluate(
         policy,
         tiny.texts(6),
-        None,
+        EXACT,
         MeasureSettings(samples=8, nodes=1),
         seed=0,
         max_tokens=4,
@@ -328,7 +324,7 @@ def test_a_model_of_nan_is_refused_by_name() -> None:
     with torch.no_grad():
         policy.model.lm_head.weight.fill_(float("nan"))
     with pytest.raises(UserError):
-        evaluate(policy, tiny.texts(3), None, SETTINGS, seed=0, max_tokens=3, base=None)
+        evaluate(policy, tiny.texts(3), EXACT, SETTINGS, seed=0, max_tokens=3, base=None)
 
 
 def test_pace_of_a_power_with_noise() -> None:

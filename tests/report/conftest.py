@@ -192,7 +192,7 @@ def _table(
     data = {
         "prompt_id": [f"p{p:04d}" for p in rows],
         "prompt": [texts(p, -1) for p in rows],
-        "answer": none if right is None else [texts(p, int(right[p])) for p in rows],
+        "answers": none if right is None else [[texts(p, int(right[p]))] for p in rows],
         "p_star": pi.max(1),
         "certified": [certified(t, p) for p in rows],
         "mode_text": [texts(p, int(mode[p])) for p in rows],

@@ -7,9 +7,13 @@ import json
 import numpy as np
 import pytest
 
+from srlm.grading import Grader
 from srlm.rewards.base import Scored
 from srlm.rewards.report import joined, report, seen
 from tests.rewards.scripted import responses
+
+LAST = Grader("last", lambda text: text[-1], str)
+NONE = Grader("none", lambda text: None, str)
 
 
 def made(prompts: int = 40, seed: int = 0, slope: float = 0.0) -> tuple[object, np.ndarray]:
@@ -76,13 +80,13 @@ def test_the_report_is_json_whatever_the_rewards(value: float) -> None:
 def test_agreement_with_the_votes_by_hand() -> None:
     """Prompt 0: votes 2/3, 2/3, 1/3; prompt 1 has one response and says nothing."""
     samples = responses([0, 0, 0, 1], ["a 7", "b 7", "c 8", "d 1"])
-    found = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), read=lambda text: text[-1])
+    found = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), grader=LAST)
     expected = np.corrcoef([0.9, 0.5, 0.1], [2, 2, 1])[0, 1]
     assert found.vote_correlation.value == pytest.approx(expected)
     mixed = Scored(np.array([0.0, 5.0, 9.0, 0.3]), judged_R=np.array([0.9, 0.5, 0.1, 0.3]))
-    found = report(samples, mixed, read=lambda text: text[-1])
+    found = report(samples, mixed, grader=LAST)
     assert found.vote_correlation.value == pytest.approx(expected)
-    none = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), read=lambda text: None)
+    none = report(samples, Scored(np.array([0.9, 0.5, 0.1, 0.3])), grader=NONE)
     assert none.vote_correlation.value is None
 
 
@@ -90,7 +94,7 @@ def test_numbers_of_judgements_add_up_over_parts_and_shares_are_averaged() -> No
     facts = [{"judge: judgements": 6.0, "judge: unreadable": 0.5}, {"judge: judgements": 2.0}]
     facts[1]["judge: unreadable"] = 0.1
     parts = [
-        seen(responses([0] * n, ["a"] * n), Scored(np.ones(n), told), str.strip)
+        seen(responses([0] * n, ["a"] * n), Scored(np.ones(n), told))
         for n, told in zip((3, 1), facts, strict=True)
     ]
     found = joined(parts).facts

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from srlm.config import REWARDS, reward_parts, score_values
 from srlm.errors import UserError
-from srlm.grading import extractor
+from srlm.grading import grader
 from srlm.pairs import voted
 from srlm.policies.listed import Listed
 from srlm.policies.tabular import Tabular, rows
@@ -96,7 +96,7 @@ def drawn(items: list[tuple[int, str]]) -> Any:
 @given(draws)
 def test_votes_by_counting(items: list[tuple[int, str]]) -> None:
     samples = drawn([(p, f"so {a}") for p, a in items])
-    found = consistency("last-number")(None, [], samples)  # type: ignore[arg-type]
+    found = consistency(grader("last-number"))(None, [], samples)  # type: ignore[arg-type]
     assert isinstance(found, Scored)
     for r, text in enumerate(samples.text_R):
         mine = [
@@ -115,7 +115,7 @@ def test_consistency_under_enumeration_is_the_answers_probability() -> None:
     texts = ("a 7", "b 7", "c 8", "d")
     policy = Tabular(np.log([[0.4, 0.3, 0.2, 0.1]]), tuple((m,) for m in range(4)), texts)
     samples = policy.enumerate(rows(1))
-    found = scored(consistency(extractor("last-number"))(policy, rows(1), samples), samples)
+    found = scored(consistency(grader("last-number"))(policy, rows(1), samples), samples)
     np.testing.assert_allclose(found.reward_R, [0.7, 0.7, 0.2, np.nan])
 
 

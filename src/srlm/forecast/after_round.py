@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from srlm import run_folder as runs
 from srlm.config import RunConfig
-from srlm.forecast.make import read_all, rightness
+from srlm.forecast.make import read_all
 from srlm.forecast.pace import Pace, forecast_json, later_rounds, pace_of_round
 from srlm.forecast.trajectory import Evidence, gather
-from srlm.grading import checker, extractor
+from srlm.grading import grader
 from srlm.types import Estimate, Prompt
 
 
@@ -33,26 +33,28 @@ def evidence_of_round(folder: Path, t: int, config: RunConfig) -> Evidence:
     samples = runs.read_samples(place / "held_out.parquet")
     table = pq.read_table(place / "prompts.parquet")
     prompts = [
-        Prompt(i, text, answer)
-        for i, text, answer in zip(
+        Prompt(i, text, tuple(answers))
+        for i, text, answers in zip(
             table["prompt_id"].to_pylist(),
             table["prompt"].to_pylist(),
-            table["answer"].to_pylist(),
+            table["answers"].to_pylist(),
             strict=True,
         )
     ]
     mode_text = table["mode_text"].to_pylist()
-    read, right = extractor(config.prompts.answer), checker(config.prompts.answer)
+    finished = table["mode_finished"].to_numpy()
+    read = grader(config.prompts.answer)
+    answer_R, mode_answer_P = read_all(read, samples, mode_text, finished)
 
     counts = np.bincount(samples.prompt_R)
     return gather(
         samples,
         [tuple(m) for m in table["mode_tokens"].to_pylist()],
         table["log_p_star"].to_numpy(),
-        read_all(read, samples.text_R),
-        read_all(read, mode_text),
-        rightness(right, samples.text_R, [prompts[p] for p in samples.prompt_R]),
-        rightness(right, mode_text, prompts),
+        answer_R,
+        mode_answer_P,
+        read.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R),
+        read.grades(mode_text, finished, prompts),
         exact=not np.allclose(samples.weight_R, 1.0 / counts[samples.prompt_R]),
         seed=config.seed,
     )

@@ -12,16 +12,14 @@ from srlm.config import MeasureSettings
 from srlm.errors import UserError
 from srlm.forecast.trajectory import Evidence, Point, evidence, limit, trajectory
 from srlm.forecast.verdict import Verdict, decide
+from srlm.grading import Grader
 from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_curve
-from srlm.measure.evaluate import Correct, Measurement, evaluate
+from srlm.measure.evaluate import Measurement, evaluate
 from srlm.policies.base import Exact, Policy
 from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
 
 LARGE = 1e4
 """kappa above which its logarithm is the number to read."""
-
-Read = Callable[[str], str | None]
-"""A response's text to its answer, None where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +73,7 @@ def make_forecast(
     policy: Policy,
     prompts: Sequence[Prompt],
     *,
-    read: Read,
-    correct: Correct | None,
+    grader: Grader,
     beta: float = 2.0,
     betas: Sequence[float] = (1.0, 2.0, 4.0),
     rounds: int = 8,
@@ -93,8 +90,7 @@ def make_forecast(
     Args:
         policy: the base.
         prompts: all of them are used.
-        read: reads a response's answer.
-        correct: whether a text answers a prompt rightly; None without answers.
+        grader: reads answers and compares them.
         beta, rounds: of the forecast; ``betas`` are shown beside it.
         samples: per prompt.
         max_tokens: length limit of a response.
@@ -113,7 +109,7 @@ def make_forecast(
     measurement = evaluate(
         policy,
         prompts,
-        correct,
+        grader,
         settings,
         seed=seed,
         max_tokens=max_tokens,
@@ -122,8 +118,7 @@ def make_forecast(
     )
     return from_measurement(
         measurement,
-        read=read,
-        correct=correct,
+        grader=grader,
         beta=beta,
         betas=betas,
         rounds=rounds,
@@ -135,8 +130,7 @@ def make_forecast(
 def from_measurement(
     measurement: Measurement,
     *,
-    read: Read,
-    correct: Correct | None,
+    grader: Grader,
     beta: float,
     betas: Sequence[float],
     rounds: int,
@@ -146,13 +140,14 @@ def from_measurement(
     """The forecast that a measurement of the base carries; nothing more is sampled."""
     prompts, drawn = measurement.prompts, measurement.samples
     mode_text_P = measurement.table["mode"]
-    answer_R = read_all(read, drawn.text_R)
-    right_R = rightness(correct, drawn.text_R, [prompts[p] for p in drawn.prompt_R])
-    mode_right_P = rightness(correct, mode_text_P, prompts)
+    modes = measurement.modes
+    answer_R, mode_answer_P = read_all(grader, drawn, mode_text_P, modes.finished_P)
+    right_R = grader.grades(drawn.text_R, drawn.finished_R, prompts, drawn.prompt_R)
+    mode_right_P = grader.grades(mode_text_P, modes.finished_P, prompts)
     found = evidence(
         measurement,
         answer_R,
-        read_all(read, mode_text_P),
+        mode_answer_P,
         right_R,
         mode_right_P,
         exact=exact,
@@ -161,7 +156,7 @@ def from_measurement(
     by_beta = {
         float(b): trajectory(found, beta=float(b), rounds=rounds) for b in sorted({beta, *betas})
     }
-    answered = np.flatnonzero(found.answered_P) if correct is not None else np.array([], dtype=int)
+    answered = np.flatnonzero(found.answered_P)
     level = None if exact else _answer_level(found, drawn, answer_R, right_R, answered, seed)
     end = limit(found)
     sampling_P = np.array(
@@ -232,26 +227,17 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     return out
 
 
-def read_all(read: Read, texts: Sequence[str | None]) -> list[str | None]:
-    """The answer of each text, read once for each distinct one."""
-    table = {text: read(text) for text in set(texts) if text is not None}
-    return [None if text is None else table[text] for text in texts]
-
-
-def rightness(
-    correct: Correct | None, texts: Sequence[str | None], prompts: Sequence[Prompt]
-) -> Floats:
-    """1 right, 0 wrong, not-a-number where there is no answer (or no response)."""
-    out_R = np.full(len(texts), np.nan)
-    table: dict[tuple[str, str], float] = {}
-    for r, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
-        if correct is None or prompt.answer is None or text is None:
-            continue
-        key = (prompt.id, text)
-        if key not in table:
-            table[key] = float(correct(text, prompt))
-        out_R[r] = table[key]
-    return out_R
+def read_all(
+    grader: Grader, drawn: Samples, mode_text_P: Sequence[str | None], finished_P: Bools
+) -> tuple[list[str | None], list[str | None]]:
+    """The answers of the draws and of the modes; those of a prompt are equal where they are the
+    same."""
+    both = grader.answers(
+        [*drawn.text_R, *mode_text_P],
+        np.concatenate([drawn.finished_R, finished_P]),
+        np.concatenate([drawn.prompt_R, np.arange(len(mode_text_P))]),
+    )
+    return both[: len(drawn)], both[len(drawn) :]
 
 
 def _shares(drawn: Samples, P: int) -> dict[str, float]:

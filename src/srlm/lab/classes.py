@@ -51,7 +51,7 @@ def class_rounds(
     """Rounds of the square loss by min-norm least squares, measured on the held-out prompts."""
     M = len(policy.text_M)
     v_Nd, v_Pd = (np.array([x.content for x in part]) / policy.scale for part in (train, held_out))
-    right_P = np.array([int(x.answer or 0) for x in held_out])
+    right_P = np.array([int(x.answers[0]) for x in held_out])
     theta_Md = policy.theta.reshape(M, -1)
     logp_PM = log_softmax(v_Pd @ theta_Md.T, axis=1)
     base_P = logp_PM.argmax(1)

@@ -43,7 +43,7 @@ def digits(start: str = "good") -> tuple[LinearSoftmax, list[Prompt], list[Promp
     theta_MD = _regression(labels, strength)
     texts = tuple(str(m) for m in range(10))
     prompts = [
-        Prompt(id=prompt_id(v.tolist()), content=v.tolist(), answer=str(y), line=i + 1)
+        Prompt(id=prompt_id(v.tolist()), content=v.tolist(), answers=(str(y),), line=i + 1)
         for i, (v, y) in enumerate(zip(v_ND, label_N, strict=True))
     ]
     return (
@@ -63,7 +63,9 @@ def write_digits(folder: Path, start: str = "good") -> tuple[Path, Path]:
     if folder.exists():
         raise UserError(f"{folder} exists already", "name a folder that does not exist")
     policy.save(folder / "model")
-    lines = [json.dumps({"prompt": x.content, "answer": x.answer}) + "\n" for x in train + held_out]
+    lines = [
+        json.dumps({"prompt": x.content, "answer": x.answers[0]}) + "\n" for x in train + held_out
+    ]
     (folder / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
     return folder / "model", folder / "prompts.jsonl"
 

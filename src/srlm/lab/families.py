@@ -30,7 +30,7 @@ sliding window alone, which texts this short never fill: the same numbers (seen)
 def demo_prompts(count: int, seed: int) -> list[Prompt]:
     """Prompts of the demo that no base was trained on, with their right answers."""
     return [
-        Prompt(id=prompt_id(text), content=text, answer=true_answer(text), line=i + 1)
+        Prompt(id=prompt_id(text), content=text, answers=(true_answer(text),), line=i + 1)
         for i, text in enumerate(prompts(count, seed))
     ]
 
@@ -92,7 +92,7 @@ def answers(samples: Samples, asked: list[Prompt]) -> Floats:
     which: Ints = samples.prompt_R
     return np.array(
         [
-            float(text.rsplit("=", 1)[-1] == asked[p].answer)
+            float(text.rsplit("=", 1)[-1] == asked[p].answers[0])
             for p, text in zip(which, samples.text_R, strict=True)
         ]
     )

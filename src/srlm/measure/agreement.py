@@ -6,11 +6,10 @@ of which are new. Both of these count the two at once, and neither needs an answ
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from scipy.stats import binom
 
+from srlm.grading import Grader
 from srlm.measure.evaluate import BaseReference, Measurement, log_probs, reference
 from srlm.measure.intervals import by_prompt, mean
 from srlm.policies.base import Policy
@@ -24,7 +23,7 @@ def kept(
     policy: Policy,
     made: Measurement,
     base: BaseReference | None,
-    read: Callable[[str], str | None],
+    grader: Grader,
     *,
     seed: int,
 ) -> dict[str, Estimate]:
@@ -43,18 +42,18 @@ def kept(
         policy: the measured policy.
         made: its measurement.
         base: None where it is the base itself.
-        read: a response's answer, None where there is none (``srlm.grading.extractor``).
+        grader: reads answers and compares them.
         seed: of the bootstrap over prompts.
     """
     then = reference(made) if base is None else base
     out = {"base_mode_probability": _mode(policy, made, then, seed)}
     P = len(made.prompts)
-    answer_P, clear_P = _majority(then.samples, _answers(then.samples, read), P)
+    then_R, now_R = _answers(grader, then.samples, made.samples)
+    answer_P, clear_P = _majority(then.samples, then_R, P)
     names = ("base_answer_share", "answer_agreement")
     if not clear_P.any():
         why = undefined("majority answers", "on no prompt has the base a clear majority answer")
         return out | dict.fromkeys(names, why)
-    now_R = _answers(made.samples, read)
     now_P, _ = _majority(made.samples, now_R, P)
     same_R = np.array(
         [
@@ -82,10 +81,16 @@ def _mode(policy: Policy, made: Measurement, base: BaseReference, seed: int) -> 
     return mean(np.exp(logp_K), seed, "scoring", least=0.0, most=1.0, note=note)
 
 
-def _answers(samples: Samples, read: Callable[[str], str | None]) -> list[str | None]:
-    """The answer of each row; a text is read once."""
-    known = {text: read(text) for text in set(samples.text_R)}
-    return [known[text] for text in samples.text_R]
+def _answers(
+    grader: Grader, then: Samples, now: Samples
+) -> tuple[list[str | None], list[str | None]]:
+    """The answers of both policies' responses, equal where they are the same."""
+    both_R = grader.answers(
+        then.text_R + now.text_R,
+        np.concatenate([then.finished_R, now.finished_R]),
+        np.concatenate([then.prompt_R, now.prompt_R]),
+    )
+    return both_R[: len(then)], both_R[len(then) :]
 
 
 def _majority(

@@ -15,6 +15,7 @@ import numpy as np
 
 from srlm.config import MeasureSettings
 from srlm.errors import UserError
+from srlm.grading import Grader
 from srlm.measure import condition, quantities
 from srlm.measure.intervals import by_prompt
 from srlm.measure.modes import Modes, enumerated, improved
@@ -23,7 +24,6 @@ from srlm.policies.base import Exact, Policy
 from srlm.samples import in_parts
 from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, undefined
 
-Correct = Callable[[str, Prompt], bool]
 """Whether a response's text answers the prompt rightly."""
 LogProb = Callable[[Sequence[Prompt], Ints, Sequence[Tokens]], Floats]
 """``Policy.log_prob``."""
@@ -94,7 +94,7 @@ def reference(measurement: Measurement, log_prob: LogProb | None = None) -> Base
 def evaluate(
     policy: Policy,
     prompts: Sequence[Prompt],
-    correct: Correct | None,
+    grader: Grader,
     settings: MeasureSettings,
     *,
     seed: int,
@@ -109,7 +109,7 @@ def evaluate(
         policy: one that is ``Exact`` is enumerated; others are searched for their modes and
             drawn from.
         prompts: held-out prompts. Those without an answer count in everything but accuracy.
-        correct: None: there are no answers.
+        grader: reads answers and compares them with the prompts'.
         settings: draws a prompt, and what search may spend.
         seed: of the draws and of the bootstrap.
         max_tokens: length limit H; modes are those among responses within it.
@@ -158,10 +158,10 @@ def evaluate(
     modes = improved(improved(modes, greedy), samples)
     P, exact = len(chosen), isinstance(policy, Exact)
     mode_text_P = [policy.text(t) if t else None for t in modes.tokens_P]
-    right_R = _right(samples.text_R, [chosen[p] for p in samples.prompt_R], correct)
+    right_R = grader.grades(samples.text_R, samples.finished_R, chosen, samples.prompt_R)
     sampling_P = by_prompt(right_R, samples.weight_R, samples.prompt_R, P)
-    greedy_right_P = _right(greedy.text_R, chosen, correct)
-    mode_right_P = _right(mode_text_P, chosen, correct)
+    greedy_right_P = grader.grades(greedy.text_R, greedy.finished_R, chosen)
+    mode_right_P = grader.grades(mode_text_P, modes.finished_P, chosen)
     is_greedy_P = quantities.greedy_is_mode(modes, greedy)
     method = "enumeration" if exact else f"{settings.samples} draws a prompt"
     out = quantities.confidence(modes, "enumeration" if exact else "search", seed)
@@ -261,24 +261,6 @@ def log_probs(
 
 def _rows(prompt_R: Ints, tokens_R: Sequence[Tokens]) -> list[tuple[int, Tokens]]:
     return list(zip(prompt_R.tolist(), tokens_R, strict=True))
-
-
-def _right(
-    texts: Sequence[str | None], prompts: Sequence[Prompt], correct: Correct | None
-) -> Floats:
-    """1.0 right, 0.0 wrong, not-a-number where there is no answer (or no response)."""
-    if correct is None:
-        return np.full(len(texts), np.nan)
-    known: dict[tuple[str, str], float] = {}
-    out = np.full(len(texts), np.nan)
-    for r, (text, prompt) in enumerate(zip(texts, prompts, strict=True)):
-        if prompt.answer is None or text is None:
-            continue
-        key = (prompt.id, text)
-        if key not in known:
-            known[key] = float(correct(text, prompt))
-        out[r] = known[key]
-    return out
 
 
 def _nullable(value_P: Floats, kind: type) -> list[Any]:

@@ -92,7 +92,7 @@ def _example(start: PromptTable, end: PromptTable, row: int) -> Example:
     return Example(
         prompt_id=start.prompt_id[row],
         prompt=start.prompt[row],
-        answer=start.answer[row],
+        answer=" or ".join(start.answers[row]) or None,
         before=_response(start, row),
         after=_response(end, row),
     )

@@ -22,7 +22,7 @@ import numpy as np
 from srlm import run_folder as runs
 from srlm.forecast.pace import pace
 from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sharpen
-from srlm.grading import checker
+from srlm.grading import grader
 from srlm.measure.intervals import mean
 from srlm.report.read import Run
 from srlm.report.words import number, signed, with_interval
@@ -210,19 +210,11 @@ def _base(run: Run) -> tuple[Known, Floats | None] | None:
     spec = run.config.get("prompts.answer")
     if not isinstance(spec, str) or not run.has_answers:
         return listed, None
-    asked = [Prompt(i, None, a) for i, a in zip(prompts.prompt_id, prompts.answer, strict=True)]
-    correct, cache = checker(spec), dict[tuple[int, str], float]()
-    right_R = np.full(len(listed.prompt_R), np.nan)
-    for k, (p, row) in enumerate(zip(listed.prompt_R.tolist(), listed.row_R.tolist(), strict=True)):
-        if asked[p].answer is None:
-            continue
-        if row < 0:
-            right_R[k] = prompts.mode_correct[p]
-            continue
-        key = (p, samples.text_R[row])
-        if key not in cache:
-            cache[key] = float(correct(key[1], asked[p]))
-        right_R[k] = cache[key]
+    asked = [Prompt(i, None, a) for i, a in zip(prompts.prompt_id, prompts.answers, strict=True)]
+    drawn_R = grader(spec).grades(samples.text_R, samples.finished_R, asked, samples.prompt_R)
+    right_R = np.where(
+        listed.row_R >= 0, drawn_R[listed.row_R], prompts.mode_correct[listed.prompt_R]
+    )
     return listed, right_R
 
 

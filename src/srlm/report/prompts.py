@@ -79,7 +79,7 @@ def _listed(
     rows = [
         Row(
             prompt=str(asked[p].content),
-            answer=asked[p].answer,
+            answer=" or ".join(asked[p].answers) or None,
             mode=data["mode"][p],
             mode_right=data["mode_right"][p],
             greedy=data["greedy"][p],

@@ -52,7 +52,7 @@ class PromptTable:
 
     prompt_id: tuple[str, ...]
     prompt: tuple[str, ...]
-    answer: tuple[str | None, ...]
+    answers: tuple[tuple[str, ...], ...]
     p_star: Floats
     """max_y pi(y|x); where ``certified`` is False, the best found, so a lower bound."""
     certified: Bools
@@ -250,7 +250,7 @@ def read_table(file: Path) -> PromptTable | None:
     return PromptTable(
         prompt_id=tuple(v or "" for v in texts("prompt_id")),
         prompt=tuple(v or "" for v in texts("prompt")),
-        answer=texts("answer"),
+        answers=tuple(tuple(v or ()) for v in column("answers")),
         p_star=floats("p_star"),
         certified=np.array([v is not False for v in column("certified")], dtype=np.bool_),
         mode_text=texts("mode_text"),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from srlm.grading import Extractor, extractor
+from srlm.grading import Grader
 from srlm.policies.base import Policy
 from srlm.rewards.base import Reward, Scored
 from srlm.types import Floats, Ints, Prompt, Samples
@@ -33,21 +33,20 @@ def votes(prompt_R: Ints, answer_R: Sequence[str | None], weight_R: Floats) -> F
     return np.array([np.nan if key is None else mass[key] for key in keys])
 
 
-def consistency(answer: str | Extractor) -> Reward:
+def consistency(grader: Grader) -> Reward:
     """r_t(x, y) = share of the prompt's draws whose extracted answer is y's, in (0, 1].
 
     Args:
-        answer: how answers are read: a spec of ``srlm.grading.extractor``, or a function from a
-            text to an answer or None. Never the right answers.
+        grader: how answers are read and compared with each other. Never the right answers.
 
-    A response whose answer cannot be read has no reward: it is left out of the pairs and counted.
+    A response whose answer cannot be read, or that was cut off, has no reward: it is left out of
+    the pairs and counted.
     With ``pairs.voted`` the most and least voted are compared, weighted by the vote margin.
     Source: Prasad et al. 2024 (ScPO); Wang et al. 2022 (self-consistency).
     """
-    read = extractor(answer) if isinstance(answer, str) else answer
 
     def reward(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
-        answer_R = [read(text) for text in samples.text_R]
+        answer_R = grader.answers(samples.text_R, samples.finished_R, samples.prompt_R)
         reward_R = votes(samples.prompt_R, answer_R, samples.weight_R)
         unreadable = float(samples.weight_R[np.isnan(reward_R)].sum() / samples.weight_R.sum())
         top_P = _best(samples.prompt_R, reward_R)

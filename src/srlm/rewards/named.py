@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from srlm.config import REWARDS, RunConfig, reward_parts
 from srlm.errors import UserError
+from srlm.grading import grader
 from srlm.rewards.base import Reward
 from srlm.rewards.combined import combined
 from srlm.rewards.consistency import consistency
@@ -21,7 +22,7 @@ MAKERS: dict[str, Callable[[RunConfig], Reward]] = {
     "likelihood": lambda _: likelihood,
     "likelihood-per-token": lambda _: likelihood_per_token,
     "self-certainty": lambda _: self_certainty,
-    "consistency": lambda config: consistency(config.prompts.answer),
+    "consistency": lambda config: consistency(grader(config.prompts.answer)),
     "judge": lambda config: judge(config.judge, config.seed),
     "judge-pairwise": lambda config: judge_pairwise(config.judge),
     "meta-judge": lambda config: meta_judge(config.judge, config.seed),

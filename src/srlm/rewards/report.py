@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from srlm.grading import EXACT, Grader
 from srlm.measure.intervals import by_prompt, mean, resamples, share, sharing
 from srlm.rewards.base import Scored
 from srlm.rewards.consistency import votes
@@ -83,17 +84,17 @@ class Seen:
     notes: tuple[str, ...]
 
 
-def seen(samples: Samples, found: Scored, read: Callable[[str], str | None] = str.strip) -> Seen:
+def seen(samples: Samples, found: Scored, grader: Grader = EXACT) -> Seen:
     """The rows that have a reward.
 
     Args:
         samples: draws, all those of a prompt.
         found: their rewards.
-        read: the answer of a response's text, None where there is none, for the votes.
+        grader: reads and compares answers, for the votes.
     """
     known_R = np.isfinite(found.reward_R)
     kept, r_R = samples.take(known_R), found.reward_R[known_R]
-    answer = {text: read(text) for text in set(kept.text_R)}
+    answer_R = grader.answers(kept.text_R, kept.finished_R, kept.prompt_R)
     first_R = np.zeros(len(kept), dtype=bool)
     first_R[distinct(kept)[0]] = True
     return Seen(
@@ -103,7 +104,7 @@ def seen(samples: Samples, found: Scored, read: Callable[[str], str | None] = st
         length_R=kept.length_R,
         reward_R=r_R,
         voted_R=r_R if found.judged_R is None else found.judged_R[known_R],
-        vote_R=votes(kept.prompt_R, [answer[text] for text in kept.text_R], kept.weight_R),
+        vote_R=votes(kept.prompt_R, answer_R, kept.weight_R),
         first_R=first_R,
         facts=dict(found.facts),
         notes=found.notes,
@@ -133,11 +134,11 @@ def report(
     samples: Samples,
     found: Scored,
     *,
-    read: Callable[[str], str | None] = str.strip,
+    grader: Grader = EXACT,
     seed: int = 0,
 ) -> RewardReport:
     """``summary`` of samples that are in memory at once."""
-    return summary(seen(samples, found, read), seed=seed)
+    return summary(seen(samples, found, grader), seed=seed)
 
 
 def summary(rows: Seen, *, seed: int = 0) -> RewardReport:

@@ -98,7 +98,7 @@ def on_digits(setting: Setting) -> list[dict[str, Any]]:
     table_PM = policy.log_table(held_out)
     mode_P = table_PM.argmax(1)
     listed = known(drawn, [(int(m),) for m in mode_P], table_PM.max(1))
-    answer = [x.answer for x in held_out]
+    answer = [x.answers[0] for x in held_out]
     right_R = np.array(
         [
             float((drawn.text_R[r] if r >= 0 else policy.text_M[mode_P[p]]) == answer[p])
