@@ -11,6 +11,7 @@ from scipy.special import log_softmax
 
 from srlm import losses
 from srlm.forecast import dynamics
+from srlm.grading import Grader
 from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.policies.listed import Listed
 from srlm.policies.tabular import Tabular, rows
@@ -66,7 +67,7 @@ def rewards(policy: Listed, reader=read) -> dict[str, tuple[Reward, dynamics.Sco
     answer_R = [reader(t) for t in listed.text_R]
     length_R = listed.length_R
     share, per_token = dynamics.vote_share(answer_R), dynamics.likelihood_per_token(length_R)
-    vote = consistency(reader)
+    vote = consistency(Grader("last", reader, str))
     return {
         "likelihood": (likelihood, dynamics.likelihood),
         "likelihood-per-token": (likelihood_per_token, per_token),

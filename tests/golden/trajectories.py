@@ -50,7 +50,7 @@ def recipe(
 
 def answered(x: list[Prompt]) -> list[Prompt]:
     """The prompts with answers, so that accuracies are measured."""
-    return [Prompt(p.id, p.content, (str(int(p.id, 16) % 2),), p.line) for p in x]
+    return [Prompt(p.id, p.content, ("a" * (2 - int(p.id, 16) % 2),), p.line) for p in x]
 
 
 def trajectory(policy: Policy, x: list[Prompt], held_out: list[Prompt], how: Recipe) -> Trajectory:
