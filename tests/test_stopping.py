@@ -15,7 +15,7 @@ from srlm import loop, pairs
 from srlm import stopping as stop
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.grading import EXACT
+from srlm.grading import EXACT, Grader
 from srlm.loop import run
 from srlm.measure import agreement
 from srlm.measure.evaluate import evaluate, reference
@@ -180,12 +180,12 @@ def test_kept_by_enumeration() -> None:
     later = Tabular(np.log([[0.9, 0.1, 1e-9], [0.1, 0.8, 0.1], [0.2, 0.5, 0.3]]), None, base.text_M)
     x = rows(3)
     first = measured(base, x)
-    out = agreement.kept(base, first, None, str.strip, seed=0)
+    out = agreement.kept(base, first, None, EXACT, seed=0)
     assert out["base_mode_probability"].value == pytest.approx((0.4 + 0.8 + 0.4) / 3)
     assert out["base_answer_share"].value == pytest.approx((0.6 + 0.9 + 0.6) / 3)
     assert out["answer_agreement"].value == 1.0
     then = reference(first)
-    out = agreement.kept(later, measured(later, x, then), then, str.strip, seed=0)
+    out = agreement.kept(later, measured(later, x, then), then, EXACT, seed=0)
     assert out["base_mode_probability"].value == pytest.approx((0.9 + 0.8 + 0.2) / 3)
     assert out["base_answer_share"].value == pytest.approx((0.1 + 0.9 + 0.8) / 3, abs=1e-6)
     assert out["answer_agreement"].value == pytest.approx(2 / 3)
@@ -193,11 +193,12 @@ def test_kept_by_enumeration() -> None:
 
 def test_kept_leaves_out_what_is_not_clear() -> None:
     base = Tabular(np.log([[0.5, 0.5, 1e-9], [0.4, 0.3, 0.3]]), None, ("a", "b", "?"))
-    out = agreement.kept(base, measured(base, rows(2)), None, str.strip, seed=0)
+    out = agreement.kept(base, measured(base, rows(2)), None, EXACT, seed=0)
     assert out["base_mode_probability"].value == pytest.approx(0.4)
     assert "1 prompts left out" in out["base_mode_probability"].note
     assert out["answer_agreement"].guarantee == "undefined"
-    nothing = agreement.kept(base, measured(base, rows(2)), None, lambda text: None, seed=0)
+    none = Grader("none", lambda text: None, str)
+    nothing = agreement.kept(base, measured(base, rows(2)), None, none, seed=0)
     assert nothing["base_answer_share"].value is None
 
 
@@ -210,7 +211,7 @@ def test_a_majority_among_draws_must_be_more_than_chance(hits: int, clear: bool)
 def test_kept_on_a_network_is_confidence_at_the_base() -> None:
     policy, x = tiny.policy("llama"), tiny.texts(10)
     first = measured(policy, x)
-    out = agreement.kept(policy, first, None, str.strip, seed=0)
+    out = agreement.kept(policy, first, None, EXACT, seed=0)
     unique = first.modes.unique_P
     mean = np.exp(first.modes.logp_P[unique]).mean()
     assert out["base_mode_probability"].value == pytest.approx(mean, rel=1e-5)
