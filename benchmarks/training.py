@@ -31,10 +31,10 @@ from srlm.data import prompt_id, read_prompts, split
 from srlm.demo.network import Recipe, blank_model, character_tokenizer
 from srlm.demo.settings import settings
 from srlm.policies import scoring as given
+from srlm.policies.devices import TRAINED
 from srlm.policies.hf import CausalLM
 from srlm.policies.load import load
 from srlm.progress import Progress
-from srlm.room import MOST, Room
 from srlm.types import Pairs, Prompt
 
 LONG = 44
@@ -153,14 +153,14 @@ def whole_rows(do: Callable[[], Any]) -> Any:
 def positions(work: Task) -> tuple[int, int]:
     """Positions put through the model by one pass over all groups, and those that must be."""
     done = 0
-    forward = work.policy.forward
+    states = work.policy.network.states
 
     def counted(token_BL: torch.Tensor, *rest: Any, **named: Any) -> Any:
         nonlocal done
         done += token_BL.numel()
-        return forward(token_BL, *rest, **named)
+        return states(token_BL, *rest, **named)
 
-    work.policy.forward = counted  # type: ignore[method-assign]
+    work.policy.network.states = counted  # type: ignore[method-assign]
     rows_G = [np.flatnonzero(work.pairs.group_R == g) for g in range(work.pairs.groups)]
     size_G = work.policy.positions(
         work.prompts, work.pairs.prompt_R, work.pairs.tokens_R, work.pairs.group_R
@@ -168,11 +168,11 @@ def positions(work: Task) -> tuple[int, int]:
     every = np.arange(work.pairs.groups)
     for start in range(0, len(every), work.config.update.prompts_per_step):
         step = every[start : start + work.config.update.prompts_per_step]
-        for part in Room(MOST, work.policy).parted(size_G, step):
+        for part in update.parted(size_G, step, TRAINED["cpu"]):
             rows = np.concatenate([rows_G[g] for g in part])
             tokens = [work.pairs.tokens_R[r] for r in rows]
             work.policy.log_prob_grad(work.prompts, work.pairs.prompt_R[rows], tokens)
-    del work.policy.forward
+    del work.policy.network.states
     used = np.unique(work.pairs.prompt_R)
     prompt = sum(len(work.policy.encode(work.prompts[p])) for p in used)
     return done, prompt + sum(len(y) - 1 for y in work.pairs.tokens_R)

@@ -159,9 +159,10 @@ def flat(policy: CausalLM) -> torch.Tensor:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_step_does_not_depend_on_the_micro_batch(objective: str) -> None:
+    """With whole groups in a pass, and with groups that are larger than one."""
     start = flat(tiny.policy("llama"))
     whole, report, _ = trained(objective, pass_tokens=10_000, lr=2e-3)
-    for tokens_at_once in (1, 60):
+    for tokens_at_once in (1, 12, 60):
         parts, other, _ = trained(objective, pass_tokens=tokens_at_once, lr=2e-3)
         torch.testing.assert_close(flat(parts), flat(whole), atol=1e-6, rtol=0)
         assert other.loss_after == pytest.approx(report.loss_after, rel=1e-6)
@@ -248,6 +249,118 @@ def test_a_loss_that_is_no_number_stops_the_round(objective: str) -> None:
 def test_an_absurd_learning_rate_stops_the_round() -> None:
     with pytest.raises(UserError, match=r"not finite.*--lr"):
         trained("square", lr=1e30, clip=1e30)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_loss_that_rises_on_its_own_data_names_the_learning_rate(objective: str) -> None:
+    with pytest.raises(UserError, match=r"rose from .* learning rate, 1, .*--lr 0.1"):
+        trained(objective, lr=1.0, epochs=3)
+
+
+def test_learning_rates_follow_the_size() -> None:
+    sizes = 10 ** np.linspace(5, 11, 40)
+    for lora in (False, True):
+        rates = [update.recommended(int(n), lora=lora).lr for n in sizes]
+        assert (np.diff(rates) <= 0).all()
+        assert rates[0] == pytest.approx(5e-4)
+    assert 1e-6 <= update.recommended(8 * 10**9).lr <= update.recommended(5 * 10**8).lr <= 1e-5
+
+
+def test_the_learning_rate_is_the_sizes_where_none_is_given() -> None:
+    chosen, _, _ = trained("weighted", lr=None)
+    given_, _, _ = trained("weighted", lr=update.recommended(10**4).lr)
+    assert torch.equal(flat(chosen), flat(given_))
+
+
+# ---- number formats
+
+
+def test_half_precision_weights_are_trained_in_float32() -> None:
+    """Steps of a thousandth of a weight's last bit add up: the round moves bfloat16 parameters as
+    far as float32 ones, up to rounding; without copies hardly any would move."""
+    changes, first = {}, tiny.policy("llama").model.to(torch.bfloat16).float().state_dict()
+    for dtype in (torch.float32, torch.bfloat16):
+        policy = tiny.policy("llama")
+        policy.model.load_state_dict(first)
+        policy.model.to(dtype)
+        start = flat(policy).float()
+        made = drawn(policy)
+        recipe = UpdateSettings(beta=1.0, prompts_per_step=1, epochs=20, lr=2e-5)
+        update.fit(policy, X, made, update.weighted_objective, recipe, seed=0)
+        assert {p.dtype for p in policy.parameters()} == {dtype}
+        changes[dtype] = (flat(policy).float() - start).numpy(), start.numpy()
+    half, start = changes[torch.bfloat16]
+    full, _ = changes[torch.float32]
+    spacing = np.abs(start) * torch.finfo(torch.bfloat16).eps
+    assert np.mean(half != 0) > 0.2
+    large = np.abs(full) > 2 * spacing
+    assert large.mean() > 0.02
+    assert np.corrcoef(half[large], full[large])[0, 1] > 0.5
+
+
+def test_float16_is_refused_with_the_reason() -> None:
+    policy = tiny.policy("llama")
+    made = drawn(policy)
+    policy.model.to(torch.float16)
+    with pytest.raises(UserError, match=r"float16.*AdamW"):
+        update.fit(policy, X, made, update.weighted_objective, UpdateSettings(), seed=0)
+
+
+# ---- memory
+
+
+@pytest.mark.parametrize("family", tiny.FAMILIES)
+def test_layers_that_are_computed_again_give_the_same_gradient(family: str) -> None:
+    policy = tiny.policy(family)
+    made = drawn(policy)
+    rows_R = (X, made.prompt_R, made.tokens_R)
+    one = torch.autograd.grad(policy.log_prob_grad(*rows_R).sum(), policy.parameters())
+    with policy.recomputing():
+        assert policy.network.recomputes
+        logp_R = policy.log_prob_grad(*rows_R)
+        other = torch.autograd.grad(logp_R.sum(), policy.parameters())
+    assert not policy.network.recomputes
+    assert not any(module.training for module in policy.model.modules())
+    for a, b in zip(one, other, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("fit_at", [30, 12, 0])
+def test_an_update_goes_on_in_smaller_passes_when_memory_runs_out(
+    fit_at: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Down to passes that fit, at last with layers computed again; the step stays the same."""
+    whole, report, _ = trained("weighted", lr=2e-3)
+    policy = tiny.policy("llama")
+    made = drawn(policy)
+    run = policy.log_prob_grad
+
+    def limited(x: Any, prompt_R: Any, tokens_R: Any) -> torch.Tensor:
+        size = sum(map(len, tokens_R))
+        if torch.is_grad_enabled() and size > fit_at and not policy.network.recomputes:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to ...")
+        return run(x, prompt_R, tokens_R)
+
+    monkeypatch.setattr(policy, "log_prob_grad", limited)
+    recipe = UpdateSettings(beta=1.0, prompts_per_step=5, epochs=2, lr=2e-3)
+    _, other = update.fit(policy, X, made, update.weighted_objective, recipe, seed=0)
+    torch.testing.assert_close(flat(policy), flat(whole), atol=1e-5, rtol=0)
+    assert other.loss_after == pytest.approx(report.loss_after, rel=1e-5)
+    assert len(caplog.records) == 1
+
+
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=40), st.integers(1, 200))
+def test_every_group_is_in_one_pass_and_passes_are_full(sizes: list[int], tokens: int) -> None:
+    size_G = np.array(sizes)
+    chosen = np.random.default_rng(0).permutation(len(sizes))
+    parts = list(update.parted(size_G, chosen, tokens))
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(sizes)))
+    for part in parts:
+        assert len(part) == 1 or size_G[part].sum() <= tokens
+    in_order = size_G[np.concatenate(parts)]
+    assert (np.diff(in_order) <= 0).all()
+    least = -(-size_G.sum() // tokens)
+    assert len(parts) <= 2 * least + 1
 
 
 def test_what_is_neither_exact_nor_trainable() -> None:

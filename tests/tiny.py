@@ -67,6 +67,7 @@ def network(
 ) -> Any:
     """An untrained causal model with one or two layers and a vocabulary of ``WORDS``."""
     shape: dict[str, Any] = {
+        "vocab_size": len(WORDS),
         "hidden_size": 16,
         "intermediate_size": 24,
         "num_hidden_layers": 2,
@@ -77,6 +78,7 @@ def network(
     }
     if family == "gpt2":
         shape = {
+            "vocab_size": len(WORDS),
             "n_embd": 16,
             "n_layer": 2,
             "n_head": 2,
@@ -89,7 +91,6 @@ def network(
         shape["sliding_window"] = 4
     config = AutoConfig.for_model(
         family,
-        vocab_size=len(WORDS),
         bos_token_id=None,
         eos_token_id=eos,
         pad_token_id=None,

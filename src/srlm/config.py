@@ -91,7 +91,9 @@ class UpdateSettings(Settings):
     )
     beta: Positive = Field(0.5, description="one exact round is pi^(1 + 1/beta)")
     epochs: Count = Field(2, description="passes over a round's data")
-    lr: Positive = Field(5e-4, description="peak learning rate of AdamW")
+    lr: Positive | None = Field(
+        None, description="peak learning rate of AdamW (by the model's size if empty)"
+    )
     prompts_per_step: Count = Field(128, description="groups an optimiser step")
     pass_tokens: Count | None = Field(
         None, description="tokens a forward pass; changes no result (what fits in memory if empty)"

@@ -6,7 +6,8 @@ would double the memory. References and rewards come with the pairs, so no secon
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,10 +21,21 @@ from srlm.errors import UserError
 from srlm.exact_updates import Loss
 from srlm.pairs import without_tails
 from srlm.policies.base import Differentiable, LogLinear, Policy
+from srlm.policies.devices import (
+    check_trainable,
+    logp_error,
+    no_room,
+    out_of_memory,
+)
 from srlm.policies.lora import Adaptable, adapted
-from srlm.room import Room
-from srlm.types import Floats, Ints, Pairs, Prompt, UpdateReport, rows_by_prompt
+from srlm.types import Floats, Ints, Pairs, Prompt, Tokens, UpdateReport, rows_by_prompt
 
+WEIGHTS = ((3e6, 5e-4), (5e8, 1e-5), (8e9, 1e-6))
+"""Parameters and peak learning rate where all weights are trained."""
+ADAPTERS = ((3e6, 5e-4), (1e8, 2e-4), (8e9, 1e-4))
+"""Parameters of the model and peak learning rate where adapters are trained."""
+RISE = 1e-3
+"""Share of the loss above its floor that it may rise by before the update counts as diverged."""
 CHECKED_GROUPS = 512
 """Groups, at most, on which a network's loss is measured before and after the update."""
 CHECKED_SHARE = 8
@@ -123,54 +135,244 @@ def _descend(
     seed: int,
     advance: Callable[[int], None],
 ) -> tuple[Policy, UpdateReport]:
-    rows_G = rows_by_prompt(pairs.group_R, pairs.groups)
+    assert isinstance(policy, Policy)
+    work = _Work(policy, prompts, pairs, objective, settings.beta, settings.pass_tokens)
     order = np.random.default_rng(seed)
-    parameters = policy.parameters()
+    held = _Held(policy.parameters())
+    size = policy.budget.shape.parameters
+    lr = settings.lr or recommended(size, lora=settings.lora is not None).lr
     optimizer = torch.optim.AdamW(
-        parameters,
-        lr=settings.lr,
+        held.wide,
+        lr=lr,
         weight_decay=settings.weight_decay,
         betas=(0.9, 0.99),
-        fused=parameters[0].device.type in ("cpu", "cuda"),
+        fused=held.wide[0].device.type in ("cpu", "cuda"),
     )
     steps = settings.epochs * -(-pairs.groups // settings.prompts_per_step)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _ramp(steps, settings.warmup))
     looked_at = np.sort(order.permutation(pairs.groups)[: checked(pairs.groups)])
-    size_G = policy.positions(prompts, pairs.prompt_R, pairs.tokens_R, pairs.group_R)
-    room = Room(settings.pass_tokens, policy)
-    before, floor = _loss_before(pairs, objective, settings.beta, rows_G, looked_at)
-    for _ in range(settings.epochs):
-        shuffled = order.permutation(pairs.groups)
-        for start in range(0, pairs.groups, settings.prompts_per_step):
-            chosen = shuffled[start : start + settings.prompts_per_step]
-            optimizer.zero_grad(set_to_none=True)
-            for part in room.parted(size_G, chosen):
-                batch = _as_batch([rows_G[g] for g in part])
-                with room.weighed(int(size_G[part].sum())):
-                    loss = _loss(policy, prompts, pairs, objective, settings.beta, batch)
-                (loss / len(chosen)).backward()
-            norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
-            if not bool(torch.isfinite(norm)):
-                raise UserError(
-                    f"the update's gradient is not finite at step {schedule.last_epoch + 1} of "
-                    f"{steps}",
-                    "lower --lr or raise --beta; the last good policy is kept",
-                )
-            optimizer.step()
-            schedule.step()
-            advance(len(chosen))
-    with torch.inference_mode():
-        after = sum(
-            float(_loss(policy, prompts, pairs, objective, settings.beta, _as_batch(rows)))
-            for rows in ([rows_G[g] for g in part] for part in room.parted(size_G, looked_at))
-        ) / len(looked_at)
+    before, floor = _loss_before(pairs, objective, settings.beta, work.rows_G, looked_at)
+    if held.rounded:  # references may come from other numbers than these
+        before = work.loss(looked_at)
+    with ExitStack() as stack:
+        if not policy.budget.trainable(work.longest):
+            work.recompute(stack)
+        for _ in range(settings.epochs):
+            shuffled = order.permutation(pairs.groups)
+            for start in range(0, pairs.groups, settings.prompts_per_step):
+                chosen = shuffled[start : start + settings.prompts_per_step]
+                work.gradient(chosen, held, stack)
+                norm = torch.nn.utils.clip_grad_norm_(held.wide, settings.clip)
+                if not bool(torch.isfinite(norm)):
+                    where = f"at step {schedule.last_epoch + 1} of {steps}"
+                    raise _diverged(f"gradient is not finite {where}", lr)
+                optimizer.step()
+                held.write()
+                schedule.step()
+                advance(len(chosen))
+    after = work.loss(looked_at)
     if not np.isfinite(after):
-        raise UserError(
-            "the update's loss is not finite",
-            "lower --lr or raise --beta; the last good policy is kept",
-        )
-    assert isinstance(policy, Policy)
+        raise _diverged("loss is not finite", lr)
+    if after > before + RISE * abs(before - floor) + logp_error(held.dtype, 1):
+        raise _diverged(f"loss on its own data rose from {before:.4g} to {after:.4g}", lr)
     return policy, UpdateReport(before, after, floor, steps)
+
+
+def _diverged(what: str, lr: float) -> UserError:
+    return UserError(
+        f"the update's {what}: the learning rate, {lr:.2g}, is too high for this model",
+        f"use --lr {lr / 10:.1g}, then raise --beta; the last good policy is kept",
+    )
+
+
+class _Held:
+    """The parameters in float32 while they are trained, with their gradients.
+
+    Parameters in bfloat16 have 8 bits: steps of less than 1/256 of a weight would be lost one by
+    one, so that steps are added up in float32 copies, and each parameter is its copy, rounded.
+
+    Args:
+        parameters: of the policy; float32 and float64 ones are their own copies.
+
+    Raises:
+        UserError: float16.
+    """
+
+    def __init__(self, parameters: list[torch.nn.Parameter]) -> None:
+        for dtype in {p.dtype for p in parameters}:
+            check_trainable(dtype)
+        self.dtype = parameters[0].dtype
+        self._parameters = parameters
+        self.rounded = any(p.dtype.itemsize < 4 for p in parameters)
+        self.wide = [
+            p if p.dtype.itemsize >= 4 else p.detach().float().requires_grad_() for p in parameters
+        ]
+
+    def gather(self) -> None:
+        """Add the gradients of a backward pass to those of the copies."""
+        for parameter, wide in zip(self._parameters, self.wide, strict=True):
+            if parameter is wide or parameter.grad is None:
+                continue
+            if wide.grad is None:
+                wide.grad = torch.zeros_like(wide)
+            wide.grad += parameter.grad
+            parameter.grad = None
+
+    def clear(self) -> None:
+        """Forget all gradients."""
+        for x in (*self._parameters, *self.wide):
+            x.grad = None
+
+    @torch.no_grad()
+    def write(self) -> None:
+        """Give the parameters the values of the copies."""
+        for parameter, wide in zip(self._parameters, self.wide, strict=True):
+            if parameter is not wide:
+                parameter.copy_(wide)
+
+
+class _Work:
+    """The loss of some groups and its gradient, in passes that fit in memory.
+
+    Groups of like size are run together. A group that does not fit is run twice: all its
+    log-probabilities first, without gradient; they give the loss and its derivative by each of
+    them, and with these as weights the gradient is a sum over rows, some at a time.
+
+    Args:
+        positions: of a pass; None: as many as fit.
+    """
+
+    def __init__(
+        self,
+        policy: Differentiable,
+        prompts: Sequence[Prompt],
+        pairs: Pairs,
+        objective: Objective,
+        beta: float,
+        positions: int | None,
+    ) -> None:
+        self.policy, self.prompts, self.pairs = policy, prompts, pairs
+        self.objective, self.beta, self._positions = objective, beta, positions
+        self.rows_G = rows_by_prompt(pairs.group_R, pairs.groups)
+        self.size_G = policy.positions(prompts, pairs.prompt_R, pairs.tokens_R, pairs.group_R)
+        size_R = policy.positions(
+            prompts, pairs.prompt_R, pairs.tokens_R, np.arange(len(pairs.tokens_R))
+        )
+        self.longest = int(size_R.max())
+        """Positions of the longest prompt with its response."""
+        self._recomputed = False
+
+    def recompute(self, stack: ExitStack) -> None:
+        """From now on layers are computed again in the backward pass."""
+        stack.enter_context(self.policy.recomputing())
+        self._recomputed = True
+
+    def loss(self, chosen: Ints) -> float:
+        """Mean loss of the groups, without gradient."""
+        batch = _as_batch([self.rows_G[g] for g in chosen])
+        assert isinstance(self.policy, Policy)
+        logp_R = self.policy.log_prob(self.prompts, *self._rows(batch.rows))
+        return float(self._of(torch.from_numpy(logp_R), batch)) / len(chosen)
+
+    def gradient(self, chosen: Ints, held: _Held, stack: ExitStack) -> None:
+        """The gradient of the mean loss of the groups, anew. Where memory runs out it is begun
+        again in smaller passes, at last with layers that are computed again."""
+        while True:
+            held.clear()
+            try:
+                for part in parted(self.size_G, chosen, self._room()):
+                    self._add(part, len(chosen), held)
+                return
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+            held.clear()
+            self._less(stack)
+
+    def _room(self) -> int:
+        budget = self.policy.budget
+        return self._positions or budget.trained(recomputed=self._recomputed)
+
+    def _less(self, stack: ExitStack) -> None:
+        if self._room() > 1:
+            self.policy.budget.halve()
+            if self._positions is not None:
+                self._positions //= 2
+        elif not self._recomputed:
+            self.recompute(stack)
+        else:
+            raise no_room(self.policy.budget)
+
+    def _add(self, part: Ints, groups: int, held: _Held) -> None:
+        batch = _as_batch([self.rows_G[g] for g in part])
+        prompt_R, tokens_R = self._rows(batch.rows)
+        if len(part) > 1 or self.size_G[part[0]] <= self._room():
+            logp_R = self.policy.log_prob_grad(self.prompts, prompt_R, tokens_R)
+            (self._of(logp_R, batch) / groups).backward()
+            held.gather()
+            return
+        assert isinstance(self.policy, Policy)
+        logp_R = torch.from_numpy(self.policy.log_prob(self.prompts, prompt_R, tokens_R))
+        logp_R.requires_grad_()
+        (slope_R,) = torch.autograd.grad(self._of(logp_R, batch) / groups, logp_R)
+        for rows in self.policy.passes(self.prompts, prompt_R, tokens_R, self._room()):
+            some = [tokens_R[r] for r in rows]
+            now_R = self.policy.log_prob_grad(self.prompts, prompt_R[rows], some)
+            (slope_R[rows] @ now_R).backward()
+            held.gather()
+
+    def _rows(self, rows: Ints) -> tuple[Ints, list[Tokens]]:
+        return self.pairs.prompt_R[rows], [self.pairs.tokens_R[r] for r in rows]
+
+    def _of(self, logp_R: torch.Tensor, batch: _Batch) -> torch.Tensor:
+        """Sum of the loss over the groups of a batch."""
+        reference_R, reward_R, weight_R = _tensors(self.pairs, batch.rows)
+        loss_G = self.objective.loss(
+            logp_R, reference_R, reward_R, weight_R, batch.group_R, batch.groups, self.beta
+        )
+        return _scaled(loss_G, self.pairs, batch.rows).sum()
+
+
+def parted(size_G: Ints, chosen: Ints, positions: int) -> Iterator[Ints]:
+    """The chosen groups in as few passes as hold them, about equally large, groups of like size
+    together, so that little is padded; one group at least each. Larger ones come first: the
+    memory that their pass gives back is room for the next one's."""
+    left = chosen[np.argsort(-size_G[chosen], kind="stable")]
+    while len(left):
+        upto = np.cumsum(size_G[left])
+        share = upto[-1] / -(-upto[-1] // positions)
+        count = max(1, int(np.searchsorted(upto, share, side="right")))
+        yield left[:count]
+        left = left[count:]
+
+
+@dataclass(frozen=True, slots=True)
+class Recommended:
+    """Settings of an update that suit a model's size."""
+
+    lr: float
+    batch: int
+    """Prompts an optimiser step."""
+    epochs: int
+
+
+def recommended(parameters: int, *, lora: bool = False) -> Recommended:
+    """The learning rate, batch and epochs for a model of so many parameters that are trained, or
+    that adapters are trained on.
+
+    Between the sizes that are known, learning rates lie on straight lines of log lr over log
+    parameters.
+
+    >>> [f"{recommended(n).lr:.1e}" for n in (100_000, 135_000_000, 500_000_000, 8_000_000_000)]
+    ['5.0e-04', '2.7e-05', '1.0e-05', '1.0e-06']
+    >>> f"{recommended(135_000_000, lora=True).lr:.1e}"
+    '1.9e-04'
+    """
+    known = ADAPTERS if lora else WEIGHTS
+    sizes, rates = zip(*known, strict=True)
+    lr = np.exp(np.interp(np.log(parameters), np.log(sizes), np.log(rates)))
+    small = parameters <= WEIGHTS[0][0]
+    return Recommended(float(lr), 128 if small else 16, 2)
 
 
 def _ramp(steps: int, warmup: float) -> Callable[[int], float]:
@@ -199,25 +401,6 @@ def _tensors(pairs: Pairs, rows: Ints) -> tuple[torch.Tensor, torch.Tensor, torc
         torch.from_numpy(pairs.reward_R[rows]),
         torch.from_numpy(pairs.weight_R[rows]),
     )
-
-
-def _loss(
-    policy: Differentiable,
-    prompts: Sequence[Prompt],
-    pairs: Pairs,
-    objective: Objective,
-    beta: float,
-    batch: _Batch,
-) -> torch.Tensor:
-    """Sum of the loss over the groups of a batch."""
-    logp_R = policy.log_prob_grad(
-        prompts, pairs.prompt_R[batch.rows], [pairs.tokens_R[r] for r in batch.rows]
-    ).cpu()
-    reference_R, reward_R, weight_R = _tensors(pairs, batch.rows)
-    loss_G = objective.loss(
-        logp_R, reference_R, reward_R, weight_R, batch.group_R, batch.groups, beta
-    )
-    return _scaled(loss_G, pairs, batch.rows).sum()
 
 
 def _scaled(loss_G: torch.Tensor, pairs: Pairs, rows: Ints) -> torch.Tensor:

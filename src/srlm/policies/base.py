@@ -6,13 +6,15 @@ Three kinds satisfy it, and the same ``srlm.loop.align`` runs on each of them:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 
+from srlm.policies.devices import Budget
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
 
 
@@ -108,8 +110,8 @@ class Distributions(Protocol):
         tokens_R: Sequence[Tokens],
         read: Callable[[torch.Tensor], torch.Tensor],
     ) -> list[Floats]:
-        """``read`` of log pi(.|x, y_<t), [B, T, V] -> [B, T, ...], at the positions of each
-        response: one array [T_r, ...] a row. One forward pass; no gradient."""
+        """``read`` of log pi(.|x, y_<t), [..., V] -> [..., ...], over the last axis and for some
+        positions at a time: one array [T_r, ...] a row. One forward pass; no gradient."""
         ...
 
 
@@ -137,7 +139,10 @@ class Language(Distributions, Protocol):
 
 @runtime_checkable
 class Differentiable(Protocol):
-    """A policy that gradient descent trains (``srlm.train.descend``)."""
+    """A policy that gradient descent trains (``srlm.train.fit``)."""
+
+    budget: Budget
+    """How many positions fit in a pass."""
 
     def parameters(self) -> list[torch.nn.Parameter]:
         """The parameters that an update may change."""
@@ -146,7 +151,11 @@ class Differentiable(Protocol):
     def log_prob_grad(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> torch.Tensor:
-        """As ``log_prob``, [R], with gradient, in one batch."""
+        """As ``log_prob``, [R], float64, on the CPU, with gradient, in one batch."""
+        ...
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        """Inside, the layers are computed again in the backward pass instead of being kept."""
         ...
 
     def positions(
@@ -158,6 +167,16 @@ class Differentiable(Protocol):
     ) -> Ints:
         """How large each group of responses is in ``log_prob_grad``, [G], in tokens: what decides
         how many groups are run at once. Groups 0..G-1 never decrease."""
+        ...
+
+    def passes(
+        self,
+        prompts: Sequence[Prompt],
+        prompt_R: Ints,
+        tokens_R: Sequence[Tokens],
+        positions: int,
+    ) -> Iterator[Ints]:
+        """The rows in parts of so many positions, one row at least."""
         ...
 
 

@@ -107,7 +107,7 @@ class Shape:
 
     def update(self, positions: int, chunk: int, *, recomputed: bool = False) -> int:
         """Peak bytes of an update with AdamW."""
-        return self.states + positions * self.trained_on(recomputed) + 12 * chunk
+        return self.states + positions * self.trained_on(recomputed=recomputed) + 12 * chunk
 
     @property
     def scored(self) -> int:
@@ -125,7 +125,7 @@ class Shape:
         more = 8 if self.width == 2 else 0
         return self.width * self.parameters + (self.width + 8 + more) * self.trained
 
-    def trained_on(self, recomputed: bool) -> int:
+    def trained_on(self, *, recomputed: bool) -> int:
         """Bytes of a position with gradient."""
         layer = 2 * self.keys + 10 * self.hidden + 6 * self.inner
         if recomputed:
@@ -200,7 +200,12 @@ class Budget:
         room = (memory(self.device) - self.shape.states) // 2
         if self.device.type == "cpu":
             room = min(room, max(LEAST_BYTES, self.shape.width * self.shape.parameters))
-        return self._fitting(TRAINED, 1 << 15, room // self.shape.trained_on(recomputed))
+        return self._fitting(TRAINED, 1 << 15, room // self.shape.trained_on(recomputed=recomputed))
+
+    def trainable(self, positions: int) -> bool:
+        """Whether a pass with gradient over so many positions fits without computing again."""
+        room = (memory(self.device) - self.shape.states) // 2
+        return positions * self.shape.trained_on(recomputed=False) <= room
 
     def _room(self) -> int:
         """Bytes: half of what the parameters leave."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -217,7 +218,7 @@ class CausalLM:
         longest_P = np.zeros(len(prompts), dtype=np.int64)
         np.maximum.at(longest_P, prompt_R, length_R)
         size_R = np.array([len(self.encode(prompts[p])) for p in prompt_R]) + longest_P[prompt_R]
-        left = np.lexsort((length_R, prompt_R, size_R))[::-1]
+        left = np.lexsort((length_R, prompt_R, size_R))[::-1].copy()
         while len(left):
             most = max(1, positions // int(size_R[left[0]]))
             yield left[:most]
@@ -235,6 +236,10 @@ class CausalLM:
         return scoring.read(self.network, encoded, row_R, tokens_R, reader)
 
     # ---- search, training, files
+
+    def recomputing(self) -> AbstractContextManager[None]:
+        """Inside, the layers are computed again in the backward pass instead of being kept."""
+        return self.network.recomputing()
 
     def tree(self, prompts: Sequence[Prompt], *, max_tokens: int) -> CausalTree:
         """The prefix tree of the prompts; positions are computed once and kept."""

@@ -10,7 +10,8 @@ run over the whole prefix at every token, which is slow and right.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -19,7 +20,9 @@ import numpy as np
 import torch
 from torch.utils.checkpoint import checkpoint
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.modeling_layers import GradientCheckpointingLayer
 
+from srlm.errors import UserError
 from srlm.types import Ints
 
 Head = Callable[[torch.Tensor], torch.Tensor]
@@ -137,6 +140,39 @@ class Network:
             return read(head(state), target)
 
         return torch.cat([recomputed(again, *part) for part in parts])
+
+    @contextmanager
+    def recomputing(self) -> Iterator[None]:
+        """Inside, layers are computed again in the backward pass (gradient checkpointing).
+
+        transformers does so in training mode only. The layers alone are put into it, not the
+        dropout within them, so that probabilities stay those of one policy; checked on two rows.
+
+        Raises:
+            UserError: the model does not support it, or has dropout in the layers themselves.
+        """
+        token_BL = torch.arange(1, 7).view(2, 3) % self.vocabulary
+        with torch.no_grad():
+            expected = self.scores(token_BL, keep=3)
+        layers = [x for x in self.model.modules() if isinstance(x, GradientCheckpointingLayer)]
+        refused = UserError(
+            "a response with its prompt does not fit in memory with its gradient, and the model "
+            "cannot compute its layers again",
+            "lower --max-tokens, or use --lora or --dtype bfloat16",
+        )
+        if not layers:
+            raise refused
+        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        for layer in layers:
+            layer.training = True
+        try:
+            if not _same(lambda: self.scores(token_BL, keep=3).detach(), expected):
+                raise refused
+            yield
+        finally:
+            self.model.gradient_checkpointing_disable()
+            for layer in layers:
+                layer.training = False
 
     @property
     def recomputes(self) -> bool:
