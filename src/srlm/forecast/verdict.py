@@ -108,11 +108,11 @@ def decide(
             f"{accuracy} {before} → {_n(reached.sampling_accuracy)} by round {reached.round:g}; "
             f"{limit}"
         )
-        advice = f"Train: {_rounds(reached.round)} of exact updates, more of gradient training."
+        advice = f"Train. Exact updates need {_rounds(reached.round)}, gradient training more."
         if majority is not None:
             text += f"; majority vote over {majority[0]} samples, no training: {majority[1]:.3f}"
             if majority[1] >= float(np.mean(mode_right_P)) - WORTH:
-                advice += " It replaces the vote at inference and does not beat it."
+                advice += " Beside a majority vote it saves inference, not errors."
         return Verdict("go", text, advice, gain)
     if gain.high < 0:
         why = f"; {shown}" if common.share >= SHARED else ""

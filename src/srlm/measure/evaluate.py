@@ -163,7 +163,7 @@ def evaluate(
     greedy_right_P = grader.grades(greedy.text_R, greedy.finished_R, chosen)
     mode_right_P = grader.grades(mode_text_P, modes.finished_P, chosen)
     is_greedy_P = quantities.greedy_is_mode(modes, greedy)
-    method = "enumeration" if exact else f"{settings.samples} draws a prompt"
+    method = "enumeration" if exact else f"{settings.samples} samples per prompt"
     out = quantities.confidence(modes, "enumeration" if exact else "search", seed)
     out["greedy_is_mode"] = quantities.known_share(is_greedy_P, "no certificate")
     out |= quantities.accuracies(
