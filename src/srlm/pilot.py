@@ -53,7 +53,7 @@ def pilot(config: ForecastConfig, out: Path, *, progress: Progress) -> Pilot:
     summary = run(settings, out, progress=progress)
     last = out / "rounds" / f"{config.pilot:03d}" / "forecast.json"
     paces = [Pace(**p) for p in json.loads(last.read_text(encoding="utf-8"))["paces"]]
-    now = evidence_of_round(out, config.pilot, settings)
+    now = evidence_of_round(out, config.pilot, settings.prompts.answer, settings.seed)
     return Pilot(
         out,
         summary.rounds,

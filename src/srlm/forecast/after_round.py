@@ -21,13 +21,14 @@ from srlm.grading import grader
 from srlm.types import Estimate, Prompt
 
 
-def evidence_of_round(folder: Path, t: int, config: RunConfig) -> Evidence:
+def evidence_of_round(folder: Path, t: int, answer: str, seed: int) -> Evidence:
     """What the held-out samples and modes of round t say of pi_t.
 
     Args:
         folder: a run folder in which round t is measured.
         t: the round.
-        config: its settings (answers, sampled or enumerated, seed).
+        answer: how answers are read (``grading.grader``).
+        seed: of the bootstrap.
     """
     place = folder / "rounds" / f"{t:03d}"
     samples = runs.read_samples(place / "held_out.parquet")
@@ -43,7 +44,7 @@ def evidence_of_round(folder: Path, t: int, config: RunConfig) -> Evidence:
     ]
     mode_text = table["mode_text"].to_pylist()
     finished = table["mode_finished"].to_numpy()
-    read = grader(config.prompts.answer)
+    read = grader(answer)
     answer_R, mode_answer_P = read_all(read, samples, mode_text, finished)
 
     counts = np.bincount(samples.prompt_R)
@@ -56,7 +57,7 @@ def evidence_of_round(folder: Path, t: int, config: RunConfig) -> Evidence:
         read.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R),
         read.grades(mode_text, finished, prompts),
         exact=not np.allclose(samples.weight_R, 1.0 / counts[samples.prompt_R]),
-        seed=config.seed,
+        seed=seed,
     )
 
 
@@ -68,7 +69,8 @@ def forecast_after(folder: Path, t: int, config: RunConfig) -> dict[str, Any]:
     file = _file(folder, t)
     if file.exists():
         return _read(file)
-    now, beta = evidence_of_round(folder, t, config), config.update.beta
+    answer, seed, beta = config.prompts.answer, config.seed, config.update.beta
+    now = evidence_of_round(folder, t, answer, seed)
     paces = [Pace(**p) for p in _read(_file(folder, t - 1))["paces"]] if t else []
     if t:
         lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
@@ -76,7 +78,7 @@ def forecast_after(folder: Path, t: int, config: RunConfig) -> dict[str, Any]:
             {name: Estimate(**line[name]) for name in ("confidence", "sampling_accuracy")}
             for line in map(json.loads, lines[t - 1 : t + 1])
         )
-        earlier = evidence_of_round(folder, t - 1, config)
+        earlier = evidence_of_round(folder, t - 1, answer, seed)
         paces.append(pace_of_round(earlier, before, after, beta))
     later = later_rounds(now, t, paces, beta=beta, rounds=config.rounds)
     out = forecast_json(t, paces, later)

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from srlm.lab.result import Finding
-from srlm.report.terminal import BAD, CALM, GOOD, NOTE, pairs_table
+from srlm.report.terminal import BAD, CALM, GOOD, NOTE, facts_table
 from srlm.types import Estimate
 
 STYLE = {
@@ -75,7 +75,7 @@ def print_finding(found: Finding, console: Console) -> None:
     if found.numbers:
         console.print()
         rows = [(name, quantity(value), "") for name, value in found.numbers.items()]
-        console.print(pairs_table(rows), width=width)
+        console.print(facts_table(console, rows), width=width)
 
 
 def print_findings(findings: Sequence[Finding], console: Console) -> None:

@@ -15,29 +15,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
-from srlm import run_folder as runs
+from srlm.forecast.after_round import evidence_of_round
 from srlm.forecast.pace import pace
-from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sharpen
-from srlm.grading import grader
+from srlm.forecast.powers import Known, Sharpened, expect, exponents, sharpen
+from srlm.forecast.trajectory import LEAST_SUPPORTED, Evidence
 from srlm.measure.intervals import mean
 from srlm.report.read import Run
 from srlm.report.words import number, signed, with_interval
-from srlm.types import Estimate, Floats, Prompt
+from srlm.types import Estimate, Floats
 
 SAME = 0.005
 """A gap under this is no meaningful one."""
 SEED = 0
-LEAST_SUPPORTED = 0.9
-"""Share of prompts whose forecast must be supported by samples, else it is an extrapolation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One quantity of one round. Differences are paired over prompts, 95 % intervals."""
+    """One quantity of one round. Differences are paired over prompts, 95% intervals."""
 
     measured: Estimate
     at_exponent: Estimate
@@ -109,12 +107,12 @@ def gap(run: Run) -> Gap | None:
     beta = run.config.get("update.beta")
     if base is None or not isinstance(beta, int | float) or beta <= 0 or len(run.rounds) < 2:
         return None
-    listed, right_R = base
+    listed = base.known
     sure = "kappa" if run.kappa_name == "kappa" else "confidence"
     sign = -1.0 if sure == "kappa" else 1.0
     values: dict[str, Value] = {sure: lambda s: np.exp(sign * s.log_top_P)}
-    if run.has_answers and right_R is not None:
-        values["sampling_accuracy"] = lambda s: expect(listed, s, right_R)
+    if run.has_answers:
+        values["sampling_accuracy"] = lambda s: expect(listed, s, base.right_R)
     ids = run.rounds[0].table.prompt_id if run.rounds[0].table else ()
     rounds = []
     for r, exponent in zip(run.rounds, exponents(beta, len(run.rounds) - 1), strict=True):
@@ -186,56 +184,14 @@ def _wider(e: Estimate, shifts: list[float]) -> Estimate:
     return Estimate(e.value, low, high, e.n, e.method, e.guarantee, e.note)
 
 
-def _base(run: Run) -> tuple[Known, Floats | None] | None:
-    """The base's known responses and which are right; None where the folder lacks them."""
-    folder = run.folder / "rounds" / "000"
-    draws, table = folder / "held_out.parquet", folder / "prompts.parquet"
-    if run.config.get("reward", "likelihood") != "likelihood":
+def _base(run: Run) -> Evidence | None:
+    """What is known of the base; None where the folder lacks it or another reward was run."""
+    place, answer = run.folder / "rounds" / "000", run.config.get("prompts.answer")
+    table, samples = place / "prompts.parquet", place / "held_out.parquet"
+    if run.config.get("reward", "likelihood") != "likelihood" or not isinstance(answer, str):
         return None
-    prompts = run.rounds[0].table
-    if prompts is None or not draws.is_file():
+    if not (table.is_file() and samples.is_file()):
         return None
-    import pyarrow.parquet as pq
-
-    columns = pq.read_table(table)
-    if not {"mode_tokens", "log_p_star"} <= set(columns.column_names):
+    if not {"mode_tokens", "log_p_star"} <= set(pq.read_schema(table).names):
         return None
-    samples = runs.read_samples(draws)
-    listed = known(
-        samples,
-        [tuple(t) for t in columns["mode_tokens"].to_pylist()],
-        columns["log_p_star"].to_numpy(),
-        exact=run.rounds[0]["kappa"].method == "enumeration",
-    )
-    spec = run.config.get("prompts.answer")
-    if not isinstance(spec, str) or not run.has_answers:
-        return listed, None
-    asked = [Prompt(i, None, a) for i, a in zip(prompts.prompt_id, prompts.answers, strict=True)]
-    drawn_R = grader(spec).grades(samples.text_R, samples.finished_R, asked, samples.prompt_R)
-    right_R = np.where(
-        listed.row_R >= 0, drawn_R[listed.row_R], prompts.mode_correct[listed.prompt_R]
-    )
-    return listed, right_R
-
-
-def gap_json(found: Gap) -> dict[str, Any]:
-    """The comparison for programs."""
-    return {
-        "prompts": found.prompts,
-        "rounds": [
-            {
-                "round": r.round,
-                "exponent": r.exponent.to_json(),
-                "exact_exponent": r.exact_exponent,
-                "supported": r.supported,
-                **{
-                    name: {
-                        key: getattr(part, key).to_json()
-                        for key in ("measured", "at_exponent", "exact", "pace", "drift")
-                    }
-                    for name, part in r.parts.items()
-                },
-            }
-            for r in found.rounds
-        ],
-    }
+    return evidence_of_round(run.folder, 0, answer, SEED)

@@ -67,14 +67,16 @@ def note(console: Console, text: str) -> None:
     console.print(Text(visible(text), "dim"))
 
 
-def pairs_table(rows: Sequence[tuple[str, str, str]]) -> Table:
-    """Names, values, and remarks that may wrap."""
+def facts_table(console: Console, rows: Sequence[tuple[str, str, str]]) -> Table:
+    """Names, values, and remarks, which a narrow terminal has no room for."""
+    columns = 3 if console.width >= 60 else 2
     table = Table(box=None, pad_edge=False, padding=(0, 1), show_header=False)
     table.add_column(overflow="fold")
-    table.add_column(overflow="fold")
-    table.add_column(style="dim", overflow="fold")
+    table.add_column(overflow="fold", no_wrap=True)
+    if columns == 3:
+        table.add_column(style="dim", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(visible(cell)) for cell in row))
+        table.add_row(*(Text(visible(cell)) for cell in row[:columns]))
     return table
 
 
@@ -245,7 +247,7 @@ def _print_base(
     labels = {"kappa_fixed_n": "κ, best of the samples", "kappa_adaptive": "κ, adaptive sampling"}
     shown += [(labels[name], x) for name, x in (by_samples or {}).items()]
     rows = [(name, with_interval(x), f"{x.method}; {x.guarantee}") for name, x in shown]
-    console.print(pairs_table(rows))
+    console.print(facts_table(console, rows))
     n = len(found.measurement.prompts)
     note(console, f"The base on {count(n, 'prompt')}; 95% intervals over prompts.")
 
