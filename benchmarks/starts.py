@@ -111,7 +111,7 @@ def table(rows: list[dict[str, Any]], machine: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        "*Limit*: sampling accuracy where exact rounds lead, forecast from samples of the "
+        "*Limit*: sampling accuracy where exact updates lead, forecast from samples of the "
         "base alone; it equals the exact mode accuracy of the forecast's 256 prompts to "
         f"{max(abs(r['limit_error']) for r in rows):.4f}, and that of the run's own held-out "
         f"prompts, others, to {max(abs(r['limit_error_held_out']) for r in rows):.3f}. "
