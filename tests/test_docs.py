@@ -14,6 +14,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 THEORY = (ROOT / "docs/theory.md").read_text(encoding="utf-8")
 SECTIONS = set(re.findall(r"^## (\d+)\.", THEORY, re.MULTILINE))
 EQUATIONS = set(re.findall(r"\\qquad \((\d+\.\d+)\)", THEORY))
+MEASURED = {"CHANGELOG", "starts", "updates", "rewards", "paths", "speed"}
 CITATION = re.compile(r"theory\.md,? sections? (\d+)(?: and (\d+))?(?:,? eq\. \((\d+\.\d+)\))?")
 
 
@@ -43,6 +44,26 @@ def test_citations_of_the_theory_exist() -> None:
             assert {first, second or first} <= SECTIONS, path
             assert not equation or equation in EQUATIONS, path
     assert found
+
+
+def test_keys_of_the_glossary_are_in_the_code() -> None:
+    code = "\n".join(p.read_text(encoding="utf-8") for p in (ROOT / "src").rglob("*.py"))
+    glossary = (ROOT / "docs/glossary.md").read_text(encoding="utf-8")
+    keys = set(re.findall(r"`([a-z]\w*)`", glossary))
+    assert {key for key in keys if not re.search(rf"\b{key}\b", code)} == set()
+
+
+def test_flags_exist() -> None:
+    import typer
+
+    from srlm.cli import app
+
+    commands = typer.main.get_command(app).commands.values()  # type: ignore[attr-defined]
+    known = {option for command in commands for p in command.params for option in p.opts}
+    pages = [p for p in PAGES if p.stem not in MEASURED]
+    for page in pages:
+        used = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text(encoding="utf-8")))
+        assert used <= known | {"--help"}, page
 
 
 def test_theorems_name_functions_tests_and_claims_that_exist() -> None:
