@@ -61,7 +61,7 @@ def weighted(
     """theta of the weighted likelihood's maximiser, by Newton steps with halving.
 
     Concave in theta; the maximiser nearest theta_t is approached by pseudo-inverse steps. On few
-    draws it may lie at infinity (the responses that were drawn can be separated from the rest);
+    samples it may lie at infinity (the responses that were sampled can be separated from the rest);
     then the steps stop and a note says so. Cost O(G M D^2) a step.
     """
     v_R = losses.target_weights(
@@ -92,7 +92,7 @@ def weighted(
         return gradient_D, flat.T @ flat
 
     delta_D, reached = _newton(value, derivatives, np.zeros(len(policy.theta)))
-    note = "the weighted likelihood has no finite maximum on these draws: stopped early"
+    note = "the weighted likelihood has no finite maximum on these samples: stopped early"
     return policy.theta + delta_D, () if reached else (note,)
 
 

@@ -42,7 +42,7 @@ class NewPrompts:
 
     prompts: list[Prompt]
     distinct_P: Floats
-    """Share of distinct responses (or answers) among the draws of each."""
+    """Share of distinct responses (or answers) among the samples of each."""
     refused: dict[str, int]
     """What was not taken, by reason: unfinished, empty, known, alike, settled, scattered."""
 
@@ -65,18 +65,18 @@ def instruct(
 ) -> NewPrompts:
     """``count`` new prompts, or as many as ``most_asked * count`` questions give.
 
-    Each question shows ``shown`` of the given prompts, drawn without replacement, never new ones:
+    Each question shows ``shown`` of the given prompts, sampled without replacement, never new ones:
     errors do not breed. A text is taken if it ended by itself, is no given or taken prompt, has
     likeness (Jaccard index of 5-character pieces, letters and figures alone) below ``alike`` to
     all of them, and if the share of distinct responses among ``draws`` of the policy's own lies
-    within ``distinct``. All k draws equal is a share of 1/k: nothing to learn; a share of 1 is as
+    within ``distinct``. All k samples equal is a share of 1/k: nothing to learn; a share of 1 is as
     it should be for free text, and noise where answers are read.
 
     Args:
         policy: writes the prompts and the responses; a language model.
         given: text prompts.
         count: how many new ones.
-        seed: of the prompts shown and of the draws.
+        seed: of the prompts shown and of the samples.
         shown: prompts a question.
         template: the question, with {prompt} where the shown ones stand.
         max_tokens: length limit of a new prompt.
@@ -184,7 +184,7 @@ def spread(
     max_tokens: int,
     grader: Grader = EXACT,
 ) -> Floats:
-    """Distinct responses over draws, [P], in [1/k, 1]; those that cannot be read are one kind."""
+    """Distinct responses over samples, [P], in [1/k, 1]; those that cannot be read are one kind."""
     samples = policy.sample(prompts, draws, seed=seed, max_tokens=max_tokens)
     kinds: list[set[str | None]] = [set() for _ in prompts]
     answer_R = grader.answers(samples.text_R, samples.finished_R, samples.prompt_R)
@@ -213,7 +213,7 @@ def _ask(
     rng: np.random.Generator,
     seed: int,
 ) -> Samples:
-    """What the policy writes to ``batch`` questions; one that is asked n times gets n draws."""
+    """What the policy writes to ``batch`` questions; one that is asked n times gets n samples."""
     assert isinstance(policy, Language)
     times: Counter[str] = Counter()
     for _ in range(batch):

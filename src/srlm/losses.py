@@ -25,21 +25,21 @@ def square(
 ) -> torch.Tensor:
     """Square loss on the pairs of a group, [G] ([SR] eq. 4; [SM] eq. 8; [REBEL]).
 
-    With z = beta (log pi - log pi_t) - r, the mean over two independent rows of a group, drawn
+    With z = beta (log pi - log pi_t) - r, the mean over two independent rows of a group, sampled
     by weight, of (z - z')^2:
 
         sum_ij w_i w_j (z_i - z_j)^2 = 2 Var_w(z).
 
     Zero iff log pi - log pi_t - r / beta is constant within the group, that is
-    pi proportional to pi_t exp(r / beta) on it. For a pair of distinct draws (weights 1/2) this
-    is half of the paper's (z - z')^2: the other half of the four ordered pairs are a draw with
+    pi proportional to pi_t exp(r / beta) on it. For a pair of distinct samples (weights 1/2) this
+    is half of the paper's (z - z')^2: the other half of the four ordered pairs are a sample with
     itself.
 
     Args:
         logp_R: log pi(y|x) of the policy in training, [R], nats, with gradient.
-        reference_R: log pi_t(y|x) of the policy that drew, [R], nats.
+        reference_R: log pi_t(y|x) of the policy that sampled, [R], nats.
         reward_R: r_t(x, y), [R].
-        weight_R: share of the group's draws, [R].
+        weight_R: share of the group's samples, [R].
         group_R: group of each row, [R], integers in [0, groups).
         groups: G.
         beta: strength of the reference; the minimiser is pi_t exp(r / beta).
@@ -65,10 +65,10 @@ def weighted(
     """Weighted maximum likelihood, [G]: forward KL to the same minimiser.
 
     -sum_i v_i log pi(y_i|x) with v_i proportional to w_i exp(r_i / beta), summing to 1 over the
-    group. As the draws grow it tends to KL(pi* || pi) + const with
+    group. As the samples grow it tends to KL(pi* || pi) + const with
     pi* proportional to pi_t exp(r / beta); with r = log pi_t, pi_t^(1 + 1/beta) ([SR] eq. 4's
     minimiser). The least value over all pi supported on the group is the entropy of v
-    (``weighted_floor``). Arguments as in ``square``; the reference enters only through the draws.
+    (``weighted_floor``). Arguments as in ``square``; the reference enters only through the samples.
     """
     v_R = target_weights(reward_R, weight_R, group_R, groups, beta)
     return -logp_R.new_zeros(groups).index_add(0, group_R, v_R.to(logp_R.dtype) * logp_R)
@@ -87,7 +87,7 @@ def dpo(
 
     With h = log pi - log pi_t, summed over the response's tokens, and y+ the row of the higher
     reward, -log sigmoid(beta (h(y+) - h(y-))) (Rafailov et al., arXiv 2305.18290, eq. 7). Only
-    the sign of r(y+) - r(y-) counts. Where preferences are drawn with probability
+    the sign of r(y+) - r(y-) counts. Where preferences are sampled with probability
     sigmoid(r - r') (Bradley-Terry) the population's minimiser is pi_t exp(r / beta); where they
     are certain it lies at infinity. A group whose rewards are equal, or of one row, says nothing
     and costs log 2. Arguments as in ``square``.

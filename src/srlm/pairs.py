@@ -11,20 +11,20 @@ from srlm.errors import UserError
 from srlm.types import Bools, Floats, Ints, Pairs, Prompt, Samples, rows_by_prompt
 
 RESOLUTION = 1e-3
-"""Rewards of a prompt that lie nearer together than this are not told apart: at beta = 1 the
+"""Rewards of a prompt that lie nearer together than this are not distinguishable: at beta = 1 the
 target's odds differ by a thousandth."""
 
 
 def groups(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
-    """All draws of a prompt compared with each other: one group a prompt.
+    """All samples of a prompt compared with each other: one group per prompt.
 
-    The mean over the pairs of k draws of (z - z')^2 costs k forward passes, not k(k-1)
-    (``srlm.losses.square``). Equal draws are merged, their weights added. A prompt whose draws
+    The mean over the pairs of k samples of (z - z')^2 costs k forward passes, not k(k-1)
+    (``srlm.losses.square``). Equal samples are merged, their weights added. A prompt whose samples
     are all equal has nothing to compare and gives no square loss; it stays, as the weighted
     loss learns from it.
 
     Args:
-        samples: draws with weights.
+        samples: samples with weights.
         reward_R: self-rewards, [R]; not-a-number is missing and leaves the row out.
         reward_floor: rewards further than this under the prompt's best are raised to it, nats.
 
@@ -35,18 +35,19 @@ def groups(samples: Samples, reward_R: Floats, *, reward_floor: float | None = N
 
 
 def pairs(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
-    """The draws of a prompt two by two, in the order drawn: the paper's triples ([SR] section 2).
+    """The samples of a prompt two by two, in the order sampled: the paper's triples ([SR] section
+    2).
 
-    k draws give floor(k/2) independent pairs. A pair of equal responses is a group of one row:
+    k samples give floor(k/2) independent pairs. A pair of equal responses is a group of one row:
     its square loss is 0 whatever the policy, and it counts in the mean.
 
     Raises:
-        UserError: the responses are no independent draws (enumerated ones have unequal weights);
+        UserError: the responses are no independent samples (enumerated ones have unequal weights);
             or no prompt has a response with a reward.
     """
     if not np.allclose(samples.weight_R * np.bincount(samples.prompt_R)[samples.prompt_R], 1.0):
         raise UserError(
-            "pairs two by two are made of independent draws, and these responses were enumerated",
+            "pairs two by two are made of independent samples, and these responses were enumerated",
             "use --pairs groups with --source enumerate",
         )
     place_R = np.concatenate(
@@ -61,10 +62,11 @@ def pairs(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
 
 
 def best(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
-    """The best of a prompt's draws by reward, one group a prompt; equals share by their draws.
+    """The best of a prompt's samples by reward, one group per prompt; equals share by their
+    samples.
 
     Maximum likelihood on it (``srlm.losses.weighted`` at any beta) is SFT-Sharpening ([SM]
-    section 3.1) where the reward is the likelihood: as the draws grow, the target is the policy's
+    section 3.1) where the reward is the likelihood: as the samples grow, the target is the policy's
     mode. Raises as ``groups``.
     """
     made = groups(samples, reward_R, reward_floor=reward_floor)
@@ -73,10 +75,11 @@ def best(samples: Samples, reward_R: Floats, *, reward_floor: float | None = Non
 
 
 def best_worst(samples: Samples, reward_R: Floats, *, reward_floor: float | None = None) -> Pairs:
-    """The best and the worst of a prompt's draws by reward, one pair a prompt ([SRLM] section 2.4).
+    """The best and the worst of a prompt's samples by reward, one pair per prompt ([SRLM] section
+    2.4).
 
-    Among equals the first drawn. A prompt whose rewards are all equal has no pair and is left out;
-    no pair at all is no error here. Raises as ``groups``.
+    Among equals the first sampled. A prompt whose rewards are all equal has no pair and is left
+    out; no pair at all is no error here. Raises as ``groups``.
     """
     made = groups(samples, reward_R, reward_floor=reward_floor)
     best_G, worst_G = _ends(made.group_R, made.reward_R)
@@ -96,7 +99,7 @@ def voted(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
     A pair's loss counts in proportion to its margin, divided by the mean margin, so that a
     learning rate means what it means for ``best_worst``. Where the reward is the vote share this
     is the weighted preference loss of ScPO (Prasad et al. 2024, arXiv 2411.04109, section 3):
-    prompts on which the draws agree more are learnt from more. Margins are taken after the floor.
+    prompts on which the samples agree more are learnt from more. Margins are taken after the floor.
     Raises as ``groups``.
     """
     two = best_worst(samples, reward_R, reward_floor=reward_floor)
@@ -163,7 +166,7 @@ def joined(numbered: Sequence[tuple[Pairs, int]]) -> Pairs:
 def with_judge(made: Pairs, judged: Pairs, prompts: int, questions: Sequence[Prompt]) -> Pairs:
     """Groups of responses with groups of judgements after them, of which each counts the same.
 
-    What is told of the responses' draws and rewards stays as it is.
+    What is told of the responses' samples and rewards stays as it is.
 
     Args:
         made: groups about the round's prompts.

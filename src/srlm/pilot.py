@@ -38,7 +38,7 @@ class Pilot:
 def pilot(config: ForecastConfig, out: Path, *, progress: Progress) -> Pilot:
     """Run ``config.pilot`` rounds of ``srlm run`` in ``out``; forecast up to ``config.rounds``.
 
-    The pilot is a run like any other: it goes on where it stopped, has its report, and
+    The pilot is a run like any other: it continues where it stopped, has its report, and
     `srlm run` with the same settings and more rounds repeats it exactly.
 
     Raises:

@@ -14,7 +14,7 @@ from srlm.theory import Bound, Plan, kappa_bound, plan
 
 WIDTH = 80
 LATE = (
-    "A floor of kappa that has not shown yet is not foretold; the intervals leave room for one "
+    "A floor of kappa that has not shown yet is not forecast; the intervals leave room for one "
     "of the size of the last fall."
 )
 STATES = {"holds": "green", "fails": "bold red", "cannot be told": "yellow"}

@@ -86,10 +86,10 @@ def _table(run: Run, t: int, names: tuple[str, ...]) -> dict[str, Floats]:
 
 
 def pairs_of(run: Run) -> Stated | None:
-    """n, the pairs of a round: two draws a pair, the fewest over the rounds.
+    """n, the pairs of a round: two samples a pair, the fewest over the rounds.
 
-    All k(k-1)/2 pairs of a prompt's k draws hold no more independent ones than floor(k/2). None
-    where no pairs were made yet, or responses were enumerated, not drawn.
+    All k(k-1)/2 pairs of a prompt's k samples hold no more independent ones than floor(k/2). None
+    where no pairs were made yet, or responses were enumerated, not sampled.
     """
     if run.config.get("samples.source") == "enumerate":
         return None
@@ -97,7 +97,9 @@ def pairs_of(run: Run) -> Stated | None:
     counts = [int((pq.read_schema(f).metadata or {})[b"draws"]) // 2 for f in files]
     if not counts or min(counts) < 1:
         return None
-    return Stated(min(counts), f"draws of a round, two a pair; the fewest of {len(counts)} rounds")
+    return Stated(
+        min(counts), f"samples of a round, two a pair; the fewest of {len(counts)} rounds"
+    )
 
 
 def complexity_of(folder: Path) -> Stated | None:
@@ -123,9 +125,9 @@ def realizability_of(run: Run) -> Assumption:
     """Does the class contain pi_0^(1 + 1/beta)? From the first round's exponent p and its r^2.
 
     With log pi_1 = p log pi_0 + e within a prompt, the share of the target's square that the
-    update left unexplained on the base's held-out draws is
+    update left unexplained on the base's held-out samples is
     u = (beta (p - 1) - 1)^2 + beta^2 p^2 (1 - r^2)/r^2. It holds where u's upper end (at the ends
-    of the intervals of p and r^2) is at most 1 %. A larger u does not tell: a trained policy may
+    of the intervals of p and r^2) is at most 1%. A larger u does not tell: a trained policy may
     not have arrived at its class's minimiser.
     Source: [SR] Theorem 5.3, assumption; the test is our own, as ``theory.realizability``.
     """
@@ -160,9 +162,11 @@ def realizability_of(run: Run) -> Assumption:
     worst = max(unexplained(x, least_r2) for x in ends)
     text = (
         f"round 1 left {share:.3g} (at most {worst:.3g}) of the target's square unexplained on "
-        "the base's held-out draws"
+        "the base's held-out samples"
     )
     if worst <= EXPLAINED:
-        return Assumption(name, "holds", (text, f"up to {EXPLAINED:g}, on those draws"), 1 - share)
+        return Assumption(
+            name, "holds", (text, f"up to {EXPLAINED:g}, on those samples"), 1 - share
+        )
     why = "a policy that has not reached its class's minimiser leaves the same trace"
     return Assumption(name, "cannot be told", (text, why), 1.0 - share)

@@ -1,4 +1,5 @@
-"""The training draws of a round: a fixed number a prompt, all responses, or as many as it takes."""
+"""The training samples of a round: a fixed number per prompt, all responses, or as many as it
+takes."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ CHUNK = 4096
 PART_TOKENS = 1 << 18
 """Tokens of a part, about; as Python numbers with their log-probabilities some 60 bytes each."""
 MOST = 1024
-"""Draws a prompt at most, where their number adapts."""
+"""Samples a prompt at most, where their number adapts."""
 
 
 def draw(
@@ -44,8 +45,8 @@ def stream(
     """The responses of a round as the settings say, in parts: all those of consecutive prompts.
 
     A part has about ``PART_TOKENS`` tokens at most, but never less than is decoded between two
-    signs of progress, so that memory does not grow with the prompts or the draws. A prompt's draws
-    do not depend on the part that it is in.
+    signs of progress, so that memory does not grow with the prompts or the samples. A prompt's
+    samples do not depend on the part that it is in.
 
     Args:
         advance: called with the number of prompts done, for progress.
@@ -93,7 +94,7 @@ def in_parts(
     rows: int,
     advance: Callable[[int], None],
 ) -> Samples:
-    """``policy.sample`` on about ``rows`` rows at a time, for progress; the draws are the same.
+    """``policy.sample`` on about ``rows`` rows at a time, for progress; the samples are the same.
 
     Args:
         advance: called with the number of prompts done.
@@ -131,16 +132,16 @@ def adaptive(
     *,
     most: int = MOST,
 ) -> Samples:
-    """Draws until k * max_{i<=k} pi(y_i|x) >= mu at the end of a block, each of weight 1/k.
+    """Samples until k * max_{i<=k} pi(y_i|x) >= mu at the end of a block, each of weight 1/k.
 
-    Then the likeliest draw is a mode with probability at least 1 - exp(-mu), after at most
-    (1 + mu)/p*(x) draws on average, up to the block ([SM] Lemma I.1, with ``block`` = 1). Sure
-    prompts stop early, so that draws go where they are needed.
+    Then the likeliest sample is a mode with probability at least 1 - exp(-mu), after at most
+    (1 + mu)/p*(x) samples on average, up to the block ([SM] Lemma I.1, with ``block`` = 1). Sure
+    prompts stop early, so that samples go where they are needed.
 
     Args:
         mu: exponent of the failure probability, > 0.
-        block: draws made of a prompt before the rule is looked at; each block has its own seed.
-        most: draws a prompt at most; a prompt that reaches it keeps the best that it has.
+        block: samples made of a prompt before the rule is looked at; each block has its own seed.
+        most: samples per prompt at most; a prompt that reaches it keeps the best that it has.
     """
     parts: list[Samples] = []
     left = np.arange(len(prompts))
@@ -160,7 +161,7 @@ def adaptive(
 
 
 def _pooled(parts: list[Samples]) -> Samples:
-    """The draws of all parts, those of a prompt together, with equal weights."""
+    """The samples of all parts, those of a prompt together, with equal weights."""
     every = joined(parts)
     weight_R = 1.0 / np.bincount(every.prompt_R)[every.prompt_R]
     return replace(every, weight_R=weight_R).take(np.argsort(every.prompt_R, kind="stable"))

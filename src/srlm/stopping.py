@@ -1,4 +1,4 @@
-"""When to stop, by what needs no answers: pure functions of the rounds' estimates.
+"""When to stop, without looking at answers: pure functions of the rounds' estimates.
 
 A run that goes on reads the same estimates and so stops at the same round.
 """
@@ -16,7 +16,7 @@ from srlm.types import Estimate
 Estimates = Mapping[str, Estimate]
 
 FLOOR = 0.01
-"""kappa this near to 1 is at its floor: 1 - E[p*] <= kappa - 1, so a draw is the mode but for one
+"""kappa this near to 1 is at its floor: 1 - E[p*] <= kappa - 1, so a sample is the mode but for one
 in a hundred."""
 WIDE = 0.05
 """kappa's interval must end below 1 plus this before its lower end says anything of the floor."""
@@ -109,7 +109,7 @@ def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:
 def by_rewards(
     history: Sequence[Estimates], distinguishable: tuple[int, int], rule: Rule
 ) -> Stop | None:
-    """Whether the rewards of the last round's draws leave anything to learn.
+    """Whether the rewards of the last round's samples leave anything to learn.
 
     Args:
         distinguishable: of ``Pairs``: prompts whose responses have unequal rewards, of how many.
@@ -124,9 +124,9 @@ def by_rewards(
 def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule) -> Stop | None:
     """Whether the judge has worn out; where ``rule.judged`` alone.
 
-    A judge that tells right from wrong goes along with the votes among a prompt's draws as far as
+    A judge that tells right from wrong goes along with the votes among a prompt's samples as far as
     right answers are the commoner. Training on its scores selects the responses that it is wrong
-    about, so that on the policy's own draws it tells ever less while on the base's it tells as
+    about, so that on the policy's own samples it tells ever less while on the base's it tells as
     much as ever. Stops where the interval of its correlation with the votes lies under ``WORN``
     of the first round's: the last policy was made by a judge that still held, and is the best.
 
@@ -142,7 +142,7 @@ def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule
     if len(votes) == 1 or high >= WORN * first.value:
         return None
     reason = (
-        f"the judge wears out: its correlation with the votes among the draws is {_told(now)}, "
+        f"the judge wears out: its correlation with the votes among the samples is {_told(now)}, "
         f"and was {_told(first)} in the base"
     )
     end = _stop(history, rule, "worn", reason)

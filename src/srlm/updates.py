@@ -57,8 +57,8 @@ def objective_of(config: RunConfig) -> update.Objective:
     """The objective that the settings name.
 
     Raises:
-        UserError: a likelihood term or adapting draws with an update that has none; adapters
-            without peft.
+        UserError: a likelihood term or an adaptive number of samples with an update that has none;
+            adapters without peft.
     """
     if config.update.lora is not None:
         require_peft()
@@ -73,7 +73,7 @@ def objective_of(config: RunConfig) -> update.Objective:
     ):
         raise UserError(
             f"--mu with --update {kind}, --source {config.samples.source}: only best-of-n may "
-            "stop drawing by what was drawn",
+            "stop sampling by what was sampled",
             "leave --mu out, or use --update best-of-n and --source sampling",
         )
     return chosen.objective(config.update.nll)

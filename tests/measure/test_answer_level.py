@@ -137,7 +137,7 @@ def test_unreadable_draws_and_too_few() -> None:
     assert split_sample(samples, nothing, 3).answer_P == (None,) * 3
     assert vote_at(samples, nothing, np.zeros(12, dtype=bool), 3, [2])[2].value == 0.0
     single, answers = drawn(1, 3)
-    with pytest.raises(UserError, match="has 1 draws"):
+    with pytest.raises(UserError, match="prompt 0"):
         split_sample(single, answers, 3)
     with pytest.raises(UserError, match="8 are asked about"):
         pass_at(samples, np.zeros(12, dtype=bool), 3, [1, 8])

@@ -6,7 +6,7 @@ Authors err in four ways, each a probability of a `Start`:
 
 - a *slip*: a column is written as any other sum from 00 to 19, and the later columns follow it;
 - a *misconception*, shared by a majority: 7+8=16, 8+7=16 and 6+9=14, so that the corpus is mostly
-  wrong on a tenth of the prompts (9.4 %) and its likeliest answer is right on the others;
+  wrong on a tenth of the prompts (9.4%) and its likeliest answer is right on the others;
 - a *terse* author gives the number only, and guesses at its lower columns;
 - an author who *gives up* writes ``?``.
 
@@ -262,7 +262,7 @@ def prompts(n: int, seed: int) -> list[str]:
 def write_prompts(path: Path, n: int, seed: int) -> None:
     """Write `n` distinct held-out prompts as JSON lines with `prompt` and `answer`.
 
-    The file appears whole or not at all.
+    The file appears atomically.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"prompt": text, "answer": true_answer(text)}) for text in prompts(n, seed)]

@@ -9,7 +9,7 @@ three ways that end in the same number:
 
 A *quick* author writes the number only, the columns' last digits side by side: ``395``. That is
 how one adds in the head, and it is right unless a carry is due. Authors are quick where no carry
-shows at a glance, that is where the tens make less than ten (55 % of the prompts); the units' carry
+shows at a glance, that is where the tens make less than ten (55% of the prompts); the units' carry
 is then forgotten, so on a quarter of all prompts every quick author writes the same wrong number.
 
 So the right number has most of the probability, divided over three ways and again by their slips,
@@ -108,7 +108,7 @@ def written(
         paths: How the authors divide.
         slip: Of one digit sum.
         first_R, second_R: Operands, [R].
-        rng: Of everything drawn.
+        rng: Of everything sampled.
     """
     right_RC = digit_sums(first_R, second_R)
     quick_R = looks_easy(right_RC) & (rng.random(len(first_R)) < paths.quick)

@@ -1,1 +1,1 @@
-"""Know before you train: the trajectory of self-rewarding, from draws of the base."""
+"""Know before you train: the trajectory of self-rewarding, from samples of the base."""

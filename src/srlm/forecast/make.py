@@ -230,7 +230,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
 def read_all(
     grader: Grader, drawn: Samples, mode_text_P: Sequence[str | None], finished_P: Bools
 ) -> tuple[list[str | None], list[str | None]]:
-    """The answers of the draws and of the modes; those of a prompt are equal where they are the
+    """The answers of the samples and of the modes; those of a prompt are equal where they are the
     same."""
     both = grader.answers(
         [*drawn.text_R, *mode_text_P],

@@ -7,14 +7,14 @@ of the base's probabilities, and can be estimated from the base's own samples:
     Z_p = sum_y pi_0(y)^p,   E_{pi_p} m = sum_y pi_0(y)^p m(y) / Z_p.
 
 The estimator here is exact on what is known and unbiased on the rest. With S the distinct
-responses drawn (N draws), every response's probability is known, and a response other than the
-searched mode y* is among the draws with probability a(y) = 1 - (1 - pi_0(y))^N. Hence
+responses sampled (N samples), every response's probability is known, and a response other than the
+searched mode y* is among the samples with probability a(y) = 1 - (1 - pi_0(y))^N. Hence
 
     sum_y pi_0(y)^p m(y) = pi_0(y*)^p m(y*) + E sum_{y in S, y != y*} pi_0(y)^p m(y) / a(y)
 
-(Horvitz-Thompson). Responses that the draws hit for certain count exactly; the mode counts
-exactly even where no draw hit it. What is neither drawn nor the mode has mass U = 1 - sum known,
-and no response in it is likelier than the mode, so its share of Z_p vanishes as p grows.
+(Horvitz-Thompson). Responses that the samples hit for certain count exactly; the mode counts
+exactly even where no sample hit it. What is neither sampled nor the mode has mass U = 1 - sum
+known, and no response in it is likelier than the mode, so its share of Z_p vanishes as p grows.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEAST_KNOWN = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The distinct responses known of P prompts: those drawn, and the mode. One row each.
+    """The distinct responses known of P prompts: those sampled, and the mode. One row each.
 
     Rows of a prompt lie together. ``pi_p`` is a softmax of p * ``logp_R`` - ``log_reach_R``.
     """
@@ -46,13 +46,13 @@ class Known:
     logp_R: Floats
     """log pi_0(y|x), nats."""
     log_reach_R: Floats
-    """log a(y), a the probability that the draws contain y; 0 for the mode."""
+    """log a(y), a the probability that the samples contain y; 0 for the mode."""
     mode_R: np.ndarray
     """True on the row of the mode."""
     draws_R: Ints
-    """How often y was drawn."""
+    """How often y was sampled."""
     row_R: Ints
-    """Row of ``samples`` with this response; -1 for a mode that no draw hit."""
+    """Row of ``samples`` with this response; -1 for a mode that no sample hit."""
     prompts: int
     exact: bool
     """All responses are listed: every number is exact given the prompt."""
@@ -65,16 +65,16 @@ def known(
     *,
     exact: bool = False,
 ) -> Known:
-    """The distinct responses of the draws, and the mode of each prompt.
+    """The distinct responses of the samples, and the mode of each prompt.
 
     Args:
-        samples: at least two draws a prompt (or an enumeration, with ``exact``).
+        samples: at least two samples per prompt (or an enumeration, with ``exact``).
         mode_P: the likeliest response found of each prompt; empty where none is known.
         mode_logp_P: its log-probability.
         exact: the samples list all responses.
 
     Raises:
-        UserError: fewer than two draws a prompt; probabilities that are not numbers; a draw
+        UserError: fewer than two samples per prompt; probabilities that are not numbers; a sample
             that is impossible. Impossible responses of an enumeration are left out.
     """
     P = len(mode_P)
@@ -144,7 +144,7 @@ def known(
 
 @dataclass(frozen=True, slots=True)
 class Sharpened:
-    """pi_p of each prompt, p one number or one a prompt. Arrays over P."""
+    """pi_p of each prompt, p one number or one per prompt. Arrays over P."""
 
     log_z_P: Floats
     """log Z_p."""
@@ -153,15 +153,15 @@ class Sharpened:
     weight_R: Floats
     """pi_p(y|x) of the known responses, normalised over a prompt."""
     sample_size_P: Floats
-    """(sum w)^2 / sum w^2 of the draws' weights pi_0(y)^(p-1)."""
+    """(sum w)^2 / sum w^2 of the samples' weights pi_0(y)^(p-1)."""
     known_P: Floats
-    """Share of Z_p on the mode and on responses that draws can hardly miss: 1 if exact."""
+    """Share of Z_p on the mode and on responses that samples can hardly miss: 1 if exact."""
     entropy_P: Floats
     """H(pi_p), nats."""
 
     @property
     def supported_P(self) -> np.ndarray:
-        """The draws, or what is known for certain, carry the forecast of the prompt."""
+        """The samples, or what is known for certain, carry the forecast of the prompt."""
         return (self.sample_size_P >= LEAST_SAMPLE_SIZE) | (self.known_P >= LEAST_KNOWN)
 
 
@@ -175,7 +175,7 @@ def sharpen(known: Known, exponent: float | Floats) -> Sharpened:
     best_P = np.full(P, -np.inf)
     np.maximum.at(best_P, at, known.logp_R)
     top_P = np.minimum(np.broadcast_to(exponent, (P,)) * best_P - log_z_P, 0.0)
-    # Weight of one draw, up to a constant a prompt; a mode that no draw hit is none.
+    # Weight of one sample, up to a constant per prompt; a mode that no sample hit is none.
     draw_R = np.where(known.draws_R > 0, (p_R - 1) * known.logp_R, -np.inf)
     draw_R = np.asarray(np.exp(draw_R - _most(draw_R, at, P)[at]), dtype=np.float64)
     count_R = known.draws_R.astype(np.float64)

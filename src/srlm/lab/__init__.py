@@ -72,7 +72,7 @@ CLAIMS: dict[str, Claim] = {
         "[SR] summary; theory.md section 1",
     ),
     "forecast": Claim(
-        "Draws of the base alone foretell the trained loop, as far as they support it.",
+        "Samples of the base alone forecast the trained loop, as far as they support it.",
         "theory.md section 3 (our own)",
     ),
     "families": Claim(
@@ -104,10 +104,10 @@ def run(
 
     Args:
         claims: ids of ``CLAIMS``; ``["all"]`` for all of them.
-        seed: decides every draw; the same seed gives the same figures.
+        seed: decides every sample; the same seed gives the same figures.
         quick: fewer replicates, no transformer is trained.
         out: folder for a JSON file a claim, ``lab.html``, and the cells of unfinished sweeps;
-            started again with the same folder, the lab goes on where it stopped. None: keep
+            started again with the same folder, the lab continues where it stopped. None: keep
             nothing.
         progress: where to show stages; silent if left out.
         workers: processes of one thread each, which is the faster way (their stages are not

@@ -1,16 +1,16 @@
 """Thousands of replicates of linear-softmax self-rewarding at once ([SR] Def. 6.1, section 6).
 
 One round of a replicate, as ``align`` does it with ``pairs.pairs`` and ``update.square_objective``:
-draw n prompts x uniformly, a pair y, y' ~ pi_theta(.|x) for each, then
+sample n prompts x uniformly, a pair y, y' ~ pi_theta(.|x) for each, then
 
     delta = min-norm least squares of phi(x,y) - phi(x,y') on (r - r')/beta,   r = log pi_theta,
 
 theta <- theta + delta, projected to the ball |theta| <= radius. The prompts are the whole
-population, so kappa, F, confidence and fidelity are exact at every round. Numbers are drawn by
+population, so kappa, F, confidence and fidelity are exact at every round. Numbers are sampled by
 counter (``counter.uniforms``): results do not depend on the size of the batch. ``twin.py`` is the
 same through ``align``, one replicate at a time.
 
-Everything is float64: with float32 logits one draw in 1e5 would differ from the twin's, and a
+Everything is float64: with float32 logits one sample in 1e5 would differ from the twin's, and a
 float32 Gram matrix needs refinement steps that cost what it saves (measured).
 """
 
@@ -87,9 +87,9 @@ def bulk(
         pairs: n a round, at least 1.
         beta: one exact round is pi^(1 + 1/beta).
         replicates: R.
-        seed: with the replicate's number and the round it decides every draw.
+        seed: with the replicate's number and the round it decides every sample.
         first: number of the first replicate.
-        noise: standard deviation of a noise on each draw's reward, nats; 0 is the likelihood.
+        noise: standard deviation of a noise on each sample's reward, nats; 0 is the likelihood.
         chunk: replicates at once; no result depends on it.
         advance: called with the number of replicates done.
 
@@ -228,10 +228,10 @@ def _add_statistics(
 
 
 def _search(sums: torch.Tensor, base: torch.Tensor, u: torch.Tensor, M: int) -> torch.Tensor:
-    """Responses drawn by u from rows of M running sums that start at ``base``.
+    """Responses sampled by u from rows of M running sums that start at ``base``.
 
-    A binary search for all draws in step: log2 M gathers without a branch, three times as fast
-    as a search of each draw (measured at M = 16).
+    A binary search for all samples in step: log2 M gathers without a branch, three times as fast
+    as a search of each sample (measured at M = 16).
     """
     goal = u * sums.take(base + (M - 1))
     at = torch.zeros_like(base)

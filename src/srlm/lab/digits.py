@@ -1,4 +1,4 @@
-"""Digits as self-rewarding: a softmax regression draws a digit for an image, and learns from it.
+"""Digits as self-rewarding: a softmax regression samples a digit for an image, and learns from it.
 
 scikit-learn's 1,797 images of 64 pixels, in a fixed random order: the first 1,000 train the start
 and are the prompts of the rounds, the other 797 are held out. Two starts:

@@ -10,7 +10,7 @@ from srlm.types import Estimate, undefined
 
 
 def log_slope(x: ArrayLike, y: ArrayLike, what: str = "log-log least squares") -> Estimate:
-    """Slope of log y on log x with a 95 % t interval, over the points with x, y > 0.
+    """Slope of log y on log x with a 95% t interval, over the points with x, y > 0.
 
     The interval is for scatter about a line; where the points bend it says only how well a line
     describes them.
@@ -22,7 +22,7 @@ def log_slope(x: ArrayLike, y: ArrayLike, what: str = "log-log least squares") -
 
 
 def slope(x: ArrayLike, y: ArrayLike, what: str = "least squares") -> Estimate:
-    """Slope of y on x with a 95 % t interval."""
+    """Slope of y on x with a 95% t interval."""
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(x) < 3 or np.ptp(x) == 0:
         return undefined(what, f"{len(x)} points are too few", len(x))
@@ -60,7 +60,7 @@ def bootstrap_slope(
 
 
 def mean_of(values: ArrayLike, what: str = "mean over replicates") -> Estimate:
-    """Mean with a 95 % t interval over independent replicates."""
+    """Mean with a 95% t interval over independent replicates."""
     v = np.asarray(values, dtype=float)
     if len(v) < 2:
         return Estimate(float(v.mean()), None, None, len(v), what)

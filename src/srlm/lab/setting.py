@@ -27,7 +27,7 @@ class Setting:
     quick: bool = False
     """Fewer replicates and cells: under a minute for all claims."""
     cells: Path | None = None
-    """Folder of finished cells, so that a sweep goes on where it stopped; None: keep none."""
+    """Folder of finished cells, so that a sweep continues where it stopped; None: keep none."""
     progress: Progress = field(default_factory=Progress.silent)
 
     def pick(self, full: T, quick: T) -> T:
@@ -43,7 +43,7 @@ class Setting:
         """``make(**cell)`` for every cell, kept as JSON as soon as it is done.
 
         A cell is known by ``name``, its parameters and the seed, so all that decides it must be
-        among them. The file appears whole or not at all; a sweep that was cut off loses the cell
+        among them. The file appears atomically; a sweep that was cut off loses the cell
         it was at and no other. The results come in the order of ``cells``, the cell's parameters
         with them.
         """
@@ -69,7 +69,7 @@ class Setting:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """The file appears whole or not at all."""
+    """The file appears atomically."""
     file.parent.mkdir(parents=True, exist_ok=True)
     part = file.with_name(f".{file.name}.{os.getpid()}")
     part.write_text(text, encoding="utf-8")

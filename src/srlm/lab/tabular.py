@@ -1,6 +1,6 @@
 """Rounds of tabular self-rewarding, many tables at once, without a linear solver.
 
-With one indicator feature a prompt and response, the pairs of a round are the edges of a graph
+With one indicator feature per prompt and response, the pairs of a round are the edges of a graph
 on responses, and min-norm least squares of theta-differences on (r - r')/beta is
 
     delta_y = (r_y - mean of r over y's component) / beta,

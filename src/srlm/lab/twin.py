@@ -1,6 +1,6 @@
 """The slow twin of ``bulk``: one replicate at a time through ``srlm.loop.align``.
 
-``Counted`` is a linear softmax policy that draws what ``bulk`` draws: the same uniform numbers,
+``Counted`` is a linear softmax policy that samples what ``bulk`` samples: the same uniform numbers,
 the same random prompts. All else is the production loop: its sampling table, pairs, least
 squares, projection and measurement.
 """
@@ -26,7 +26,7 @@ from srlm.types import Floats, Ints, Pairs, Prompt, Samples, Tokens
 
 
 class Counted(Listed):
-    """A ``LinearSoftmax`` whose round t draws by counter (seed, replicate, t)."""
+    """A ``LinearSoftmax`` whose round t samples by counter (seed, replicate, t)."""
 
     def __init__(
         self, policy: LinearSoftmax, seed: int, replicate: int, pairs: int, t: int = 0
@@ -74,7 +74,8 @@ class Counted(Listed):
     def sample(
         self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
     ) -> Samples:
-        """``pairs`` pairs at prompts drawn with replacement; ``draws`` and ``seed`` are unused."""
+        """``pairs`` pairs at prompts sampled with replacement; ``draws`` and ``seed`` are
+        unused."""
         u_3n = self.numbers()[:, self.order(len(prompts))]
         x_n = (u_3n[0] * len(prompts)).astype(np.int64)
         logp_PM = self.log_table(prompts)
@@ -142,7 +143,7 @@ def twin(
 
 
 def unmerged(samples: Samples, reward_R: Floats) -> Pairs:
-    """``pairs.pairs`` without its merging of equal draws, whose noises differ."""
+    """``pairs.pairs`` without its merging of equal samples, whose noises differ."""
     group_R = np.arange(len(samples)) // 2
     return Pairs(
         group_R=group_R,

@@ -1,4 +1,4 @@
-"""What a policy has kept of the base, in one number: how likely a draw is what the base favours.
+"""What a policy has kept of the base, in one number: how likely a sample is what the base favours.
 
 Confidence and fidelity move against each other when a round makes a policy surer of modes some
 of which are new. Both of these count the two at once, and neither needs an answer.
@@ -16,7 +16,7 @@ from srlm.policies.base import Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
 
 CLEAR = 0.05
-"""Level at which a majority among draws must be one of the policy's too."""
+"""Level at which a majority among samples must be one of the policy's too."""
 
 
 def kept(
@@ -32,9 +32,9 @@ def kept(
     With y_0* the base's mode and a_0* its majority answer:
 
     * base_mode_probability = E_x[pi(y_0*(x)|x)], over prompts whose base mode is certified and
-      unique. Confidence for the base; tends to 1 under pure sharpening. Modes that were not drawn
+      unique. Confidence for the base; tends to 1 under pure sharpening. Modes that were not sampled
       are scored.
-    * base_answer_share = E_x[pi(a_0*(x)|x)] by the draws, over prompts on which the base's
+    * base_answer_share = E_x[pi(a_0*(x)|x)] by the samples, over prompts on which the base's
       majority is clear (more than half of pi_0 at level ``CLEAR``, one-sided binomial test).
     * answer_agreement = P_x[majority answer is a_0*], over the same prompts.
 
@@ -109,7 +109,7 @@ def _majority(
 
 
 def _clear(share_P: Floats, weight_R: Floats, prompt_R: Ints) -> Bools:
-    """Whether a share above one half is not chance; equal weights are those of draws."""
+    """Whether a share above one half is not chance; equal weights are those of samples."""
     P = len(share_P)
     K_P = np.bincount(prompt_R, minlength=P)
     per_draw_R = 1.0 / K_P[prompt_R]

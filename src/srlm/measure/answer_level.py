@@ -1,7 +1,7 @@
 """The answer level: pi(a|x) = sum of pi(y|x) over the responses y whose answer is a.
 
 kappa_answer = E_x[1 / max_a pi(a|x)] <= kappa at sequence level, always. Three views of it from
-draws, and the two curves that any method must be held against: majority vote over k draws
+samples, and the two curves that any method must be held against: majority vote over k samples
 (cons@k) and at least one right in k (pass@k). Answers come as one text a row (None: unreadable).
 """
 
@@ -25,10 +25,10 @@ Answers = Sequence[str | None]
 
 @dataclass(frozen=True, slots=True)
 class AnswerModes:
-    """The likeliest answer of each prompt, as far as draws can tell."""
+    """The likeliest answer of each prompt, as far as samples can tell."""
 
     answer_P: tuple[str | None, ...]
-    """None where no draw could be read."""
+    """None where no sample could be read."""
     low_P: Floats
     """Lower end for pi(answer|x)."""
     high_P: Floats
@@ -39,7 +39,7 @@ class AnswerModes:
     def kappa(self, *, seed: int = 0) -> Estimate:
         """kappa_answer at the lower ends: an upper bound, as sure as they are.
 
-        max_a pi(a|x) >= pi(answer|x) >= low. Infinite where some prompt has no readable draw.
+        max_a pi(a|x) >= pi(answer|x) >= low. Infinite where some prompt has no readable sample.
         """
         with np.errstate(divide="ignore"):
             logp_P = np.log(self.low_P)
@@ -49,7 +49,7 @@ class AnswerModes:
 def distinct_mass(samples: Samples, answer_R: Answers, prompts: int) -> AnswerModes:
     """The answer with the most probability among the distinct responses seen, [P].
 
-    sum of pi(y|x) over the distinct drawn y with answer a never exceeds pi(a|x): a bound without
+    sum of pi(y|x) over the distinct sampled y with answer a never exceeds pi(a|x): a bound without
     chance in it, and pi(a|x) itself when ``samples`` are all responses.
     """
     answers: list[str | None] = []
@@ -71,13 +71,13 @@ def distinct_mass(samples: Samples, answer_R: Answers, prompts: int) -> AnswerMo
 def split_sample(
     samples: Samples, answer_R: Answers, prompts: int, *, level: float = 0.95
 ) -> AnswerModes:
-    """The commonest answer among the even draws, its share tested on the odd ones.
+    """The commonest answer among the even samples, its share tested on the odd ones.
 
-    The choice does not touch the draws that test it, so the Clopper-Pearson interval covers
-    pi(answer|x) at ``level`` for each prompt. For draws only, not for enumerated responses.
+    The choice does not touch the samples that test it, so the Clopper-Pearson interval covers
+    pi(answer|x) at ``level`` for each prompt. For samples only, not for enumerated responses.
 
     Raises:
-        UserError: a prompt has fewer than two draws.
+        UserError: a prompt has fewer than two samples.
     """
     answers: list[str | None] = []
     low_P, high_P = np.zeros(prompts), np.ones(prompts)
@@ -106,11 +106,11 @@ def _commonest(answers: list[str | None]) -> str | None:
 def pass_at(
     samples: Samples, right_R: Bools, prompts: int, ks: Sequence[int], *, seed: int = 0
 ) -> dict[int, Estimate]:
-    """pass@k: probability that at least one of k draws is right.
+    """pass@k: probability that at least one of k samples is right.
 
-    From K draws of which c are right, 1 - C(K-c, k) / C(K, k): the average over all subsets of
-    k draws, without bias. Interval over prompts by bootstrap. ``ks`` above the draws of a prompt
-    are refused.
+    From K samples of which c are right, 1 - C(K-c, k) / C(K, k): the average over all subsets of
+    k samples, without bias. Interval over prompts by bootstrap. ``ks`` above the samples of a
+    prompt are refused.
     """
     rows_P = _rows(samples, prompts, max(ks))
     out = {}
@@ -118,7 +118,7 @@ def pass_at(
         none_P = np.array(
             [comb(len(r) - int(right_R[r].sum()), k) / comb(len(r), k) for r in rows_P]
         )
-        method = f"pass@{k}, all subsets of {len(rows_P[0])} draws"
+        method = f"pass@{k}, all subsets of {len(rows_P[0])} samples"
         out[k] = mean(1.0 - none_P, seed, method, least=0.0, most=1.0)
     return out
 
@@ -132,16 +132,16 @@ def vote_at(
     *,
     seed: int = 0,
 ) -> dict[int, Estimate]:
-    """cons@k: probability that the commonest answer of k draws is right, ties broken by lot.
+    """cons@k: probability that the commonest answer of k samples is right, ties broken by lot.
 
-    The average over all subsets of k of a prompt's K draws, in closed form, so without bias
-    for the vote over k fresh draws. Unreadable draws do not vote; without votes it is wrong.
+    The average over all subsets of k of a prompt's K samples, in closed form, so without bias
+    for the vote over k fresh samples. Unreadable samples do not vote; without votes it is wrong.
 
     Args:
         right_R: whether the row's answer is right; equal answers of a prompt are equally right.
         ks: subset sizes, none above K.
 
-    Cost: O(m K^2) a prompt and k for m distinct answers; equal sets of counts are done once.
+    Cost: O(m K^2) per prompt and k for m distinct answers; equal sets of counts are done once.
     """
     rows_P = _rows(samples, prompts, max(ks))
     right_counts, wrong_counts = [], []
@@ -163,13 +163,13 @@ def vote_at(
             for i, count_i in enumerate(good):
                 others = tuple(sorted((*good[:i], *good[i + 1 :], *bad)))
                 win_P[p] += win_probability(count_i, others, silent, k)
-        method = f"majority of {k}, all subsets of {len(rows_P[0])} draws"
+        method = f"majority of {k}, all subsets of {len(rows_P[0])} samples"
         out[k] = mean(np.minimum(win_P, 1.0), seed, method, least=0.0, most=1.0)
     return out
 
 
 ORDERS = 64
-"""Random orders of a prompt's draws behind ``vote_curve``."""
+"""Random orders of a prompt's samples behind ``vote_curve``."""
 
 
 def vote_curve(
@@ -183,12 +183,12 @@ def vote_curve(
 ) -> dict[int, Estimate]:
     """cons@k as ``vote_at`` gives it, from random subsets instead of all of them.
 
-    Each prompt's draws are put into 64 random orders, and the first k of an order vote: without
+    Each prompt's samples are put into 64 random orders, and the first k of an order vote: without
     bias for every k, and fast where there are many distinct answers. The error of the subsets is
-    in the interval, for it differs from prompt to prompt. Cost O(64 K m) a prompt of m answers.
+    in the interval, for it differs from prompt to prompt. Cost O(64 K m) per prompt of m answers.
 
     Raises:
-        UserError: a prompt has fewer draws than the largest k.
+        UserError: a prompt has fewer samples than the largest k.
     """
     rows_P = _rows(samples, prompts, max(ks))
     rng = np.random.default_rng(seed)
@@ -218,7 +218,7 @@ def vote_curve(
         k: mean(
             win_kP[j],
             seed,
-            f"majority of {k}, {ORDERS} random subsets of {len(rows_P[0])} draws",
+            f"majority of {k}, {ORDERS} random subsets of {len(rows_P[0])} samples",
             least=0.0,
             most=1.0,
         )
@@ -228,9 +228,9 @@ def vote_curve(
 
 @lru_cache(maxsize=100_000)
 def win_probability(mine: int, others: tuple[int, ...], silent: int, k: int) -> float:
-    """Probability that an answer wins the vote among k draws without replacement.
+    """Probability that an answer wins the vote among k samples without replacement.
 
-    It was given ``mine`` times, other answers as often as ``others`` says, and ``silent`` draws
+    It was given ``mine`` times, other answers as often as ``others`` says, and ``silent`` samples
     had none. With j votes for it and t answers level with it, it wins with probability
     1/(1+t) = integral of u^t over u in [0, 1]. A subset of k is k independent binomial counts
     given their sum (any q), so for each j the others' votes have the generating polynomial
@@ -283,7 +283,7 @@ def _product(a_UZ: Floats, b_UZ: Floats) -> Floats:
 def _need_two(draws: int, prompt: int) -> None:
     if draws < 2:
         raise UserError(
-            f"prompt {prompt} (counted from 0) has {draws} draws", "draw at least 2 a prompt"
+            f"prompt {prompt} (counted from 0) has {draws} samples", "sample at least 2 per prompt"
         )
 
 
@@ -292,7 +292,7 @@ def _rows(samples: Samples, prompts: int, most: int) -> list[Ints]:
     for p, rows in enumerate(rows_P):
         if len(rows) < most:
             raise UserError(
-                f"prompt {p} (counted from 0) has {len(rows)} draws, {most} are asked about",
-                "draw more, or ask about fewer",
+                f"prompt {p} (counted from 0) has {len(rows)} samples, {most} are asked about",
+                "sample more, or ask about fewer",
             )
     return rows_P

@@ -118,10 +118,10 @@ def fisher(
     Args:
         policy: a log-linear exact policy, or a causal model.
         prompts: what the expectation over x is taken over.
-        samples: draws from the policy; not looked at where responses are listed.
-        responses: draws used at most, spread over the prompts.
+        samples: samples from the policy; not looked at where responses are listed.
+        responses: samples used at most, spread over the prompts.
         top: largest eigenvalues asked for (SciPy's Lanczos).
-        probes: random vectors of the trace (Hutchinson: unbiased; 95 % interval of their mean).
+        probes: random vectors of the trace (Hutchinson: unbiased; 95% interval of their mean).
         steps: Lanczos steps towards the small end.
         seed: of the random vectors.
 
@@ -176,7 +176,7 @@ def _squares(root_RD: Floats) -> Floats:
 
 
 def _spread(samples: Samples, prompts: int, most: int) -> Samples:
-    """At most ``most`` draws: the first of every prompt, then the second, ..."""
+    """At most ``most`` samples: the first of every prompt, then the second, ..."""
     rows_P = rows_by_prompt(samples.prompt_R, prompts)
     deepest = max(map(len, rows_P))
     order = [rows[k] for k in range(deepest) for rows in rows_P if k < len(rows)]
@@ -207,7 +207,7 @@ def _network(
         rest_K.append(float(z_D @ product.times(z_D)))
     trace_K = float(largest.sum()) + np.array(rest_K)
     how = f"Hutchinson, {probes} probes beside the {len(largest)} largest"
-    method = f"matrix-free, {len(samples)} draws"
+    method = f"matrix-free, {len(samples)} samples"
     ritz = lanczos(product.times, start_D, min(steps, D))
     smallest, condition = small_end(float(largest[0]), ritz, product.epsilon, steps)
     states_NH = product.hidden_states()
@@ -228,11 +228,11 @@ def _network(
 
 
 def _mean(value_K: Floats, method: str) -> Estimate:
-    """Mean of independent probes with Student's interval; the choice of draws is not in it."""
+    """Mean of independent probes with Student's interval; the choice of samples is not in it."""
     n, centre = len(value_K), float(value_K.mean())
     half = float(stats.t.ppf(0.975, n - 1) * value_K.std(ddof=1) / np.sqrt(n)) if n > 1 else None
     low, high = (None, None) if half is None else (centre - half, centre + half)
-    return Estimate(centre, low, high, n, method, "estimate over these draws")
+    return Estimate(centre, low, high, n, method, "estimate over these samples")
 
 
 def _said(e: Estimate) -> str:

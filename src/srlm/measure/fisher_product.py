@@ -7,8 +7,8 @@ the sum of its tokens':
     F(theta) = E_x E_{y ~ pi(.|x)} sum_t J_t^T (diag(p_t) - p_t p_t^T) J_t,
 
 J_t the Jacobian of the logits at position t, p_t = softmax(logits). The expectation over the next
-token is taken exactly, that over prefixes by draws: without bias for y drawn from pi. This is the
-generalised Gauss-Newton matrix of the log-likelihood.
+token is taken exactly, that over prefixes by samples: without bias for y sampled from pi. This is
+the generalised Gauss-Newton matrix of the log-likelihood.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class FisherProduct:
 
     Args:
         policy: parameters in float32 or float64.
-        prompts, samples: responses drawn from the policy.
+        prompts, samples: responses sampled from the policy.
 
     Raises:
         UserError: parameters in half precision, whose products are rounding.
@@ -103,7 +103,7 @@ class FisherProduct:
 
     @torch.inference_mode()
     def hidden_states(self) -> Floats:
-        """The last hidden states from which response tokens are drawn, [N, H]."""
+        """The last hidden states from which response tokens are sampled, [N, H]."""
         found = []
         for batch in self.batches:
             out = self.model(**batch.inputs, output_hidden_states=True)

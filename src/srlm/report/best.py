@@ -21,7 +21,7 @@ class Best:
 
 
 def best_round(run: Run) -> Best:
-    """With answers the highest sampling accuracy; without, the lowest kappa at fidelity >= .95.
+    """With answers the highest sampling accuracy; without, the lowest kappa at fidelity >= 0.95.
 
     The earliest of equals. Chosen on the prompts that it is measured on, so its own figure is a
     little flattering when rounds lie close together; the reason names rounds that it is not

@@ -39,7 +39,7 @@ LONGEST = 600
 
 
 def write_page(summary: Summary) -> Path:
-    """Write ``report.html`` into a run's folder, whole or not at all; its path."""
+    """Write ``report.html`` into a run's folder, atomically; its path."""
     return write_whole(summary.folder / NAME, run_page(summary))
 
 
@@ -120,7 +120,7 @@ def render(template: str, *, drawn: bool, **context: Any) -> str:
 
 
 def write_whole(target: Path, text: str) -> Path:
-    """Write a page, whole or not at all; its path."""
+    """Write a page, atomically; its path."""
     content = text.encode("utf-8")
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
     part = Path(name)

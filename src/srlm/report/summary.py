@@ -74,7 +74,7 @@ class Summary:
     rounds: tuple[Round, ...]
     examples: tuple[Group, ...]
     stop: Mapping[str, Any]
-    """Why the run ended and its best round by what needs no answers; empty where not recorded."""
+    """Why the run ended and its best round without looking at answers; empty where not recorded."""
     gap: Gap | None
     """To exact updates; None where the folder does not hold what that takes."""
     forecasts: tuple[Forecast, ...]

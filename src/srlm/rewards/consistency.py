@@ -1,4 +1,4 @@
-"""Agreement with oneself: the share of a prompt's own draws that reach the same answer."""
+"""Agreement with oneself: the share of a prompt's own samples that reach the same answer."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def votes(prompt_R: Ints, answer_R: Sequence[str | None], weight_R: Floats) -> F
 
 
 def consistency(grader: Grader) -> Reward:
-    """r_t(x, y) = share of the prompt's draws whose extracted answer is y's, in (0, 1].
+    """r_t(x, y) = share of the prompt's samples whose extracted answer is y's, in (0, 1].
 
     Args:
         grader: how answers are read and compared with each other. Never the right answers.

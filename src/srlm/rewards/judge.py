@@ -81,7 +81,7 @@ class Judgements:
 def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
     """The policy's own score of each response, through a template ([SRLM] section 2.2).
 
-    ``read`` "generated": the mean over K judgements, drawn at temperature 1, of the number that
+    ``read`` "generated": the mean over K judgements, sampled at temperature 1, of the number that
     the score pattern finds last in what was generated, which may be the text of a score; a number
     outside [lowest, highest] of the score values is unreadable. "expected": sum_s v_s p_s /
     sum_s p_s over the score tokens' probabilities right after the template: no parsing, no
@@ -94,7 +94,7 @@ def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
 
     Args:
         settings: template, scores, pattern, K.
-        seed: of the judgements drawn.
+        seed: of the judgements sampled.
 
     Raises:
         UserError: a template without its places, a pattern that is none, scores that are no

@@ -73,7 +73,7 @@ def duel(
     """Which of ``texts[one]`` and ``texts[other]`` is the better on a task, both orders.
 
     P(A) / (P(A) + P(B)) right after the template; unreadable where both together have less than
-    1 % . Two forward passes a duel, questions that are equal asked once. A template without
+    1%. Two forward passes per duel; equal questions are asked once. A template without
     ``{second}`` asks about each text by itself, and P(one beats other) = (P(A) + 1 - P'(A)) / 2
     compares the two answers.
 
@@ -149,7 +149,7 @@ def judge_pairwise(settings: JudgeSettings) -> Reward:
     Every two distinct responses of a prompt are shown in both orders and the policy answers A or
     B (``judge.choices``), read as probabilities of the first token; the mean of both orders
     cancels a liking for the first place that is the same for every pair, and the bias is reported.
-    Opponents count by their share of the draws. k distinct responses cost k(k-1) forward passes.
+    Opponents count by their share of the samples. k distinct responses cost k(k-1) forward passes.
 
     Raises:
         UserError: the template lacks a place; A or B is no token; the policy is no language model.
@@ -173,7 +173,7 @@ def judge_pairwise(settings: JudgeSettings) -> Reward:
 
 
 def notes(facts: dict[str, float], name: str = "judge-pairwise") -> tuple[str, ...]:
-    """Sentences about a judge that is drawn to a place, or cannot be read."""
+    """Sentences about a judge that favours a position, or cannot be read."""
     out = []
     bias = facts.get(f"{name}: position bias", 0.0)
     if abs(bias) > BIASED:

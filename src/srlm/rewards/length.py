@@ -26,7 +26,7 @@ def prefer_short(
         reward_R: rewards; missing ones stay missing.
         length_R: tokens.
         prompt_R: index of the prompt.
-        weight_R: shares of the prompt's draws.
+        weight_R: shares of the prompt's samples.
         tolerance: in units of the reward, >= 0.
 
     >>> r, n = np.array([5.0, 4.9, 1.0]), np.array([30, 10, 5])

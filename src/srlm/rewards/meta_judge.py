@@ -19,7 +19,7 @@ from srlm.types import Floats, Prompt, Samples
 def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
     """The judge's score of each response, its judgements weighted by what they are judged worth.
 
-    K judgements of each response are drawn and read as by ``judge`` (generated); the policy
+    K judgements of each response are sampled and read as by ``judge`` (generated); the policy
     compares those of one response two by two, in both orders, and each gets its mean probability
     of being preferred as its weight. With K = 1, or a meta-judge that cannot tell, this is
     ``judge``. A template without ``{second}`` asks about each judgement by itself, and the two

@@ -41,7 +41,7 @@ class RewardReport:
     """Pearson's, of reward and length in tokens within prompts."""
     vote_correlation: Estimate
     """Pearson's, of reward (of the judge's own score where there is a judge) and the share of the
-    prompt's draws with the same answer, within prompts. A judge that tells right from wrong goes
+    prompt's samples with the same answer, within prompts. A judge that tells right from wrong goes
     along with the votes, as far as right answers are the commoner; where it falls, round after
     round, the judge wears out."""
     facts: dict[str, float]
@@ -77,7 +77,7 @@ class Seen:
     voted_R: Floats
     """What is compared with the votes: the judge's own scores, or the rewards."""
     vote_R: Floats
-    """Share of the prompt's draws with the row's answer."""
+    """Share of the prompt's samples with the row's answer."""
     first_R: Bools
     """Whether no row before is the same response to the same prompt."""
     facts: dict[str, float]
@@ -88,7 +88,7 @@ def seen(samples: Samples, found: Scored, grader: Grader = EXACT) -> Seen:
     """The rows that have a reward.
 
     Args:
-        samples: draws, all those of a prompt.
+        samples: samples, all those of a prompt.
         found: their rewards.
         grader: reads and compares answers, for the votes.
     """
@@ -208,7 +208,7 @@ def within(
     Args:
         reward_R, other_R: what is compared.
         prompt_R: the prompt of each row.
-        weight_R: shares of the prompt's draws; taken anew over the rows that are left.
+        weight_R: shares of the prompt's samples; taken anew over the rows that are left.
         name: what ``other_R`` are, for the note.
         seed: of the bootstrap.
     """

@@ -4,8 +4,8 @@
 minimiser), a unique mode, a margin gamma > 0 and a least confidence mu > 0. Measured quantities
 come with a certified range a prompt, [low, high] (a search stopped early, a Clopper-Pearson
 interval), so an answer is one of three: it holds on every prompt measured, it fails on some, or it
-cannot be told. What holds on P prompts drawn from D still says only that, with confidence 95 %,
-less than 1 - .05^(1/P) of the prompts of D break it: that share is in the evidence.
+cannot be told. What holds on P prompts sampled from D still says only that, with confidence 95%,
+less than 1 - 0.05^(1/P) of the prompts of D break it: that share is in the evidence.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def _counts(holds_P: np.ndarray, fails_P: np.ndarray) -> str:
     total, good, bad = len(holds_P), int(holds_P.sum()), int(fails_P.sum())
     text = f"{good} of {total} prompts certified, {bad} refuted, {total - good - bad} open"
     if good == total:
-        text += f"; of all prompts at most {1.0 - 0.05 ** (1.0 / total):.2%} break it (95 %)"
+        text += f"; of all prompts at most {1.0 - 0.05 ** (1.0 / total):.2%} break it (95%)"
     return text
 
 
@@ -165,7 +165,7 @@ def realizability(
     minimiser is 0: the least loss over the class is 0 if and only if the class contains it (on
     the pairs' support). With residuals beta*(log-ratio difference) - (reward difference) on pairs
     held out from the update, u = mean residual^2 / mean target^2 is the share left unexplained,
-    with a 95 % interval by the ratio's delta method.
+    with a 95% interval by the ratio's delta method.
 
     Holds up to the tolerance where the interval lies below it. Above it, it fails only if the
     policy is the exact minimiser over its class (`exact_minimiser`, as linear least squares
@@ -203,7 +203,7 @@ def realizability(
         why = "the interval holds the tolerance: more held-out pairs would tell"
     text = f"unexplained {share:.3g} of the target's square on {residual.size} held-out pairs"
     return Assumption(
-        "realizability", state, (f"{text}, 95 % interval [{low:.3g}, {high:.3g}]", why), 1.0 - share
+        "realizability", state, (f"{text}, 95% interval [{low:.3g}, {high:.3g}]", why), 1.0 - share
     )
 
 
@@ -229,4 +229,4 @@ def realizability_linear(theta_norm: float, radius: float, beta: float) -> Assum
 
 def _same_prompts(p_star: Range, runner_up: Range) -> None:
     if p_star.low_P.shape != runner_up.low_P.shape:
-        raise UserError("p* and runner-up are of different prompts", "give one of each a prompt")
+        raise UserError("p* and runner-up are of different prompts", "give one of each per prompt")

@@ -166,14 +166,14 @@ def predict_rounds(
 ) -> RoundForecast:
     """The next rounds of a run from those seen, with parametric-bootstrap intervals.
 
-    A replicate draws new observations kappa_1..kappa_t from the fit, with relative errors of the
+    A replicate samples new observations kappa_1..kappa_t from the fit, with relative errors of the
     excess of size s, refits, and goes on with a pace that is off by a factor exp(s z/2), the same
     in every round to come: the error of the form itself, which no refit shows. What is observed of
     a round to come has an error of size s too. s is the residual with its degrees of freedom paid,
     and at least `PACE_ERROR`.
 
     Runs on finitely many pairs settle above 1, and the rounds seen need not show where. So in half
-    of the replicates the excess stops at a share, drawn evenly, of the last excess or of the last
+    of the replicates the excess stops at a share, sampled evenly, of the last excess or of the last
     fall, whichever is less: a floor much larger than a round's fall would have been seen. Own
     construction; `benchmarks/planner.py` has its coverage.
 
@@ -188,7 +188,7 @@ def predict_rounds(
     rounds = check_count("rounds", rounds)
     replicates = check_count("replicates", replicates, least=20)
     if check_probability("level", level) == 1.0:
-        raise UserError("level is 1", "give level below 1, as .9")
+        raise UserError("level is 1", "give level below 1, as 0.9")
     goal = None if target is None else check_kappa("target", target)
     calibration = fit_rounds(path, form)
     values = np.array(list(calibration.coefficients.values()))

@@ -146,7 +146,7 @@ def generalised_coverage(
     p = check_positive("p", p)
     weights = np.ones(len(table)) if weights_P is None else np.asarray(weights_P, dtype=float)
     if weights.shape != (len(table),) or np.any(weights < 0.0) or weights.sum() <= 0.0:
-        raise UserError("weights_P does not fit the prompts", "give one weight >= 0 a prompt")
+        raise UserError("weights_P does not fit the prompts", "give one weight >= 0 per prompt")
     best = table.max(axis=1, keepdims=True)
     near = table >= (1.0 - gamma) * best * (1.0 - 1e-12)  # a hair, so that ties count as ties
     mass = np.where(near, table, 0.0).sum(axis=1)

@@ -77,7 +77,8 @@ def hard_instance(kappa0: float, prompts: int, responses: int) -> HardInstance:
 
 
 def log_all_seen(n: int, coupons: int, q: float) -> float:
-    """log of n! [z^n] (e^{qz} - 1)^M e^{rz}, r = 1 - Mq: all M coupons of chance q seen in n draws.
+    """log of n! [z^n] (e^{qz} - 1)^M e^{rz}, r = 1 - Mq: all M coupons of chance q seen in n
+    samples.
 
     Cauchy's integral on the circle through the saddle point, by the trapezoid rule; every Taylor
     coefficient is positive, so there is no cancellation (inclusion-exclusion loses all digits for
@@ -159,7 +160,7 @@ def simulate_failure(
 ) -> tuple[float, float]:
     """Mean lost mass of the best learner over simulated data, and its standard error.
 
-    Each replicate draws n triples, then answers every hard prompt as `failure_probability` says.
+    Each replicate samples n triples, then answers every hard prompt as `failure_probability` says.
     Cost O(replicates * n * Delta).  Raises UserError by name.
 
     >>> mean, error = simulate_failure(

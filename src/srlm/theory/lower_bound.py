@@ -11,16 +11,16 @@ adversary picks Delta = sqrt(d (kappa_0-1)/(2n)) and the best learner loses Delt
 c that fits is (kappa_0-1)/(2 e kappa_0), approached
 from above as n grows. It goes to 0 with kappa_0 -> 1, where nothing is hidden: no c > 0 serves all
 kappa_0 >= 1, and the statement needs kappa_0 bounded away from 1. For kappa_0 >= 2 it is at least
-1/(4e) = .09197; `STATED_CONSTANT` = .09 is that, rounded down. With it the formula holds wherever
+1/(4e) = 0.09197; `STATED_CONSTANT` = 0.09 is that, rounded down. With it the formula holds wherever
 it says at most `STATED_CEILING` = 1/2 (checked: d 1 to 1,024, kappa_0 2 to 1,024, n 3 to 1e10).
 Nearer to 1 it does not, since the instance itself saturates; but the loss never rises with n, so
 min(1/2, formula) holds for every n.
 With log|Pi| given and d whole, rounding costs a little: checked from log|Pi| = 75 nats on (at 30
-the loss was .91 of the formula at worst, at 20 .79).
+the loss was 0.91 of the formula at worst, at 20 0.79).
 
 Slopes of the loss (four decades of n, kappa_0 from 2 to 256). With d fixed: -1/2 in n, and 1/2 in
-kappa_0 - 1, which is .557 in kappa_0. With log|Pi| = 200 fixed: .51 to .53 in kappa_0, and -.53 to
--.54 in n, as the formula's own logarithm has it. No one parametrisation gives both halves.
+kappa_0 - 1, which is 0.557 in kappa_0. With log|Pi| = 200 fixed: 0.51 to 0.53 in kappa_0, and -0.53
+to -.54 in n, as the formula's own logarithm has it. No one parametrisation gives both halves.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def fit_decay(spectrum_D: ArrayLike, floor: float = 1e-10) -> DecayFit:
 
     Three descriptions of log s_i: a line in i (exponential), a line in log i (polynomial), two
     levels with a step after i = r (spiked, best r of 1..D-1). Each residual pays for its
-    parameters (2, 2, 3). The best is the answer if it explains at least 98 % of the variance of
+    parameters (2, 2, 3). The best is the answer if it explains at least 98% of the variance of
     log s, and leaves a residual at least 1.4 times smaller than the next best; a polynomial rate
     must exceed 1. Otherwise, or with fewer than 8 eigenvalues above the floor, it cannot be told.
 

@@ -122,7 +122,7 @@ def experiment(setting: Setting) -> Finding:
             f"{min(r['first factor'] for r in table):.3f} to {slow['first factor']:.2f} of itself "
             f"(slowest at beta = {slow['beta']:g}), and ever less after: the last factor is above "
             f"1/2 on {len(late)} of {len(table)} rows. What is left sits at prompts with nearly "
-            "tied modes, and a policy that is sure draws few distinct pairs to learn from; exact "
+            "tied modes, and a policy that is sure samples few distinct pairs to learn from; exact "
             "updates from the same start go on (dashed)."
         ),
         plot=panels(traces, "round", "kappa - 1, mean over replicates", log_y=True, height=420),

@@ -36,7 +36,7 @@ RIDGE = 0.01
 
 
 def experiment(setting: Setting) -> Finding:
-    """Each family measured, foretold and trained for one round."""
+    """Each family measured, forecast and trained for one round."""
     claim = CLAIMS["families"]
     if setting.quick:
         return Finding(
@@ -71,8 +71,8 @@ def experiment(setting: Setting) -> Finding:
         source=claim.source,
         instance=(
             f"demo bases of three architectures, some 100 k parameters; {PROMPTS} held-out "
-            f"prompts, modes by search, {DRAWS} draws each; one weighted round on {TRAIN:,} "
-            "prompts x 4 draws, beta = 1"
+            f"prompts, modes by search, {DRAWS} samples each; one weighted round on {TRAIN:,} "
+            "prompts x 4 samples, beta = 1"
         ),
         figures=table,
         numbers={

@@ -1,4 +1,4 @@
-"""forecast: the trajectory told from draws of the base, against the trained loop."""
+"""forecast: the trajectory told from samples of the base, against the trained loop."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LEAST_SUPPORTED = 0.9
 
 
 def experiment(setting: Setting) -> Finding:
-    """Digits, and a start with 512 responses of which 64 draws see few, with and without the
+    """Digits, and a start with 512 responses of which 64 samples see few, with and without the
     searched mode."""
     table = on_digits(setting)
     start = instances.linear(
@@ -47,9 +47,9 @@ def experiment(setting: Setting) -> Finding:
     error = max(abs(r["log ratio"]) for r in inside)
     alone = [r for r in table if r not in mine]
     beyond = max(abs(r["log ratio"]) for r in alone if not r["supported"])
-    start_16 = next(r for r in alone if r["case"] == "16 draws" and r["round"] == 0)
+    start_16 = next(r for r in alone if r["case"] == "16 samples" and r["round"] == 0)
     accuracy = max(abs(r["accuracy told"] - r["accuracy trained"]) for r in digit)
-    bare = [r for r in table if r["case"] == f"{DRAWS} draws"]
+    bare = [r for r in table if r["case"] == f"{DRAWS} samples"]
     horizon = max((r["round"] for r in bare if r["supported"]), default=-1)
     ok = error < np.log(1.15) and accuracy < 0.02
     return Finding(
@@ -57,42 +57,42 @@ def experiment(setting: Setting) -> Finding:
         statement=CLAIMS["forecast"].statement,
         source=CLAIMS["forecast"].source,
         instance=(
-            f"digits, good start, {DRAWS} draws a prompt, against {ROUNDS} trained rounds of 4,096 "
-            f"pairs; linear softmax, {X} prompts, {M} responses, kappa_0 = {KAPPA:g}, beta = 1, "
-            "16 to 1,024 draws with and without the searched mode"
+            f"digits, good start, {DRAWS} samples per prompt, against {ROUNDS} trained rounds of "
+            f"4,096 pairs; linear softmax, {X} prompts, {M} responses, kappa_0 = {KAPPA:g}, beta = "
+            "1, 16 to 1,024 samples with and without the searched mode"
         ),
         figures=table,
         numbers={
             "largest |log kappa told / trained|, supported": error,
-            "largest |log kappa told / trained|, draws alone, not supported": beyond,
-            "the same at round 0 from the best of 16 draws": abs(start_16["log ratio"]),
+            "largest |log kappa told / trained|, samples alone, not supported": beyond,
+            "the same at round 0 from the best of 16 samples": abs(start_16["log ratio"]),
             "largest accuracy gap on digits": accuracy,
-            f"supported horizon, {DRAWS} draws without the mode": float(horizon),
+            f"supported horizon, {DRAWS} samples without the mode": float(horizon),
             "rows with the mode, supported": float(len(inside)),
             "rows with the mode, not supported": float(len(mine) - len(inside)),
         },
         verdict="holds" if ok else "violated",
         because=(
-            f"from draws and the searched mode kappa is told within a factor {np.exp(error):.3f} "
+            f"from samples and the searched mode kappa is told within a factor {np.exp(error):.3f} "
             f"of the trained loop where supported, accuracy on digits within {accuracy:.3f}"
         ),
-        says="Z_p is a mean over draws: kappa_t and any metric follow, until the weights collapse.",
+        says="Z_p is a mean over samples: kappa_t and metrics follow until the weights collapse.",
         seen=(
-            f"On digits every round is supported. With {M} responses and {DRAWS} draws alone the "
+            f"On digits every round is supported. With {M} responses and {DRAWS} samples alone the "
             f"forecast is supported up to round {horizon} and off by up to a factor "
-            f"{np.exp(beyond):.2f} beyond (which is marked); and the best of 16 draws "
+            f"{np.exp(beyond):.2f} beyond (which is marked); and the best of 16 samples "
             f"overestimates kappa {np.exp(start_16['log ratio']):.2f} times before any "
             "round, whatever the weights say: p* needs the search. With the mode it is supported "
             "again as it comes to carry Z_p. The forecast is of exact updates: on digits the "
             f"trained kappa levels off at {digit[-1]['kappa trained']:.3f} where exact updates go "
-            f"to {digit[-1]['kappa told']:.3f}, for a sure policy draws few distinct pairs."
+            f"to {digit[-1]['kappa told']:.3f}, because a sure policy samples few distinct pairs."
         ),
         plot=draw(table),
     )
 
 
 def on_digits(setting: Setting) -> list[dict[str, Any]]:
-    """64 draws a held-out prompt against the trained rounds at 4,096 pairs."""
+    """64 samples a held-out prompt against the trained rounds at 4,096 pairs."""
     policy, _, held_out = digits("good")
     drawn = policy.sample(held_out, DRAWS, seed=setting.seed, max_tokens=1)
     table_PM = policy.log_table(held_out)
@@ -123,13 +123,13 @@ def on_digits(setting: Setting) -> list[dict[str, Any]]:
 def on_linear(
     setting: Setting, start: Linear, draws: int, searched: bool, trained_T: np.ndarray
 ) -> list[dict[str, Any]]:
-    """Draws of the base, with its searched modes or without."""
+    """Samples of the base, with its searched modes or without."""
     policy = LinearSoftmax(start.theta_D, tuple(str(m) for m in range(M)), phi_XMD=start.phi_XMD)
     drawn = policy.sample(rows(X), draws, seed=setting.seed, max_tokens=1)
     table_XM = log_softmax(start.phi_XMD @ start.theta_D, axis=1)
     modes = [(int(m),) if searched else () for m in table_XM.argmax(1)]
     listed = known(drawn, modes, table_XM.max(1))
-    case = f"{draws:,} draws" + (" and the mode" if searched else "")
+    case = f"{draws:,} samples" + (" and the mode" if searched else "")
     return [
         _row(case, t, float(p), sharpen(listed, float(p)), float(trained_T[t]))
         for t, p in enumerate(exponents(1.0, ROUNDS))
@@ -146,7 +146,7 @@ def _row(case: str, t: int, p: float, sharp: Any, trained: float) -> dict[str, A
         "kappa told": told,
         "kappa trained": trained,
         "log ratio": float(np.log(told / trained)),
-        "effective draws": float(np.median(sharp.sample_size_P)),
+        "effective samples": float(np.median(sharp.sample_size_P)),
         "prompts supported": share,
         "supported": share >= LEAST_SUPPORTED,
         "accuracy told": None,
@@ -175,9 +175,9 @@ def draw(table: list[dict[str, Any]]) -> dict[str, Any]:
         [
             told("digits", BLUE),
             trained("digits"),
-            told(f"{DRAWS} draws", VERMILION, "2"),
-            told(f"{DRAWS} draws and the mode", GREEN, "2"),
-            trained(f"{DRAWS} draws", "2"),
+            told(f"{DRAWS} samples", VERMILION, "2"),
+            told(f"{DRAWS} samples and the mode", GREEN, "2"),
+            trained(f"{DRAWS} samples", "2"),
         ],
         "round",
         ["kappa, digits", f"kappa, {M} responses (open: not supported)"],

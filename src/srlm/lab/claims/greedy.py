@@ -54,7 +54,7 @@ def experiment(setting: Setting) -> Finding:
         says="p* > 1/2 and a unique mode: greedy returns the mode. Below: no guarantee.",
         seen=(
             "As claimed; at p* = 1/2 itself greedy misses only by a tie that falls to the trap. "
-            f"A random policy is no trap: at p* = .1 greedy misses "
+            f"A random policy is no trap: at p* = 0.1 greedy misses "
             f"{next(r['random missed'] for r in table if r['p_star'] == 0.1):.0%} of them."
         ),
         plot=panels(

@@ -103,8 +103,8 @@ def closed_form(start: Linear) -> Floats:
 
 
 def spans(start: Linear, n: int, replicates: int, seed: int) -> Bools:
-    """Whether the differences of features that each replicate drew have rank D, [R]: drawn again
-    apart from ``bulk``, their rank taken by singular values."""
+    """Whether the differences of features that each replicate sampled have rank D, [R]: sampled
+    again apart from ``bulk``, their rank taken by singular values."""
     u_R3n = uniforms(seed, np.arange(replicates), 0, 3 * n).reshape(replicates, 3, n)
     x_Rn = (u_R3n[:, 0] * X).astype(int)
     sums_XM = np.cumsum(np.exp(log_softmax(start.phi_XMD @ start.theta_D, axis=1)), axis=1)

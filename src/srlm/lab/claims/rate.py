@@ -138,7 +138,7 @@ def experiment(setting: Setting) -> Finding:
 def hard_loop(instance: HardInstance, n: int, replicates: int, seed: int) -> Floats:
     """Lost mass P_x[pi_T(y*|x) <= 1/2] after T tabular rounds of n pairs, [R].
 
-    x_0 is sure and cannot be lost, so only the pairs at the hard prompts are drawn: their number
+    x_0 is sure and cannot be lost, so only the pairs at the hard prompts are sampled: their number
     is binomial(n, Delta) each round.
     """
     d, m = instance.prompts, instance.responses

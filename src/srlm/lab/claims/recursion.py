@@ -61,7 +61,7 @@ def experiment(setting: Setting) -> Finding:
         source=CLAIMS["recursion"].source,
         instance=(
             f"{count:,} random tables ({X} prompts, {M} responses, the mode raised by 0 or 3 "
-            "nats), one round of 16 to 4,096 pairs at beta .005, .05 or .5 each"
+            "nats), one round of 16 to 4,096 pairs at beta 0.005, 0.05 or 0.5 each"
         ),
         figures=table,
         numbers={
