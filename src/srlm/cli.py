@@ -17,7 +17,6 @@ from srlm.config import ForecastConfig, ProbeConfig, RunConfig, resolve, resolve
 from srlm.errors import UserError
 from srlm.flags import FORECAST, PROBE, RUN, by_key, with_settings
 from srlm.lab import CLAIMS, TASKS
-from srlm.plan_settings import PLAN, PlanConfig, RunPlanConfig
 
 if TYPE_CHECKING:
     from srlm.report.summary import Summary
@@ -200,39 +199,6 @@ def demo(
         print_shown(shown, console)
         if as_json:
             typer.echo(json.dumps([s.to_json() for s in shown]))
-
-
-@app.command()
-@with_settings(PlanConfig, PLAN)
-def plan(
-    run_folder: Annotated[
-        Path | None,
-        typer.Option("--run", metavar="DIR", help="Take the numbers that are not given from it."),
-    ] = None,
-    json_file: JsonFile = None,
-    **flags: str | bool | None,
-) -> None:
-    """Say what the theory's bounds ask: rounds, pairs, and what limits them.
-
-    With --run, the assumptions and the rounds to come too.
-    """
-    _check_json(json_file)
-    with _interruptible():
-        from rich.console import Console
-
-        from srlm.plan_terminal import print_plan, print_run_plan
-        from srlm.planning import plan_run, to_json
-        from srlm.theory import plan as bounds
-
-        console, given = Console(highlight=False), by_key(PLAN, flags)
-        if run_folder is None:
-            made = bounds(**resolve_as(PlanConfig, None, given).model_dump())
-            print_plan(made, console)
-            _write_json(json_file, to_json(made))
-        else:
-            of_run = plan_run(run_folder, **resolve_as(RunPlanConfig, None, given).model_dump())
-            print_run_plan(of_run, console)
-            _write_json(json_file, to_json(of_run))
 
 
 @app.command(epilog="\n\n".join(f"{name}: {claim.statement}" for name, claim in CLAIMS.items()))

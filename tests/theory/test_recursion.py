@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -217,3 +219,10 @@ def test_bad_parameters_have_names(call) -> None:  # type: ignore[no-untyped-def
 
 def test_compact_is_plain() -> None:
     assert Compact(1.0, 0.5, 0.0).step(4.0) == 2.0
+
+
+def test_import_is_light() -> None:
+    heavy = ["torch", "transformers", "sklearn", "plotly"]
+    code = f"import sys, srlm.theory; print([m for m in {heavy} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,30 +1,16 @@
-"""The theory: one function a statement, each with its source, and the plans that follow.
+"""The theory: one function per statement, each with its source.
 
 lower_bound    single-step lower bound in closed form
 hard_family    the instances that attain it             adversary    the worst for each n
 recursion      one round, the step of kappa, T rounds   compact      its contraction
-greedy         when greedy decoding finds the mode      assumptions  what holds here
 dimension      covering number, effective dimension     spectrum     which decay it follows
-planner        rounds and pairs by the bounds           problem      what is given to it
-calibrate      the recursion fitted to rounds seen      backtesting  how well that predicts
+greedy         when greedy decoding finds the mode      bounds       a bound, vacuous or not
 """
 
 from __future__ import annotations
 
 from srlm.theory.adversary import Envelope, envelope, log_slope
-from srlm.theory.assumptions import (
-    Assumption,
-    Range,
-    least_confidence,
-    least_margin,
-    probability_range,
-    realizability,
-    realizability_linear,
-    unique_mode,
-)
-from srlm.theory.backtesting import Backtest, backtest
 from srlm.theory.bounds import Bound, kappa_bound, probability_bound
-from srlm.theory.calibrate import Calibration, RoundForecast, fit_rounds, predict_rounds
 from srlm.theory.compact import (
     Compact,
     compact_recursion,
@@ -54,8 +40,6 @@ from srlm.theory.lower_bound import (
     lower_bound_delta,
     lower_bound_samples,
 )
-from srlm.theory.planner import Plan, plan
-from srlm.theory.problem import Problem
 from srlm.theory.recursion import (
     final_failure,
     final_failure_closed,
@@ -72,20 +56,12 @@ __all__ = [
     "CANNOT_BE_TOLD",
     "STATED_CEILING",
     "STATED_CONSTANT",
-    "Assumption",
-    "Backtest",
     "Bound",
-    "Calibration",
     "Compact",
     "DecayFit",
     "Envelope",
     "HardInstance",
-    "Plan",
-    "Problem",
-    "Range",
-    "RoundForecast",
     "TablePolicy",
-    "backtest",
     "compact_recursion",
     "contraction_factor",
     "effective_dimension",
@@ -96,7 +72,6 @@ __all__ = [
     "final_failure_closed",
     "final_kappa",
     "fit_decay",
-    "fit_rounds",
     "fixed_point",
     "generalised_coverage",
     "geometric_bound",
@@ -106,24 +81,16 @@ __all__ = [
     "iterate_kappa",
     "kappa_bound",
     "kappa_step",
-    "least_confidence",
-    "least_margin",
     "log_covering_number",
     "log_slope",
     "lower_bound_delta",
     "lower_bound_samples",
     "one_round_bound",
-    "plan",
     "polynomial_bound",
-    "predict_rounds",
     "probability_bound",
-    "probability_range",
-    "realizability",
-    "realizability_linear",
     "round_error",
     "rounds_to_forget",
     "simulate_failure",
     "spiked_bound",
     "statistical_error",
-    "unique_mode",
 ]
