@@ -53,6 +53,11 @@ def linear(seed: int = 0) -> LinearSoftmax:
     return LinearSoftmax(rng.normal(size=D), ("0", "1", "2"), phi_XMD=phi)
 
 
+def one(*answers: str | None) -> dynamics.Ballot:
+    """The answers of one prompt."""
+    return dynamics.ballot(np.zeros(len(answers), dtype=np.int64), answers)
+
+
 def start(policy: Listed) -> tuple[dynamics.Mass, Samples]:
     listed = policy.enumerate(rows(X))
     return dynamics.of_samples(listed), listed
@@ -66,7 +71,8 @@ def rewards(policy: Listed, reader=read) -> dict[str, tuple[Reward, dynamics.Sco
     _, listed = start(policy)
     answer_R = [reader(t) for t in listed.text_R]
     length_R = listed.length_R
-    share, per_token = dynamics.vote_share(answer_R), dynamics.likelihood_per_token(length_R)
+    share = dynamics.vote_share(dynamics.ballot(listed.prompt_R, answer_R))
+    per_token = dynamics.likelihood_per_token(length_R)
     vote = consistency(Grader("last", reader, str))
     return {
         "likelihood": (likelihood, dynamics.likelihood),
@@ -117,7 +123,7 @@ def test_what_cannot_be_read_leaves_as_in_the_loop(name: str) -> None:
 
 def test_log_vote_is_a_power_of_the_answers() -> None:
     v_A = np.array([0.5, 0.3, 0.2])
-    step = dynamics.exact(dynamics.log_vote(["a", "b", "c"]), 2.0)
+    step = dynamics.exact(dynamics.log_vote(one("a", "b", "c")), 2.0)
     ahead = dynamics.trajectory(dynamics.of_shares([v_A]), step, 4)
     for t, mass in enumerate(ahead):
         power = v_A ** (1.5**t)
@@ -128,7 +134,7 @@ def test_votes_leave_the_responses_of_an_answer_as_they_are() -> None:
     mass, listed = start(tabular(PATHS))
     answer_R = np.array([read(t) for t in listed.text_R])
     for score in (dynamics.vote_share, dynamics.log_vote, dynamics.hard_vote):
-        after = dynamics.exact(score(answer_R.tolist()), 0.5)(mass)
+        after = dynamics.exact(score(dynamics.ballot(mass.prompt_R, answer_R.tolist())), 0.5)(mass)
         for p, a in product(range(X), "012"):
             of = (mass.prompt_R == p) & (answer_R == a)
             before, now = mass.mass_R[of], after.mass_R[of]
@@ -137,7 +143,9 @@ def test_votes_leave_the_responses_of_an_answer_as_they_are() -> None:
 
 def test_hard_vote_multiplies_the_odds_of_the_mode() -> None:
     mass = dynamics.of_shares([np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])])
-    after = dynamics.exact(dynamics.hard_vote(list("abc") * 2), 0.5)(mass).mass_R
+    after = dynamics.exact(
+        dynamics.hard_vote(dynamics.ballot(mass.prompt_R, list("abc") * 2)), 0.5
+    )(mass).mass_R
     assert after[0] / (1 - after[0]) == pytest.approx(np.exp(2.0))
     assert after[3] == pytest.approx(after[4])  # tied
     assert after[3] / after[5] == pytest.approx(2 * np.exp(1.0))
@@ -213,7 +221,7 @@ def test_simulated_wins_are_within_their_error() -> None:
 
 @pytest.mark.parametrize("k", [1, 3])
 def test_majority_is_the_mean_of_its_targets(k: int) -> None:
-    v_A, answers = np.array([0.5, 0.3, 0.2]), ["a", "b", None]
+    v_A, answers = np.array([0.5, 0.3, 0.2]), one("a", "b", None)
     mass = dynamics.of_shares([v_A])
     won = dynamics.wins(v_A[:2], k)
     slow = won.silent * v_A
@@ -224,14 +232,14 @@ def test_majority_is_the_mean_of_its_targets(k: int) -> None:
 
 
 def test_majority_of_many_is_the_hard_vote() -> None:
-    mass, answers = dynamics.of_shares([np.array([0.6, 0.4])]), ["a", "b"]
+    mass, answers = dynamics.of_shares([np.array([0.6, 0.4])]), one("a", "b")
     many = dynamics.majority(answers, 2000, 1.0)(mass).mass_R
     hard = dynamics.exact(dynamics.hard_vote(answers), 1.0)(mass).mass_R
     np.testing.assert_allclose(many, hard, atol=1e-9)
 
 
 def test_pace() -> None:
-    mass, answers = dynamics.of_shares([np.array([0.5, 0.3, 0.2])]), ["a", "b", None]
+    mass, answers = dynamics.of_shares([np.array([0.5, 0.3, 0.2])]), one("a", "b", None)
     step = dynamics.exact(dynamics.vote_share(answers), 0.5)
     there = step(mass).mass_R
 
@@ -249,7 +257,7 @@ def test_pace() -> None:
     assert dynamics.pace(dynamics.mixture, step, mass, value, 0.1) == 0.0
     assert dynamics.pace(dynamics.mixture, step, mass, value, 0.99) == 1.0
     level = dynamics.of_shares([np.array([0.5, 0.5])])
-    stays = dynamics.exact(dynamics.vote_share(["a", "b"]), 1.0)
+    stays = dynamics.exact(dynamics.vote_share(one("a", "b")), 1.0)
     assert dynamics.pace(dynamics.mixture, stays, level, value, 0.6) is None
 
 

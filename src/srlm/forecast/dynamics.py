@@ -29,7 +29,6 @@ from scipy.optimize import brentq
 from scipy.special import gammaln
 
 from srlm.policies.listed import Listed, ListedTree
-from srlm.rewards.consistency import votes
 from srlm.rewards.length import prefer_short
 from srlm.rewards.self_certainty import divergence
 from srlm.types import Floats, Ints, Samples
@@ -129,8 +128,36 @@ def _moved(mass: Mass, move_R: Floats) -> Mass:
 
 Score = Callable[[Mass], Floats]
 """r_t(x, y) of each row, [R], under pi_t; not-a-number where it is missing."""
-Answers = Sequence[str | None]
-"""The answer of each row; None where it cannot be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ballot:
+    """Which rows of a prompt say the same."""
+
+    answer_R: Ints
+    """Number of the row's (prompt, answer), 0..A-1; -1 where no answer can be read."""
+    prompt_A: Ints
+    """Prompt of each."""
+
+    def shares(self, mass: Mass) -> Floats:
+        """v(a|x) of each answer, [A]."""
+        voting = self.answer_R >= 0
+        of = self.answer_R[voting]
+        return np.bincount(of, mass.mass_R[voting], minlength=len(self.prompt_A)).astype(float)
+
+    def spread(self, value_A: Floats) -> Floats:
+        """What holds for answers, on their rows, [R]; not-a-number for the others."""
+        return np.append(value_A, np.nan)[self.answer_R]
+
+
+def ballot(prompt_R: Ints, answer_R: Sequence[str | None]) -> Ballot:
+    """From the answer of each row; None where it cannot be read."""
+    index: dict[tuple[int, str], int] = {}
+    code = [
+        -1 if a is None else index.setdefault((p, a), len(index))
+        for p, a in zip(prompt_R.tolist(), answer_R, strict=True)
+    ]
+    return Ballot(np.array(code, dtype=np.int64), np.array([p for p, _ in index], dtype=np.int64))
 
 
 def likelihood(mass: Mass) -> Floats:
@@ -175,22 +202,22 @@ def frozen(reward_R: Floats) -> Score:
     return lambda mass: reward_R
 
 
-def vote_share(answer_R: Answers) -> Score:
+def vote_share(votes: Ballot) -> Score:
     """r = v_t(a(y)|x): consistency. log v(1)/v(2) grows by (v(1) - v(2)) / beta a round."""
-    return lambda mass: votes(mass.prompt_R, answer_R, mass.mass_R)
+    return lambda mass: votes.spread(votes.shares(mass))
 
 
-def log_vote(answer_R: Answers) -> Score:
+def log_vote(votes: Ballot) -> Score:
     """r = log v_t(a(y)|x): v_t is proportional to v_0^(1 + 1/beta)^t, [SR] at answer level."""
 
     def score(mass: Mass) -> Floats:
         with np.errstate(divide="ignore"):
-            return np.log(votes(mass.prompt_R, answer_R, mass.mass_R))
+            return votes.spread(np.log(votes.shares(mass)))
 
     return score
 
 
-def hard_vote(answer_R: Answers) -> Score:
+def hard_vote(votes: Ballot) -> Score:
     """r = 1[a(y) is the likeliest answer]; t tied answers get 1/t each.
 
     The odds of the mode are multiplied by exp(1/beta) a round (TTRL, arXiv 2504.16084, with a vote
@@ -198,17 +225,11 @@ def hard_vote(answer_R: Answers) -> Score:
     """
 
     def score(mass: Mass) -> Floats:
-        share_R = votes(mass.prompt_R, answer_R, mass.mass_R)
+        share_A, at = votes.shares(mass), votes.prompt_A
         top_P = np.zeros(mass.prompts)
-        np.maximum.at(top_P, mass.prompt_R, np.nan_to_num(share_R))
-        won_R = share_R >= top_P[mass.prompt_R] - TIE
-        tied: dict[int, set[str | None]] = {}
-        for r in np.flatnonzero(won_R).tolist():
-            tied.setdefault(int(mass.prompt_R[r]), set()).add(answer_R[r])
-        reward_R = np.array(
-            [1 / len(tied[int(p)]) if w else 0.0 for p, w in zip(mass.prompt_R, won_R, strict=True)]
-        )
-        return np.where(np.isnan(share_R), np.nan, reward_R)
+        np.maximum.at(top_P, at, share_A)
+        won_A = (share_A >= top_P[at] - TIE).astype(np.float64)
+        return votes.spread(won_A / np.bincount(at, won_A, minlength=mass.prompts)[at])
 
     return score
 
@@ -234,7 +255,7 @@ def exact(score: Score, beta: float) -> Round:
     return lambda mass: target(mass, score(mass), beta)
 
 
-def majority(answer_R: Answers, k: int, beta: float, *, seed: int = 0) -> Round:
+def majority(votes: Ballot, k: int, beta: float, *, seed: int = 0) -> Round:
     """The expected target of a hard vote among k samples, ties broken by lot.
 
     Answer a wins with probability W_a (``wins``) and its odds are then multiplied by
@@ -247,23 +268,21 @@ def majority(answer_R: Answers, k: int, beta: float, *, seed: int = 0) -> Round:
     """
 
     def step(mass: Mass) -> Mass:
-        move_R = np.full(len(mass.prompt_R), -np.inf)
-        bounds = np.searchsorted(mass.prompt_R, np.arange(mass.prompts + 1))
+        share_A, at = votes.shares(mass), votes.prompt_A
+        factor_A, stays_P = np.zeros(len(share_A)), np.ones(mass.prompts)
         odds = np.expm1(1 / beta)
         for p in range(mass.prompts):
-            rows = np.arange(bounds[p], bounds[p + 1])
-            place, share_A = _shares([answer_R[r] for r in rows], mass.mass_R[rows])
-            if not share_A.sum() > 0:
-                move_R[rows] = 0.0
-                continue
-            found = wins(share_A, k, seed=seed)
-            q_A = share_A / share_A.sum()
-            each_A = found.win_A / (1 + odds * q_A)
-            gain_A = (each_A.sum() + odds * each_A) / share_A.sum() + found.silent
-            factor = np.append(gain_A, found.silent)[place]  # the last is for the unreadable
-            with np.errstate(divide="ignore"):
-                move_R[rows] = np.log(factor)
-        return _moved(mass, move_R)
+            of = np.flatnonzero(at == p)
+            total = share_A[of].sum()
+            if total > 0:
+                found = wins(share_A[of], k, seed=seed)
+                each = found.win_A / (1 + odds * share_A[of] / total)
+                factor_A[of] = (each.sum() + odds * each) / total + found.silent
+                stays_P[p] = found.silent
+        factor_R = votes.spread(factor_A)
+        factor_R = np.where(np.isnan(factor_R), stays_P[mass.prompt_R], factor_R)
+        with np.errstate(divide="ignore"):
+            return _moved(mass, np.log(factor_R))
 
     return step
 
@@ -322,16 +341,6 @@ def _counts(k: int, cells: int) -> tuple[Ints, Floats]:
         rows = np.column_stack([np.repeat(rows, repeat, axis=0), np.arange(repeat.sum()) - start])
     counts_CA = np.column_stack([rows, k - rows.sum(1)])
     return counts_CA, np.asarray(gammaln(k + 1) - gammaln(counts_CA + 1).sum(1))
-
-
-def _shares(answers: Answers, mass: Floats) -> tuple[Ints, Floats]:
-    """Each row's place among the distinct answers (-1: none), and their shares."""
-    index: dict[str, int] = {}
-    number = [-1 if a is None else index.setdefault(a, len(index)) for a in answers]
-    place = np.array(number, dtype=np.int64)
-    voting = place >= 0
-    share_A = np.bincount(place[voting], mass[voting], minlength=len(index))
-    return place, share_A.astype(np.float64)
 
 
 def mixture(step: Round, s: float) -> Round:
