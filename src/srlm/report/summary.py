@@ -86,8 +86,9 @@ class Summary:
 
     @property
     def later_rounds(self) -> list[int]:
-        """The rounds that some forecast is about."""
-        return sorted({t for f in self.forecasts for t in f.later})
+        """The rounds that some forecast is about, up to the one after the last."""
+        end = max(self.planned, self.last.round + 1)
+        return sorted({t for f in self.forecasts for t in f.later if t <= end})
 
     @property
     def forecast_names(self) -> set[str]:
