@@ -48,7 +48,7 @@ def test_giveup_run_failed(fake_run: Make) -> None:
 def test_divergence_failed(fake_run: Make) -> None:
     s = summarise(fake_run("blowup"))
     assert (s.verdict.status, s.verdict.reason) == ("failed", "diverged")
-    assert codes(s) == {"diverged", "kappa-rising", "under-trained"}
+    assert codes(s) == {"diverged", "kappa-rising"}
 
 
 def test_run_without_answers_is_sharpened_and_claims_no_more(fake_run: Make) -> None:
@@ -152,6 +152,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("length-collapse", {"powers": QUIET, "change": edit(length=6.0)}),
     ("under-trained", {"powers": QUIET, "change": edit(loss_before=1.0, loss_after=0.95)}),
     ("under-trained", {"powers": QUIET, "change": edit(efficiency=0.1)}),
+    ("diverged", {"powers": QUIET, "change": edit(loss_before=1.0, loss_after=1.6)}),
     ("truncation", {"powers": QUIET, "change": edit(truncated=0.05)}),
     ("uncertified", {"powers": QUIET, "certified": lambda t, p: (t, p) != (2, 5)}),
     ("saturated", {"powers": QUIET, "change": edit(distinct_responses=1.1 / 16)}),

@@ -56,12 +56,13 @@ Judged = tuple[Status, str, str]
 
 
 def _advice(status: Status, best: Best) -> str:
-    use = f"Use round {best.round}: rounds/{best.round:03d}/policy." if best.round else ""
+    if best.round:
+        use = f"round {best.round}: rounds/{best.round:03d}/policy."
+        read = status == "sharpened"
+        return f"Read the modes below; if they are good, use {use}" if read else f"Use {use}"
     if status in ("failed", "failing"):
-        return use or "Keep the base. The warnings say what went wrong."
-    if status == "unchanged":
-        return use or "Keep the base, or train more per round."
-    return use or "Keep the base."
+        return "Keep the base. The warnings say what went wrong."
+    return "Keep the base, or train more per round."
 
 
 def _base_only(run: Run) -> Verdict:

@@ -24,6 +24,8 @@ LEFT_TO_LEARN = 1.1
 """kappa above which a round still has something to sharpen."""
 LITTLE_PROGRESS = 0.2
 """Share of the way to the loss floor below which a round is under-trained."""
+LITTLE_LOSS = 0.05
+"""Share of the way to the loss floor by which a loss must rise to have diverged."""
 LITTLE_EFFICIENCY = 0.25
 LOW_FIDELITY = 0.95
 VERY_LOW_FIDELITY = 0.9
@@ -79,7 +81,18 @@ def confident_and_wrong(run: Run, best: Best) -> Notice | None:
 
 
 def diverged(run: Run, best: Best) -> Notice | None:
-    """Entropy and kappa rise and the loss does not fall: the step was too large."""
+    """The step was too large: the loss rose, or entropy and kappa rose while it did not fall."""
+    advice = "Lower update.lr or raise update.beta, and start from the round before."
+    for r in run.rounds:
+        if r.loss_progress is not None and r.loss_progress < -LITTLE_LOSS:
+            return Notice(
+                "diverged",
+                "serious",
+                "The update diverged: the loss rose",
+                f"Round {r.round}: loss {number(r.loss_before)} → {number(r.loss_after)}, floor "
+                f"{number(r.loss_floor or 0.0)}.",
+                advice,
+            )
     for a, b in _steps(run):
         kappa, entropy = change(run.kappa_name, a, b), change("entropy", a, b)
         loss = [r.loss_progress for r in run.rounds[a.round + 1 : b.round + 1]]
@@ -92,7 +105,7 @@ def diverged(run: Run, best: Best) -> Notice | None:
                 "The update diverged: probability spread out",
                 f"{SYMBOL[run.kappa_name]} {_moved(kappa)}; entropy {_moved(entropy)}; "
                 f"loss: {fall}.",
-                "Lower update.lr or raise update.beta, and start from the round before.",
+                advice,
             )
     return None
 
@@ -162,7 +175,7 @@ def length_changed(run: Run, best: Best) -> Notice | None:
         "length-collapse" if short else "length-growth",
         "serious" if short else "note",
         "Responses collapsed to short ones" if short else "Responses grew long",
-        f"Mean length {_moved(c, 1)}, tokens: {number(ratio, 2)} times the base's.",
+        f"Mean length in tokens {_moved(c, 1)}: {number(ratio, 2)} times the base's.",
         "Summed log-probability favours short responses: read the modes below."
         if short
         else "Check truncation and repetition in the examples below.",
@@ -189,12 +202,16 @@ def kappa_level(run: Run, best: Best) -> Notice | None:
 
 
 def under_trained(run: Run, best: Best) -> Notice | None:
-    """A round with something left to sharpen went little of the way of an exact update."""
+    """A round with something left to sharpen went little of the way of an exact update.
+
+    Rounds that left the policy less sure are none of these: more training would make them worse.
+    """
     found = []
     for before, r in pairwise(run.rounds):
-        if _sharp(before):
-            continue
         progress, e = r.loss_progress, r["efficiency"]
+        worse = change(run.kappa_name, before, r).direction == "rose"
+        if _sharp(before) or worse or (progress or 0.0) < -LITTLE_LOSS:
+            continue
         top = e.high if e.high is not None else e.value
         if progress is not None and progress < LITTLE_PROGRESS:
             found.append(

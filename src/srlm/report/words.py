@@ -124,10 +124,11 @@ def with_interval(e: Estimate, digits: int = 3, sign: bool = False) -> str:
 
 def sentence(text: str) -> str:
     """
-    >>> sentence("accuracy rose")
-    'Accuracy rose.'
+    >>> sentence("accuracy rose"), sentence("κ rose")
+    ('Accuracy rose.', 'κ rose.')
     """
-    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
+    first = text[:1].upper() if text[:1].isascii() else text[:1]
+    return first + text[1:] + ("" if text.endswith((".", "?", "!")) else ".")
 
 
 def count(n: float, noun: str) -> str:
