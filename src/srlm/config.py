@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -45,6 +46,37 @@ class PromptSettings(Settings):
     chat: Literal["auto", "never"] = Field(
         "auto", description="auto: wrap prompts in the tokenizer's chat template if it has one"
     )
+    system: str | None = Field(None, description="system prompt before prompts that are text")
+    chat_args: str = Field(
+        "", description="arguments of the chat template, as enable_thinking=false,depth=2"
+    )
+
+    @field_validator("chat_args")
+    @classmethod
+    def _chat_args(cls, value: str) -> str:
+        template_arguments(value)
+        return value
+
+
+def template_arguments(spec: str) -> dict[str, Any]:
+    """Arguments of a chat template; a value that is JSON is read as such.
+
+    >>> template_arguments("enable_thinking=false,depth=2,tone=kind")
+    {'enable_thinking': False, 'depth': 2, 'tone': 'kind'}
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    out: dict[str, Any] = {}
+    for item in spec.split(",") if spec else ():
+        name, found, value = (part.strip() for part in item.partition("="))
+        if not (name and found):
+            raise ValueError(f"{item.strip()!r} is not NAME=VALUE")
+        try:
+            out[name] = json.loads(value)
+        except ValueError:
+            out[name] = value
+    return out
 
 
 class SampleSettings(Settings):

@@ -26,6 +26,8 @@ RUN: Flags = {
         "--answer": "prompts.answer",
         "--held-out": "prompts.held_out",
         "--chat": "prompts.chat",
+        "--system": "prompts.system",
+        "--chat-arg": "prompts.chat_args",
     },
     "Rounds": {
         "--rounds": "rounds",
@@ -91,6 +93,8 @@ PROBE: Flags = {
         "--answer-column": "prompts.answer_column",
         "--answer": "prompts.answer",
         "--chat": "prompts.chat",
+        "--system": "prompts.system",
+        "--chat-arg": "prompts.chat_args",
         "--most-prompts": "most_prompts",
     },
     "Draws and search": {

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srlm.config import ProbeConfig
+from srlm.config import ProbeConfig, template_arguments
 from srlm.data import prompt_id, read_prompts
 from srlm.errors import UserError
 from srlm.grading import EXACT, Grader, grader
@@ -154,6 +154,8 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
         device=config.device,
         dtype=config.dtype,
         chat=config.prompts.chat == "auto",
+        system=config.prompts.system,
+        chat_args=template_arguments(config.prompts.chat_args),
         download=config.download,
     )
     made = instruct(

@@ -21,7 +21,13 @@ from srlm import pairs as pairing
 from srlm import samples as drawing
 from srlm import stopping as stopping
 from srlm import train as update
-from srlm.config import MeasureSettings, RunConfig, SampleSettings, UpdateSettings
+from srlm.config import (
+    MeasureSettings,
+    RunConfig,
+    SampleSettings,
+    UpdateSettings,
+    template_arguments,
+)
 from srlm.forecast.powers import kappa_next
 from srlm.grading import EXACT, Grader, grader
 from srlm.measure.agreement import kept
@@ -445,7 +451,10 @@ def run(config: RunConfig, out: Path, *, progress: Progress | None = None) -> Ru
             device=config.device,
             dtype=config.dtype,
             chat=config.prompts.chat == "auto",
+            system=config.prompts.system,
+            chat_args=template_arguments(config.prompts.chat_args),
             download=config.download,
+            trained=True,
         )
 
     with Durable(out, config, open_policy) as store:

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from srlm import data as reading
-from srlm.config import ForecastConfig, ProbeConfig, flatten
+from srlm.config import ForecastConfig, ProbeConfig, flatten, template_arguments
 from srlm.errors import UserError
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.grading import Grader, grader
@@ -133,6 +133,8 @@ def open_probe(config: ProbeConfig) -> Opened:
         device=config.device,
         dtype=config.dtype,
         chat=config.prompts.chat == "auto",
+        system=config.prompts.system,
+        chat_args=template_arguments(config.prompts.chat_args),
         download=config.download,
     )
     check_fit(policy, chosen, config.max_tokens)

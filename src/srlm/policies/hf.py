@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,8 @@ class CausalLM:
             probabilities are those of one fixed policy.
         tokenizer: its tokenizer.
         chat: wrap prompts in the tokenizer's chat template if it has one.
+        system: system prompt before prompts that are text.
+        chat_args: arguments of the chat template, as ``{"enable_thinking": False}``.
         pass_tokens: positions run or held at once, at most; changes no result beyond float
             rounding. None: as many as are worth it and fit.
 
@@ -44,13 +46,31 @@ class CausalLM:
     """
 
     def __init__(
-        self, model: Any, tokenizer: Any, *, chat: bool = True, pass_tokens: int | None = None
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        chat: bool = True,
+        system: str | None = None,
+        chat_args: Mapping[str, Any] | None = None,
+        pass_tokens: int | None = None,
     ) -> None:
         self.network = Network(model.eval())
         self.budget = Budget(model, pass_tokens)
         self.tokenizer = tokenizer
         self.chat = chat and bool(getattr(tokenizer, "chat_template", None))
-        self.ends = _end_tokens(model, tokenizer)
+        self.system, self.chat_args = system, dict(chat_args or {})
+        if self.system is not None and not self.chat:
+            raise UserError(
+                "a system prompt, but the tokenizer has no chat template (or --chat never)",
+                "leave --system out, or write it into the prompts",
+            )
+        self.ends = _end_tokens(model, tokenizer) | self._turn_ends()
+        if not self.ends:
+            raise UserError(
+                "the model and its tokenizer name no end-of-sequence token",
+                "set eos_token in the tokenizer or eos_token_id in generation_config.json",
+            )
         self.context = _context(model)
         self._prompt_tokens: dict[str, list[int]] = {}
         self._controls = _control_texts(tokenizer)
@@ -85,12 +105,15 @@ class CausalLM:
                 "give text prompts, or a tokenizer with a chat template",
             )
         if self.chat:
+            before = [] if self.system is None else [{"role": "system", "content": self.system}]
             messages = (
-                content if isinstance(content, list) else [{"role": "user", "content": content}]
+                content
+                if isinstance(content, list)
+                else [*before, {"role": "user", "content": content}]
             )
             try:
                 text = self.tokenizer.apply_chat_template(
-                    messages, add_generation_prompt=True, tokenize=False
+                    messages, add_generation_prompt=True, tokenize=False, **self.chat_args
                 )
             except TemplateError as error:
                 raise UserError(
@@ -104,7 +127,29 @@ class CausalLM:
                 tokens = tokens[:-1]
         if not tokens:
             raise UserError(f"{where}: no tokens", "give a prompt that the tokenizer can read")
+        size = self.model.get_input_embeddings().num_embeddings
+        if max(tokens) >= size:
+            raise UserError(
+                f"{where}: token {max(tokens)} of the tokenizer, and the model knows {size}",
+                "give the model its own tokenizer",
+            )
         return list(tokens)
+
+    def _turn_ends(self) -> frozenset[int]:
+        """The control token that the chat template puts after an assistant's turn, if it does."""
+        if not self.chat:
+            return frozenset()
+        said = "srlm"
+        messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
+        try:
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, **self.chat_args)
+        except TemplateError:  # refused prompt by prompt, with the reason
+            return frozenset()
+        _, found, after = text.rpartition(said)
+        tokens = self.tokenizer(after.strip(), add_special_tokens=False)["input_ids"]
+        known = self.tokenizer.added_tokens_decoder
+        ends = tokens[:1] if found and tokens and tokens[0] in known else []
+        return frozenset(ends) & set(range(self.network.vocabulary))
 
     def text(self, tokens: Tokens) -> str:
         """A response as a person reads it."""
@@ -255,6 +300,8 @@ class CausalLM:
             copy.deepcopy(self.model),
             self.tokenizer,
             chat=self.chat,
+            system=self.system,
+            chat_args=self.chat_args,
             pass_tokens=self.budget.positions,
         )
 
@@ -271,12 +318,7 @@ def _end_tokens(model: Any, tokenizer: Any) -> frozenset[int]:
         ends = getattr(source, "eos_token_id", None)
         if ends is not None:
             found |= {ends} if isinstance(ends, int) else set(ends)
-    found &= set(range(model.config.get_text_config().vocab_size))  # else it cannot be drawn
-    if not found:
-        raise UserError(
-            "the model and its tokenizer name no end-of-sequence token",
-            "set eos_token in the tokenizer or eos_token_id in generation_config.json",
-        )
+    found &= set(range(model.config.get_text_config().vocab_size))  # else it cannot be sampled
     return frozenset(found)
 
 

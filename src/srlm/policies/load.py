@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from srlm.policies import devices, linear_softmax, tabular
 from srlm.policies.base import Policy
 from srlm.types import Prompt
 
+ADAPTERS = "adapter_config.json"
 EXACT: dict[str, Callable[[Path], Policy]] = {
     "srlm-linear-softmax": linear_softmax.load,
     "srlm-tabular": tabular.load,
@@ -27,29 +28,45 @@ def load(
     device: str = "auto",
     dtype: str = "float32",
     chat: bool = True,
+    system: str | None = None,
+    chat_args: Mapping[str, Any] | None = None,
     download: bool = False,
+    trained: bool = False,
 ) -> Policy:
     """The policy in a folder: a Hugging Face causal model, or one of srlm's exact kinds.
 
     Args:
         model: a folder; or a hub id, which is looked up in the local cache, and on the network
-            only with ``download``.
+            only with ``download``. A folder of adapters is merged onto its base.
         device: "auto" (CUDA, then MPS, then the CPU), "cpu", "cuda", ...
         dtype: of the parameters; float32 is the only one whose sums of log-probabilities can be
-            trusted as rewards without a second pass.
+            trusted as rewards without a second pass (``devices.logp_error``).
+        chat: wrap prompts in the tokenizer's chat template if it has one.
+        system: system prompt before prompts that are text.
+        chat_args: arguments of the chat template, as ``{"enable_thinking": False}``.
+        trained: it is to be trained and saved, which is tried on two tokens.
 
     Raises:
         UserError: nothing there, no tokenizer, no safetensors, weights that are missing, broken or
-            of another shape, not a causal model, no end token, no such device.
+            of another shape, not a causal model, no end token, no such device, no room for the
+            weights, quantised weights that are to be trained, or a model that cannot be scored,
+            trained or saved.
     """
     folder = Path(model)
     if folder.is_dir():
-        if not (folder / "config.json").is_file():
+        adapters = (folder / ADAPTERS).is_file()
+        if adapters and any(folder.glob("model*.safetensors")):
+            raise UserError(
+                f"{model}: a whole model and {ADAPTERS} beside it, which does not belong there",
+                f"remove {ADAPTERS} and adapter_model.safetensors, or give the adapters a folder "
+                "of their own",
+            )
+        if not adapters and not (folder / "config.json").is_file():
             raise UserError(
                 f"{model}: a folder without config.json", "give the folder of a saved model"
             )
         try:
-            config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            config = json.loads((folder / "config.json").read_text("utf-8")) if not adapters else {}
             kind = config.get("model_type")
             if kind in EXACT:
                 return EXACT[kind](folder)
@@ -60,46 +77,71 @@ def load(
             ) from None
     elif folder.exists() or str(model).startswith((".", "/", "~")) or str(model).count("/") > 1:
         raise UserError(f"{model}: no such folder", "give the folder of a saved model, or a hub id")
-    return _causal_lm(str(model), folder.is_dir(), device, dtype, chat, download)
-
-
-def _causal_lm(
-    model: str, local: bool, device: str, dtype: str, chat: bool, download: bool
-) -> Policy:
-    import transformers
-
     from srlm.policies.hf import CausalLM
+    from srlm.policies.ready import check_ready
 
+    place, numbers = devices.find(device), getattr(torch, dtype)
+    if trained:
+        devices.check_trainable(numbers)
+    network, tokenizer = _hugging_face(str(model), place, numbers, download)
+    if trained and getattr(network.config, "quantization_config", None) is not None:
+        raise UserError(
+            f"{model}: quantised weights cannot be trained or saved by an update",
+            "give the model that was quantised",
+        )
+    policy = CausalLM(network, tokenizer, chat=chat, system=system, chat_args=chat_args)
+    check_ready(policy, trained=trained)
+    return policy
+
+
+def _hugging_face(
+    model: str, place: torch.device, dtype: torch.dtype, download: bool
+) -> tuple[Any, Any]:
+    """The model and its tokenizer."""
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+
+    from srlm.policies.network import REFUSALS
+    from srlm.policies.ready import check_room, other_shapes
+
+    if (Path(model) / ADAPTERS).is_file():
+        return _merged(model, place, dtype, download)
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # what is missing is an error here
+    local = Path(model).is_dir()
     options: dict[str, Any] = {
         "local_files_only": local or not download,
         "trust_remote_code": False,
     }
     where = f"{model}: " if local else f"{model} (no such folder; taken as a hub id): "
-    place = devices.find(device)
     source = model if local or download else _cached(model, where)
     weights: dict[str, Any] = {
-        "dtype": getattr(torch, dtype),
+        "dtype": dtype,
         "use_safetensors": True,
         "ignore_mismatched_sizes": True,  # refused below, by name
         "output_loading_info": True,
     }
-    network: Any
-    found: dict[str, Any]
+    auto: Any = transformers.AutoModelForCausalLM
+    network: Any = None
     try:
-        auto: Any = transformers.AutoModelForCausalLM
-        network, found = auto.from_pretrained(source, **weights, **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{where}not loaded as a causal model: {_first_line(error)}",
-            "give the folder or the hub id of a Hugging Face causal model with safetensors",
-        ) from None
+        config = transformers.AutoConfig.from_pretrained(source, **options)
+        with torch.device("meta"):
+            blank = auto.from_config(config)
+        check_room(blank, dtype, place)
+        lacking = other_shapes(Path(source), blank)
+        if not lacking:
+            network, found = auto.from_pretrained(source, **weights, **options)
+            lacking = sorted(found["missing_keys"])
+            lacking += sorted(str(m[0]) for m in found["mismatched_keys"])
     except SafetensorError as error:
         raise UserError(
             f"{where}its safetensors are broken: {_first_line(error)}", "save or copy them again"
         ) from None
-    lacking = sorted(found["missing_keys"]) + sorted(str(m[0]) for m in found["mismatched_keys"])
+    except (*REFUSALS, OSError, ImportError, StrictDataclassError) as error:
+        raise UserError(
+            f"{where}not loaded as a causal model: {_first_line(error)}",
+            "give the folder or the hub id of a Hugging Face causal model with safetensors",
+        ) from None
     if lacking:
         raise UserError(
             f"{where}{len(lacking)} weights are not in its safetensors, or in another shape: "
@@ -108,7 +150,7 @@ def _causal_lm(
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (*REFUSALS, OSError, ImportError) as error:
         raise UserError(
             f"{where}no tokenizer: {_first_line(error)}",
             "save the tokenizer into the model's folder (tokenizer.save_pretrained)",
@@ -116,7 +158,35 @@ def _causal_lm(
     network = network.to(place)
     for parameter in network.parameters():  # own, aligned memory: the same sums on every load
         parameter.data = parameter.data.clone()
-    return CausalLM(network, tokenizer, chat=chat)
+    settings = network.generation_config
+    if settings is not None and not settings.do_sample:
+        settings.do_sample = True  # or transformers refuses to save a temperature beside it
+    return network, tokenizer
+
+
+def _merged(model: str, place: torch.device, dtype: torch.dtype, download: bool) -> tuple[Any, Any]:
+    """A folder of adapters merged onto its base, which its configuration names."""
+    from srlm.policies.lora import require_peft
+
+    require_peft()
+    from peft import PeftModel
+
+    try:
+        base = json.loads((Path(model) / ADAPTERS).read_text(encoding="utf-8"))[
+            "base_model_name_or_path"
+        ]
+        network, tokenizer = _hugging_face(str(base), place, dtype, download)
+        merged: Any = PeftModel.from_pretrained(network, model)
+        return merged.merge_and_unload().requires_grad_(True), tokenizer
+    except UserError as error:
+        raise UserError(
+            f"{model}: adapters whose base is not there: {error.problem}", error.remedy
+        ) from None
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            f"{model}: adapters that do not fit their base: {_first_line(error)}",
+            "merge them with peft (merge_and_unload), and give the folder of the merged model",
+        ) from None
 
 
 def _cached(model: str, where: str) -> str:

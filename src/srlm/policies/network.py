@@ -208,15 +208,15 @@ class Network:
 
     @cached_property
     def kind(self) -> Kind:
-        """What reproduces the plain pass on two rows of three tokens."""
-        token_BL = torch.arange(1, 7).view(2, 3) % self.vocabulary
+        """What reproduces the plain pass on two rows of nine tokens."""
+        token_BL = torch.arange(1, 19).view(2, 9) % self.vocabulary
         with torch.no_grad():
-            whole_BLV = self.scores(token_BL, keep=3)
+            whole_BLV = self.scores(token_BL, keep=9)
             head = self._head(token_BL, whole_BLV)
             cached = bool(self._cache_name) and _same(
-                lambda: self._stepped(token_BL), whole_BLV[:, 2:]
+                lambda: self._stepped(token_BL), whole_BLV[:, 8:]
             )
-            uneven = torch.stack([whole_BLV[0, 2:], whole_BLV[1, 1:2]])
+            uneven = torch.stack([whole_BLV[0, 6:7], whole_BLV[1, 3:4]])
             padded = cached and _same(lambda: self._left_padded(token_BL), uneven)
         plain = (DynamicLayer, DynamicSlidingWindowLayer)
         keyed = padded and all(type(x) in plain for x in self.new_cache().layers)
@@ -236,17 +236,21 @@ class Network:
     def _stepped(self, token_BL: torch.Tensor) -> torch.Tensor:
         """The last scores by way of the cache, whose rows change places before it is used."""
         cache = self.new_cache()
-        self.scores(token_BL[:, :2], cache=cache)
+        self.scores(token_BL[:, :6], cache=cache)
         choose(cache, torch.tensor([1, 0], device=self.device))
-        return self.scores(token_BL[[1, 0], 2:], cache=cache, past=2)[[1, 0]]
+        for past in (6, 7, 8):
+            out = self.scores(token_BL[[1, 0], past : past + 1], cache=cache, past=past)
+        return out[[1, 0]]
 
     def _left_padded(self, token_BL: torch.Tensor) -> torch.Tensor:
-        """Scores after the whole first row, and after two tokens of the second."""
-        left_B = torch.tensor([1, 2])
-        (a, b, c), (d, e, _) = token_BL.tolist()
+        """Scores after seven tokens of the first row, and after four of the second."""
+        (one, other), left_B = token_BL.tolist(), torch.tensor([1, 4])
+        both = torch.tensor([[0, *one[:7]], [0, 0, 0, 0, *other[:4]]])
         cache = self.new_cache()
-        self.scores(torch.tensor([[0, a, b], [0, 0, d]]), left_B, cache=cache)
-        return self.scores(torch.tensor([[c], [e]]), left_B, cache=cache, past=3)
+        self.scores(both[:, :6], left_B, cache=cache)
+        for past in (6, 7):
+            out = self.scores(both[:, past : past + 1], left_B, cache=cache, past=past)
+        return out
 
 
 def _same(run: Callable[[], torch.Tensor], expected: torch.Tensor) -> bool:
