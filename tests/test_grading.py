@@ -33,7 +33,7 @@ def prompt(*answers: str, line: int = 1) -> Prompt:
         ("-0.0", "0"),
         ("007", "7"),
         ("-$1,234.50", "-1234.5"),
-        ("50%", "50"),
+        ("50%", "50%"),
         ("7-3", "3"),
         ("7 - 3", "3"),
         ("x=-5", "-5"),
@@ -50,6 +50,9 @@ def prompt(*answers: str, line: int = 1) -> Prompt:
         ("10 / 2 = 5", "5"),
         ("4/2", "2"),
         ("-3/6", "-0.5"),
+        ("3 1/2 hours", "3.5"),
+        (r"-2\frac{1}{3}", "-7/3"),
+        ("12 30/60", "12.5"),
         ("3/4/2020", "2020"),
         (r"$9{,}500$", "9500"),
         (r"9\,500", "9500"),
@@ -83,7 +86,7 @@ def test_equal_readings_are_equal_values(text: str) -> None:
     read = grader("last-number").read(text)
     if read is not None:
         assert grader("last-number").read(read) == read
-        Fraction(read)
+        Fraction(read.removesuffix("%"))
 
 
 @pytest.mark.parametrize(

@@ -3,27 +3,39 @@ r"""Answers: what a response says, read out of its text, and whether two answers
 The one place where responses are read, compared, voted on and graded. A ``Grader`` is made by
 name, the ``--answer`` of the command line:
 
+- ``auto``: one of those below, by what the prompts' answers look like.
 - ``exact``: the whole response, space around it left out, character for character.
 - ``text``: the whole response; case, articles and punctuation at its ends left out.
-- ``last-number``: the last number of the response, by value.
-- ``boxed``: what stands in the last ``\boxed{...}``, braces nested.
+- ``last-number``: the last number, by value; that of the last ``\boxed{...}`` if it has one.
+- ``boxed``: what stands in the last ``\boxed{...}``, braces nested; compared as mathematics.
+- ``math-verify``: the same where there is a box; otherwise what math-verify takes for the answer.
+- ``choice``: a letter A to J. A reference may be an index, from 0.
+- ``yes-no``: yes or no, true or false.
 - ``regex:PATTERN``: the last match of a Python pattern; its first group, if it has groups.
+- ``MODULE:FUNCTION``: your own: a function of a response and an answer that says whether it is
+  right, or a ``Grader``.
 
 A response that was cut off by the length limit has no answer, and neither has one that cannot be
 read: it is never right and has no vote. Except under ``exact``, numbers are compared by value:
-``1,000`` = ``1000`` = ``+1000.0`` = ``1e3``, ``2/4`` = ``1/2`` = ``0.5``.
+``1,000`` = ``1000`` = ``+1000.0`` = ``1e3``, ``2/4`` = ``1/2`` = ``0.5``; units, degrees, and
+``x =`` in front make no difference. A percent sign is a unit too: 50% is 50, and it is also right
+where the reference is 0.5.
 """
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 
 import numpy as np
 
+from srlm import math_answers
 from srlm.errors import UserError
 from srlm.types import Bools, Floats, Ints, Prompt
 
@@ -48,7 +60,11 @@ class Grader:
     normal: Callable[[str], str]
     """The normal form of an answer: answers with one normal form are the same."""
     must_find: bool = False
-    """Whether a reference in which ``find`` finds nothing can never be given."""
+    """Whether a reference in which nothing is found can never be given."""
+    reference: Find | None = None
+    """The answer in a reference; None: as ``find``."""
+    also: Callable[[str, str], bool] | None = None
+    """Whether an answer is right for a reference with another normal form."""
 
     def read(self, text: str | None, finished: bool = True) -> str | None:
         """The answer of a response; None where it cannot be read, was cut off, or is missing."""
@@ -66,7 +82,10 @@ class Grader:
         """
         if answer is None:
             return False
-        return any(self.same(answer, known) for known in map(self._known, references))
+        known = [self._known(x) for x in references]
+        return any(self.same(answer, x) for x in known) or (
+            self.also is not None and any(self.also(answer, x) for x in known)
+        )
 
     def classes(self, answers: Sequence[str | None]) -> list[str | None]:
         """Each answer in the first spelling of its class: equal strings are the same answer.
@@ -140,7 +159,9 @@ class Grader:
         if not self.must_find:
             return
         bad = [
-            x for x in prompts if x.answers and all(self.find(_end(a)) is None for a in x.answers)
+            x
+            for x in prompts
+            if x.answers and all(self._find_reference(a) is None for a in x.answers)
         ]
         if bad:
             some = "; ".join(f"line {x.line}: {' or '.join(map(repr, x.answers))}" for x in bad[:5])
@@ -152,29 +173,76 @@ class Grader:
             )
 
     def _known(self, reference: str) -> str:
-        return self.find(_end(reference)) or _end(reference).strip()
+        return self._find_reference(reference) or _end(reference).strip()
+
+    def _find_reference(self, reference: str) -> str | None:
+        return (self.reference or self.find)(_end(reference))
 
 
-def grader(spec: str) -> Grader:
+def grader(spec: str, prompts: Sequence[Prompt] = ()) -> Grader:
     """The grader of a name; see the module.
 
+    Args:
+        spec: the name.
+        prompts: with the answers that ``auto`` looks at.
+
     Raises:
-        UserError: there is no such grader, or the pattern is no pattern.
+        UserError: there is no such grader, the pattern is no pattern, or the module or function
+            cannot be imported.
     """
+    spec = picked(prompts) if spec == "auto" else spec
     if spec in NAMED:
         return NAMED[spec]
-    kind, colon, pattern = spec.partition(":")
-    if kind != "regex" or not colon or not pattern:
+    kind, colon, rest = spec.partition(":")
+    if not colon or not kind or not rest:
         raise UserError(
             f"--answer {spec!r}: there is no such way to read answers",
-            f"give {', '.join(NAMED)} or regex:PATTERN",
+            f"give auto, {', '.join(NAMED)}, regex:PATTERN or MODULE:FUNCTION",
         )
+    if kind != "regex":
+        return _imported(spec, kind, rest)
     try:
-        return Grader(spec, partial(_matched, re.compile(pattern)), _plain)
+        return Grader(spec, partial(_matched, re.compile(rest)), _plain, also=_also_percent)
     except re.error as error:
         raise UserError(
-            f"--answer: {pattern!r} is no regular expression: {error}", "correct the pattern"
+            f"--answer: {rest!r} is no regular expression: {error}", "correct the pattern"
         ) from None
+
+
+def picked(prompts: Sequence[Prompt]) -> str:
+    """The name that ``auto`` stands for: by all the answers, read as references are.
+
+    All letters: choice; all yes or no: yes-no; all numbers: last-number; any of the signs of
+    mathematics (a backslash, a power, an equation, a tuple): math-verify; else text; without any
+    answers, exact.
+    """
+    answers = [_end(a).strip() for x in prompts for a in x.answers]
+    if not answers:
+        return "exact"
+    for name, like in _LIKE.items():
+        if all(like(a) for a in answers):
+            return name
+    return "math-verify" if any(map(_MATHEMATICS.search, answers)) else "text"
+
+
+def _imported(spec: str, module: str, name: str) -> Grader:
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise UserError(
+            f"--answer {spec}: cannot be imported: {error}",
+            "give MODULE:FUNCTION of a module in this folder or on PYTHONPATH",
+        ) from None
+    finally:
+        sys.path.pop(0)
+    if isinstance(found, Grader):
+        return replace(found, name=spec)
+    if not callable(found):
+        raise UserError(f"--answer {spec}: not a function", "name a function or a srlm Grader")
+    return Grader(
+        spec, _whole, str.strip, reference=_whole, also=lambda a, known: bool(found(a, known))
+    )
 
 
 # ---- numbers
@@ -193,25 +261,46 @@ _NUMBER = re.compile(
     """,
     re.VERBOSE,
 )
-_PRICE = re.compile(r"\\?\$")
-_THOUSANDS = re.compile(r"(?<=[0-9])(?:\\[,!;:]|\{,\}|[\u2009\u202f])(?=[0-9]{3}(?![0-9]))")
+_THOUSANDS = re.compile(r"(?<=[0-9])(?:,?\\[,!;:] ?|\{,\}|[\u2009\u202f])(?=[0-9]{3}(?![0-9]))")
 _MINUS = str.maketrans({"\u2212": "-", "\u2013": "-", "\ufe63": "-", "\uff0d": "-"})
 _FRACTION = re.compile(
     r"\\[dtc]?frac *(?:\{ *([-+]?[0-9]{1,18}) *\} *\{ *([0-9]{1,18}) *\}|([0-9]) *([0-9]))"
+)
+_AND_A_HALF = re.compile(
+    r"(?<![0-9/.,^_])([0-9]{1,9}) ([0-9]{1,3})/([0-9]{1,3})(?![0-9/]|\.[0-9])"
 )
 
 
 def _digits(text: str) -> str:
     """LaTeX's separators of thousands, minuses and fractions of numbers as plain text has them."""
     text = _THOUSANDS.sub(",", text.translate(_MINUS))
-    return _FRACTION.sub(lambda f: f"{f[1] or f[3]}/{f[2] or f[4]}", text)
+    text = _FRACTION.sub(lambda f: f" {f[1] or f[3]}/{f[2] or f[4]}".removeprefix(_gap(f)), text)
+    return _AND_A_HALF.sub(_improper, text)
+
+
+def _gap(fraction: re.Match[str]) -> str:
+    """The space that is not needed: a fraction after a digit is the rest of a mixed number."""
+    before = fraction.string[max(0, fraction.start() - 1) : fraction.start()]
+    return "" if before.isdigit() else " "
+
+
+def _improper(mixed: re.Match[str]) -> str:
+    whole, over, under = int(mixed[1]), int(mixed[2]), int(mixed[3])
+    return f"{whole * under + over}/{under}" if over < under else mixed[0]
 
 
 def _last_number(text: str) -> str | None:
-    last = None
-    for last in _NUMBER.finditer(_digits(text)):  # noqa: B007
+    box = _boxed(text)
+    return (_last(box) if box else None) or _last(text)
+
+
+def _last(text: str) -> str | None:
+    plain, last = _digits(text), None
+    for last in _NUMBER.finditer(plain):  # noqa: B007
         pass
-    return None if last is None else _value(last)
+    if last is None or (value := _value(last)) is None:
+        return None
+    return f"{value}%" if re.compile(r" ?\\?%").match(plain, last.end()) else value
 
 
 def _value(number: re.Match[str]) -> str | None:
@@ -246,6 +335,109 @@ def _spelled(value: Fraction) -> str:
     return f"-{text}" if value < 0 else text
 
 
+# ---- mathematics
+
+_UNIT = (
+    r"(?:\\(?:text|textrm|mathrm|mbox|operatorname|textbf)\{[^{}]{0,40}\}|[A-Za-z][A-Za-z/]{0,20})"
+    r"(?:\^\{?-?[0-9]{1,2}\}?)?"
+)
+_WITH_UNIT = re.compile(
+    rf"(?P<value>[-+]?[0-9.,/]{{1,60}}|[-+]?\\frac\{{[^{{}}]{{1,40}}\}}\{{[^{{}}]{{1,40}}\}})"
+    rf"(?:[ ~]?{_UNIT}){{1,4}}"
+)
+_NOTATION = (
+    (re.compile(r"\\(?:left|right|displaystyle|bigl?|bigr|Bigl?|Bigr)(?![A-Za-z])"), ""),
+    (re.compile(r"\\[dtc]frac(?![A-Za-z])"), r"\\frac"),
+    (re.compile(r"\\frac *([0-9]) *([0-9])"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\^ *(?:\\circ|\{ *\\circ *\})|\\degree(?![A-Za-z])|°"), ""),
+    (re.compile(r"(?<!\\)\\[,;:! ]|~"), " "),
+    (re.compile(r"\\(?:cdot|times)(?![A-Za-z]) *10 *\^ *\{?(-?[0-9]{1,3})\}?"), r"e\1"),
+    (re.compile(r"\\\$|\\?%|\\(?:euro|pounds)(?![A-Za-z])|[£€]|\$(?=[0-9.])"), ""),
+)
+_WORDS = re.compile(r"\\(?:text|textrm|textbf|mathrm|mbox|textit)\{([^{}]{0,200})\}")
+_NAMED = re.compile(r"[A-Za-z](?:_\{?[A-Za-z0-9]{1,5}\}?)? ?(?:=|\\in(?![A-Za-z])) ?(?=\S)")
+_MIXED = re.compile(r"([-+]?)([0-9]{1,18}) ?(?: |\\frac\{)([0-9]{1,18})(?:/|\}\{)([0-9]{1,18})\}?")
+_PERCENT = re.compile(r"\\?%|\b[Pp]er ?cent\b")
+
+
+def _tidied(answer: str) -> str:
+    """An answer in one notation: delimiters, units, degrees, percent and ``x =`` left out."""
+    text = " ".join(answer.split()).strip()
+    for opened, closed in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        if text.startswith(opened) and text.endswith(closed) and len(text) > len(opened + closed):
+            text = text[len(opened) : -len(closed)]
+    text = _THOUSANDS.sub(",", text.translate(_MINUS).strip().removesuffix(".").rstrip())
+    for pattern, put in _NOTATION:
+        text = pattern.sub(put, text)
+    text = " ".join(text.split())
+    if text.count("=") <= 1 and not _RELATION.search(text):
+        text = _NAMED.sub("", text, count=1) if _NAMED.match(text) else text
+    if with_unit := _WITH_UNIT.fullmatch(text):
+        text = with_unit["value"]
+    text = re.sub(r"(?<=[0-9]) e(?=-?[0-9])", "e", text)
+    return " ".join(_WORDS.sub(r"\1", text).split())
+
+
+_RELATION = re.compile(r"[<>,]|\\[lg]eq?(?![A-Za-z])|\\(?:or|and)|\bor\b|\band\b")
+
+
+def _number(text: str) -> str | None:
+    """A tidied answer that is a number: one text for its value."""
+    if mixed := _MIXED.fullmatch(text):
+        whole, over, under = (int(mixed[i]) for i in (2, 3, 4))
+        value = Fraction(whole * under + over, under) if under else None
+        return None if value is None else _spelled(-value if mixed[1] == "-" else value)
+    found = _NUMBER.fullmatch(_digits(text).replace("{", "").replace("}", ""))
+    return _value(found) if found else None
+
+
+def _plain(answer: str) -> str:
+    """The normal form of what may be a number: its value, else the tidied text."""
+    text = _tidied(answer)
+    return _number(text) or text or answer
+
+
+def _mathematics(answer: str) -> str:
+    """The normal form of mathematics: numbers by value, words by letters, else ``math_answers``."""
+    text = _tidied(answer)
+    if number := _number(text):
+        return number
+    if _is_words(text):
+        return _folded(text)
+    return math_answers.key(text) or text or answer
+
+
+def _is_words(text: str) -> bool:
+    return bool(re.fullmatch(r"[^\W\d_](?:[^\W\d_]|[ .'-]){3,}", text))
+
+
+def _also_mathematics(answer: str, known: str) -> bool:
+    one, other = _tidied(answer), _tidied(known)
+    if _number(one) is not None and _number(other) is not None:
+        return _also_percent(answer, known) or _rounded(_number(one), _number(other))
+    if _is_words(one) or _is_words(other):
+        return False
+    return math_answers.verified(other, one)
+
+
+def _rounded(one: str | None, other: str | None) -> bool:
+    """Whether two numbers agree to six decimals and one of them, no whole number, has as many."""
+    if one is None or other is None or "/" not in one + other:
+        return False
+    places = max(len(x.partition(".")[2]) for x in (one, other))
+    return places >= 6 and abs(Fraction(one) - Fraction(other)) <= Fraction(1, 2 * 10**6)
+
+
+def _also_percent(answer: str, known: str) -> bool:
+    """Whether one of two numbers is a percentage and the other its value: 50% and 0.5."""
+    marked = [bool(_PERCENT.search(x)) for x in (answer, known)]
+    one, other = _number(_tidied(answer)), _number(_tidied(known))
+    if marked[0] == marked[1] or one is None or other is None:
+        return False
+    percent, value = (one, other) if marked[0] else (other, one)
+    return Fraction(percent) == 100 * Fraction(value)
+
+
 def same_value(one: str, other: str) -> bool:
     """Whether two answers are one text or one number: ``1,000`` is ``1000.0``."""
     return _plain(one) == _plain(other)
@@ -264,12 +456,16 @@ def _whole(text: str) -> str | None:
 
 
 def _boxed(text: str) -> str | None:
-    r"""What stands in the last \boxed{...}; None if it is not closed."""
-    start = text.rfind(r"\boxed{")
-    if start < 0:
+    r"""What stands in the last \boxed{...} or \fbox{...}, or after \boxed; None if not closed."""
+    last = None
+    for last in _BOX.finditer(text):  # noqa: B007
+        pass
+    if last is None:
         return None
-    start += len(r"\boxed{")
-    depth, place = 1, start
+    if last[1] is not None:
+        return last[1]
+    depth, start = 1, last.end()
+    place = start
     while place < len(text):
         character = text[place]
         if character == "\\":
@@ -280,6 +476,13 @@ def _boxed(text: str) -> str | None:
                 return " ".join(text[start:place].split()) or None
         place += 1
     return None
+
+
+_BOX = re.compile(r"\\f?boxed?(?:\s?\{|\s([0-9]{1,30}(?:\.[0-9]{1,30})?))")
+
+
+def _math(text: str) -> str | None:
+    return _boxed(text) if _BOX.search(text) else math_answers.read(text)
 
 
 def _matched(pattern: re.Pattern[str], text: str) -> str | None:
@@ -293,28 +496,81 @@ def _matched(pattern: re.Pattern[str], text: str) -> str | None:
     return " ".join(said.split()) or None
 
 
-def _plain(answer: str) -> str:
-    """Space trimmed and collapsed; a number, also a price, as its value."""
-    text = " ".join(_digits(answer).split())
-    number = _NUMBER.fullmatch(_PRICE.sub("", text).strip())
-    return (_value(number) if number else None) or text
-
-
 _ARTICLE = re.compile(r"\b(?:a|an|the)\b")
 
 
 def _folded(answer: str) -> str:
     words = _ARTICLE.sub(" ", answer.casefold()).split()
-    return _plain(" ".join(words).strip(" .,;:!?\"'")) or answer
+    return _plain(" ".join(words).strip(" .,;:!?\"'*")) or answer
 
+
+_SAID = re.compile(
+    r"(?i:\banswer|\bchoice|\boption)(?i:\s+is|\s+would\s+be)?\s?[:=]?[\s*_($\\{]{0,12}"
+    r"(?i:text(?:bf)?\{[\s(]?)?(?P<letter>[A-Ja-j])(?![A-Za-z'’])(?! [a-z]{2})"
+)
+_BRACKETED = re.compile(r"\(([A-Ja-j])\)")
+_ALONE = re.compile(r"(?<![A-Za-z0-9'’\\^_])([B-HJ]|[AI](?! [a-z]))(?![A-Za-z0-9'’^_])")
+_LETTER = re.compile(r"\W*(?:(?:text|textbf|mathrm)\{\W*)?([A-Ja-j])(?:[).:}\s].*|\W*)", re.DOTALL)
+
+
+def _choice(text: str) -> str | None:
+    """The letter in the last box; else after "answer is"; else the last in brackets or alone."""
+    if (box := _boxed(text)) is not None:
+        inside = _LETTER.fullmatch(box)
+        return inside[1].upper() if inside else None
+    for pattern in (_SAID, _BRACKETED, _ALONE):
+        if found := pattern.findall(text):
+            return str(found[-1]).upper()
+    lone = re.fullmatch(r"\W{0,9}([a-j])\W{0,9}", text)
+    return lone[1].upper() if lone else None
+
+
+def _choice_reference(answer: str) -> str | None:
+    """A letter, with the option's text or without, or its index from 0."""
+    answer = answer.strip()
+    if re.fullmatch(r"[0-9]", answer):
+        return chr(ord("A") + int(answer))
+    found = _LETTER.fullmatch(answer)
+    return found[1].upper() if found else None
+
+
+_YES = re.compile(r"\b(yes|no|true|false)\b", re.IGNORECASE)
+_SAID_YES = re.compile(
+    r"\banswer(?:\s+is)?\s?[:=]?[\s*_($\\{]{0,12}(?:text\{)?(yes|no|true|false)\b", re.IGNORECASE
+)
+
+
+def _yes_no(text: str) -> str | None:
+    """The word in the last box; else after "answer is"; else the first word; else the last one."""
+    text = _boxed(text) or text
+    if said := _SAID_YES.findall(text):
+        word = said[-1]
+    elif first := re.match(r"\W*(yes|no|true|false)\b", text, re.IGNORECASE):
+        word = first[1]
+    elif found := _YES.findall(text):
+        word = found[-1]
+    else:
+        return None
+    return "yes" if word.casefold() in ("yes", "true") else "no"
+
+
+_MATHEMATICS = re.compile(r"[\\^=|]|[0-9a-z]\s?[-+*/]\s?[0-9a-z]|[\[(].*,.*[\])]")
+_LIKE: dict[str, Callable[[str], object]] = {
+    "choice": re.compile(r"\(?[A-J]\)?[.:]?").fullmatch,
+    "yes-no": re.compile(r"(?:yes|no|true|false)\.?", re.IGNORECASE).fullmatch,
+    "last-number": lambda a: _number(_tidied(a)) is not None,
+}
 
 NAMED = {
     g.name: g
     for g in (
         Grader("exact", _whole, str.strip),
         Grader("text", _whole, _folded),
-        Grader("last-number", _last_number, _plain, must_find=True),
-        Grader("boxed", _boxed, _plain),
+        Grader("last-number", _last_number, _plain, must_find=True, also=_also_percent),
+        Grader("boxed", _boxed, _mathematics, also=_also_mathematics),
+        Grader("math-verify", _math, _mathematics, also=_also_mathematics),
+        Grader("choice", _choice, str.upper, must_find=True, reference=_choice_reference),
+        Grader("yes-no", _yes_no, str.casefold, must_find=True),
     )
 }
 EXACT = NAMED["exact"]
