@@ -95,12 +95,11 @@ def test_tolerates_mark_carriage_returns_and_blank_lines(tmp_path: Path) -> None
         ('{"prompt": [1, NaN]}', "'prompt[1]' is nan"),
         ({"prompt": [10**400]}, "too large"),
         ({"prompt": [{"role": "user"}]}, "'prompt[0].content' is missing"),
-        ({"prompt": [{"role": "user", "content": [1]}]}, "'prompt[0].content' is a list"),
+        ({"prompt": [{"role": "user", "content": [1]}]}, "'prompt[0].content[0]' is a number"),
         ({"prompt": [{"role": "user", "content": " "}]}, "'prompt[0].content' is empty"),
         ({"prompt": [{"role": 1, "content": "a"}]}, "'prompt[0].role' is a number"),
         ('{"prompt": "a\\ud800"}', "half a character"),
-        ({"prompt": "a", "answer": True}, "'answer' is true or false"),
-        ({"prompt": "a", "answer": []}, "'answer' is an empty list"),
+        ({"prompt": "a", "answer": {"value": "1"}}, "its columns: answer.value"),
         ({"prompt": "a", "answer": ["2", {}]}, "'answer[1]' is an object"),
         ({"prompt": "a", "answer": " "}, "'answer' is empty"),
         ('{"prompt": "a", "answer": Infinity}', "'answer' is inf"),
@@ -123,8 +122,13 @@ def test_all_bad_lines_are_named_in_order_and_the_printing_is_capped(tmp_path: P
         "line 2",
         "line 4",
     ]
-    problem = refused(write(tmp_path, *["nonsense"] * (SHOWN + 5)))
-    assert f"{SHOWN + 5} bad lines" in problem
+    problem = refused(write(tmp_path, *["nonsense"] * 4000, {"prompt": ""}))
+    assert problem.count("\n") == 2
+    assert "4,001 bad lines\n  line 1 and 3,999 more: not JSON" in problem
+    problem = refused(write(tmp_path, *[{"prompt": [i, "a"]} for i in range(9)], b"\xff"))
+    assert problem.count("\n") == 2
+    problem = refused(write(tmp_path, *[{"prompt": "a", f"{i}": 1, "answer": {f"{i}": 1}} for i in
+                                        range(SHOWN + 5)]))  # fmt: skip
     assert f"line {SHOWN}:" in problem
     assert f"line {SHOWN + 1}:" not in problem
     assert problem.endswith("and 5 more")
@@ -145,7 +149,7 @@ def test_empty_file(tmp_path: Path, data: bytes) -> None:
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     assert "no such file" in refused(tmp_path / "none.jsonl")
-    assert "is a directory" in refused(tmp_path)
+    assert "without files of rows" in refused(tmp_path)
     assert "UTF-16" in refused(write(tmp_path, '{"prompt": "a"}'.encode("utf-16")))
 
 

@@ -1,14 +1,16 @@
-"""Prompts: a JSONL file read whole or refused whole, and split by hash.
+"""Prompts: a file of any usual kind, read once, whole or refused whole, and split by hash.
 
-One JSON object a line, UTF-8::
+A row is a prompt and, if it is known, the answer::
 
     {"prompt": "247+158=", "answer": "405"}
-    {"prompt": [{"role": "user", "content": "What is 247 + 158?"}], "answer": 405}
-    {"prompt": [0.1, 0.0, 0.7], "answer": "3"}
+    {"prompt": [{"role": "user", "content": "What is 247 + 158?"}], "answer": ["405", "0x195"]}
+    {"prompt": [0.1, 0.0, 0.7], "answer": 3}
 
-Text and chat messages are for language models, vectors of features for ``LinearSoftmax``. Blank
-lines and a byte order mark are passed over; every other line that is no prompt is an error, and
-all of them are named together, before anything runs.
+Text and chat messages are for language models, vectors of features for ``LinearSoftmax``. Rows come
+from JSONL, a JSON array, CSV or TSV, parquet, Arrow, gzip of each, a folder of them, a folder of
+``datasets.save_to_disk``, or ``-``, the standard input; what a file is, its content says. Columns
+may be nested: ``reward_model.ground_truth``. Every row that is no prompt is an error, and all of
+them are counted together, before anything runs.
 """
 
 from __future__ import annotations
@@ -24,15 +26,26 @@ from typing import Any
 
 from srlm.errors import UserError
 from srlm.grading import same_value
+from srlm.rows import Rows, Source, kind, open_source, rows_of
 from srlm.types import Prompt
 
-SHOWN = 20
-"""Bad lines that an error lists; the others are counted."""
-USUAL_COLUMNS = ("prompt", "question", "problem", "instruction", "input", "query", "messages", "x")
+SHOWN = 5
+"""Reasons that an error lists, and rows that it names for each; the others are counted."""
+USUAL_COLUMNS = (
+    "prompt", "question", "problem", "instruction", "input", "query", "messages", "conversations",
+    "x",
+)  # fmt: skip
+RENDERED = (
+    "<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "<|user|>", "<|turn>", "[INST]",
+    "<\uff5cUser\uff5c>", "<|START_OF_TURN_TOKEN|>", "<|role_start|>", "<|start|>user",
+)  # fmt: skip
+"""What begins a turn in the usual chat templates."""
+SHARED = {"human": "user", "gpt": "assistant", "function_call": "assistant", "observation": "tool"}
+"""ShareGPT's speakers whose role has another name."""
 
 
-class _BadLine(Exception):
-    """Why a line is no prompt."""
+class _BadRow(Exception):
+    """Why a row is no prompt."""
 
 
 def prompt_id(content: Any) -> str:
@@ -78,113 +91,202 @@ def split(prompts: Sequence[Prompt], held_out: float) -> tuple[list[Prompt], lis
 def read_prompts(
     path: str | Path, *, prompt_column: str = "prompt", answer_column: str = "answer"
 ) -> list[Prompt]:
-    """The prompts of a JSONL file in file order, a repeated prompt once, at its first line.
-
-    Answers are optional; numbers become text, and ``null`` is no answer. Time and memory are
-    linear in the file.
+    """The prompts of a file (see the module) in file order, a repeated prompt once.
 
     Raises:
-        UserError: the file cannot be read or has no prompts, or lines are bad; each of them is
-            named with its number and reason. A prompt that comes again with another answer is bad.
+        UserError: as ``open_source`` and ``prompts_of``.
     """
-    rows, bad = _rows(Path(path))
+    return prompts_of(open_source(path), prompt_column=prompt_column, answer_column=answer_column)
+
+
+def prompts_of(
+    source: Source, *, prompt_column: str = "prompt", answer_column: str = "answer"
+) -> list[Prompt]:
+    """The prompts of what ``open_source`` read.
+
+    Answers are optional. Numbers and truth values become text, ``null`` is no answer, and of a list
+    any is right. Where both columns are one and the conversation in it ends in an assistant's turn,
+    that turn is the answer. Time and memory are linear in the file.
+
+    Raises:
+        UserError: the file is of no known kind, is broken or has no prompts, or rows are bad: all
+            are counted, and the first of each reason named. A prompt that comes again with another
+            answer is bad.
+    """
+    table = rows_of(source, prompt_column)
     found: dict[str, Prompt] = {}
     first: Prompt | None = None
-    for line, row in rows:
+    for number, row in table.rows:
         try:
-            prompt = _prompt(row, line, prompt_column, answer_column)
+            prompt = _prompt(row, number, prompt_column, answer_column)
             first = first or prompt
-            _same_kind(first, prompt)
+            _same_kind(first, prompt, table)
             known = found.get(prompt.id)
-            found[prompt.id] = prompt if known is None else _merge(known, prompt)
-        except _BadLine as reason:
-            bad[line] = str(reason)
-    if bad:
-        raise _bad_lines(Path(path), bad)
-    if answer_column != "answer" and not any(answer_column in row for _, row in rows):
-        columns = _list(rows[0][1])
+            found[prompt.id] = prompt if known is None else _merge(known, prompt, table)
+        except _BadRow as reason:
+            table.bad[number] = str(reason)
+    if table.bad:
+        raise _bad_rows(source.name, table)
+    if answer_column != "answer" and not any(x.answers for x in found.values()):
         raise UserError(
-            f"{path}: no line has the answer column {answer_column!r}; columns: {columns}",
+            f"{source.name}: no {table.unit} has an answer in the column {answer_column!r}; "
+            f"columns: {_list(table.rows[0][1])}",
             "name the column of answers with --answer-column, or leave the option out",
         )
     return list(found.values())
 
 
-def _rows(path: Path) -> tuple[list[tuple[int, dict[str, Any]]], dict[int, str]]:
-    """The objects of the file with their lines, and the lines that hold none with the reason."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise UserError(
-            f"{path}: {(error.strerror or str(error)).lower()}", "give the path of a JSONL file"
-        ) from None
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise UserError(f"{path}: the text is UTF-16", "save the file as UTF-8")
-    rows: list[tuple[int, dict[str, Any]]] = []
-    bad: dict[int, str] = {}
-    for line, raw in enumerate(data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        if not raw.strip():
-            continue
-        try:
-            row = json.loads(raw.decode("utf-8"))
-        except UnicodeDecodeError as error:
-            bad[line] = f"not UTF-8 (byte 0x{raw[error.start]:02x} at byte {error.start + 1})"
-        except json.JSONDecodeError as error:
-            bad[line] = f"not JSON ({error.msg[0].lower()}{error.msg[1:]} at column {error.colno})"
-        except (ValueError, RecursionError):
-            bad[line] = "not JSON that can be read (a number too long, or nesting too deep)"
-        else:
-            if isinstance(row, dict):
-                rows.append((line, row))
-            else:
-                bad[line] = f"not a JSON object but {_kind(row)}"
-    if not rows and not bad:
-        raise UserError(f"{path}: the file is empty", "write one JSON object a line")
-    return rows, bad
+def answers_note(prompts: Sequence[Prompt]) -> str:
+    """A sentence where not all prompts have an answer; empty where they have."""
+    without = sum(not x.answers for x in prompts)
+    if not without:
+        return ""
+    if without < len(prompts):
+        return f"{without} of {len(prompts)} prompts have no answer: accuracies leave them out"
+    return "no prompt has an answer: accuracies are not measured (--answer-column names the column)"
 
 
-def _prompt(row: dict[str, Any], line: int, prompt_column: str, answer_column: str) -> Prompt:
-    if prompt_column not in row:
+def is_rendered(content: Any) -> bool:
+    """Whether a text prompt is a conversation that a chat template has been put around already.
+
+    >>> is_rendered("<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\n"), is_rendered("Hi")
+    (True, False)
+    """
+    return isinstance(content, str) and any(mark in content for mark in RENDERED)
+
+
+def _prompt(row: dict[str, Any], number: int, prompt_column: str, answer_column: str) -> Prompt:
+    there, value = _cell(row, prompt_column)
+    if not there:
         columns = _list(row)
         guess = _guess(prompt_column, row)
         hint = f"; is it --prompt-column {guess}?" if guess else ""
-        raise _BadLine(f"no column {prompt_column!r} (columns: {columns}{hint})")
-    content = _content(row[prompt_column], prompt_column)
-    answers = _answers(row.get(answer_column), answer_column)
-    return Prompt(id=prompt_id(content), content=content, answers=answers, line=line)
+        raise _BadRow(f"no column {prompt_column!r} (columns: {columns}{hint})")
+    content = _content(value, prompt_column)
+    if _is_chat(content) and content[-1]["role"] == "assistant":
+        if answer_column != prompt_column:
+            raise _BadRow(
+                f"{prompt_column!r} ends in an assistant's turn: leave it out, or take it for the "
+                f"answer with --answer-column {prompt_column}"
+            )
+        value, content = content[-1]["content"], content[:-1]
+        if not content:
+            raise _BadRow(f"{prompt_column!r} has nothing before the assistant's turn")
+    elif answer_column == prompt_column:
+        value = None
+    else:
+        _, value = _cell(row, answer_column)
+    answers = _answers(value, answer_column)
+    return Prompt(id=prompt_id(content), content=content, answers=answers, line=number)
+
+
+def _cell(row: dict[str, Any], column: str) -> tuple[bool, Any]:
+    """Whether the column is there, and its value; a dot leads into an object."""
+    if column in row:
+        return True, row[column]
+    value: Any = row
+    for name in column.split("."):
+        if not isinstance(value, dict) or name not in value:
+            return False, None
+        value = value[name]
+    return True, value
+
+
+# ---- prompts
 
 
 def _content(value: Any, column: str) -> Any:
     """Text and messages as they are, vectors as floats."""
     if isinstance(value, str):
         if not value.strip():
-            raise _BadLine(f"{column!r} is empty")
-        return _unicode(value, column)
+            raise _BadRow(f"{column!r} is empty")
+        written = _written_chat(value)
+        if written is None:
+            return _unicode(value, column)
+        value = written
     if not isinstance(value, list):
-        raise _BadLine(f"{column!r} is {_kind(value)}, not text, chat messages or numbers")
+        raise _BadRow(f"{column!r} is {kind(value)}, not text, chat messages or numbers")
     if not value:
-        raise _BadLine(f"{column!r} is empty")
+        raise _BadRow(f"{column!r} is empty")
     if all(isinstance(item, dict) for item in value):
-        return [_message(message, f"{column}[{i}]") for i, message in enumerate(value)]
+        return _chat(value, column)
     for i, item in enumerate(value):
         if not _is_number(item):
-            raise _BadLine(f"'{column}[{i}]' is {_kind(item)}, in a list of numbers or messages")
+            raise _BadRow(f"'{column}[{i}]' is {kind(item)}, in a list of numbers or messages")
     try:
         return [float(item) for item in value]
     except OverflowError:
-        raise _BadLine(f"{column!r} has a number too large for a float") from None
+        raise _BadRow(f"{column!r} has a number too large for a float") from None
+
+
+def _written_chat(text: str) -> list[Any] | None:
+    """The messages in a text that is their JSON, as CSV has it."""
+    if not text.lstrip().startswith("[{"):
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    speak = ({"role", "content"}, {"from", "value"})
+    return (
+        found
+        if all(isinstance(m, dict) and any(k <= set(m) for k in speak) for m in found)
+        else None
+    )
+
+
+def _chat(messages: list[dict[str, Any]], column: str) -> list[dict[str, Any]]:
+    """Messages as chat templates take them: ``role`` and ``content``, the content text.
+
+    ShareGPT's ``from`` and ``value`` are renamed, parts of text joined, empty system messages left
+    out, and keys without a value dropped. Tool calls stay.
+    """
+    out = [_message(m, f"{column}[{i}]") for i, m in enumerate(messages)]
+    kept = [m for m in out if m["role"] != "system" or m["content"].strip()]
+    if not any(m["role"] != "system" for m in kept):
+        raise _BadRow(f"{column!r} has no user's message")
+    return kept
 
 
 def _message(message: dict[str, Any], place: str) -> dict[str, Any]:
-    for key in ("role", "content"):
-        text = message.get(key)
-        if not isinstance(text, str):
-            what = _kind(text) if key in message else "missing"
-            raise _BadLine(f"'{place}.{key}' is {what}, not text")
-        if not text.strip():
-            raise _BadLine(f"'{place}.{key}' is empty")
-        _unicode(text, f"{place}.{key}")
-    return message
+    given = {k: v for k, v in message.items() if v is not None}
+    if "role" not in given and "from" in given:
+        speaker = given.pop("from")
+        given["role"] = SHARED.get(speaker, speaker) if isinstance(speaker, str) else speaker
+        if "value" in given:
+            given["content"] = given.pop("value")
+    role = given.get("role")
+    if not isinstance(role, str) or not role.strip():
+        raise _BadRow(f"'{place}.role' is {kind(role) if 'role' in given else 'missing'}, not text")
+    calls = bool(given.get("tool_calls"))
+    content = given.get("content", "" if calls else None)
+    if isinstance(content, list):
+        content = _parts(content, f"{place}.content")
+    if not isinstance(content, str):
+        what = kind(message.get("content")) if "content" in message else "missing"
+        raise _BadRow(f"'{place}.content' is {what}, not text")
+    if not content.strip() and not calls and role != "system":
+        raise _BadRow(f"'{place}.content' is empty")
+    _unicode(content, f"{place}.content")
+    _unicode(role, f"{place}.role")
+    return given | {"role": role, "content": content}
+
+
+def _parts(parts: list[Any], place: str) -> str:
+    """Parts of text, ``{"type": "text", "text": ...}``, as one."""
+    texts = []
+    for i, part in enumerate(parts):
+        if isinstance(part, str):
+            texts.append(part)
+        elif isinstance(part, dict) and isinstance(part.get("text"), str):
+            texts.append(part["text"])
+        else:
+            what = part.get("type", "an object") if isinstance(part, dict) else kind(part)
+            raise _BadRow(f"'{place}[{i}]' is {what}, not text: srlm takes text alone")
+    return "".join(texts)
+
+
+# ---- answers
 
 
 def _answers(value: Any, column: str) -> tuple[str, ...]:
@@ -193,36 +295,32 @@ def _answers(value: Any, column: str) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list):
         return (_answer(value, column),)
-    if not value:
-        raise _BadLine(f"{column!r} is an empty list (leave it out where there is no answer)")
-    return tuple(dict.fromkeys(_answer(x, f"{column}[{i}]") for i, x in enumerate(value)))
+    given = [_answer(x, f"{column}[{i}]") for i, x in enumerate(value) if x is not None]
+    return tuple(dict.fromkeys(given))
 
 
 def _answer(value: Any, column: str) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     if _is_number(value):
         whole = isinstance(value, float) and value.is_integer() and abs(value) < 2**53
         return str(int(value) if whole else value)
+    if isinstance(value, dict):
+        inside = ", ".join(f"{column}.{name}" for name in list(value)[:SHOWN])
+        raise _BadRow(f"{column!r} is an object (its columns: {inside or 'none'})")
     if not isinstance(value, str):
-        raise _BadLine(f"{column!r} is {_kind(value)}, not text or a number")
+        raise _BadRow(f"{column!r} is {kind(value)}, not text or a number")
     if not value.strip():
-        raise _BadLine(f"{column!r} is empty (leave it out where there is no answer)")
+        raise _BadRow(f"{column!r} is empty (leave it out where there is no answer)")
     return _unicode(value, column)
 
 
-def _same_kind(first: Prompt, prompt: Prompt) -> None:
-    """Features or language, not both; and vectors of one length."""
-    sizes = [len(p.content) if _is_vector(p.content) else None for p in (first, prompt)]
-    if sizes[0] != sizes[1]:
-        one, other = ("text" if size is None else f"{size} numbers" for size in sizes)
-        raise _BadLine(f"the prompt is {other}, where line {first.line} has {one}")
-
-
-def _merge(known: Prompt, again: Prompt) -> Prompt:
+def _merge(known: Prompt, again: Prompt, table: Rows) -> Prompt:
     if not known.answers:
         return replace(known, answers=again.answers)
     if any(not any(same_value(x, y) for y in known.answers) for x in again.answers):
-        raise _BadLine(
-            f"the prompt of line {known.line} again, with another answer"
+        raise _BadRow(
+            f"the prompt of {table.place(known.line)} again, with another answer"
             f" ({_either(again.answers)}, there {_either(known.answers)})"
         )
     return known
@@ -232,33 +330,56 @@ def _either(answers: Sequence[str]) -> str:
     return " or ".join(map(repr, answers))
 
 
-def _bad_lines(path: Path, bad: dict[int, str]) -> UserError:
-    shown = sorted(bad)[:SHOWN]
-    lines = [f"  line {line}: {bad[line]}" for line in shown]
-    if len(bad) > SHOWN:
-        lines.append(f"  and {len(bad) - SHOWN} more")
-    count = "1 bad line" if len(bad) == 1 else f"{len(bad)} bad lines"
+# ---- what is said of bad rows
+
+
+def _same_kind(first: Prompt, prompt: Prompt, table: Rows) -> None:
+    """Features or language, not both; and vectors of one length."""
+    sizes = [len(p.content) if _is_vector(p.content) else None for p in (first, prompt)]
+    if sizes[0] != sizes[1]:
+        one, other = ("text" if size is None else f"{size} numbers" for size in sizes)
+        place = table.place(first.line)
+        raise _BadRow(f"the prompt is {other}, where {place} has {one}")
+
+
+def _bad_rows(name: str, table: Rows) -> UserError:
+    by_reason: dict[str, list[int]] = {}
+    for number in sorted(table.bad):
+        by_reason.setdefault(table.bad[number], []).append(number)
+    lines = []
+    for reason, numbers in list(by_reason.items())[:SHOWN]:
+        more = f" and {len(numbers) - 1:,} more" if len(numbers) > 1 else ""
+        lines.append(f"  {table.place(numbers[0])}{more}: {reason}")
+    if len(by_reason) > SHOWN:
+        rest = sum(len(numbers) for numbers in list(by_reason.values())[SHOWN:])
+        lines.append(f"  and {rest:,} more")
+    count = f"{len(table.bad):,} bad {table.unit}{'s' if len(table.bad) > 1 else ''}"
     return UserError(
-        "\n".join([f"{path}: {count}", *lines]),
+        "\n".join([f"{name}: {count}", *lines]),
         'correct them; a line reads {"prompt": "...", "answer": "..."}, the answer may be missing',
     )
 
 
 def _guess(column: str, row: dict[str, Any]) -> str | None:
     """The column that is meant, as far as names tell."""
-    usual = [name for name in row if name.lower() in USUAL_COLUMNS]
+    known = [name for name in row if name.lower() in USUAL_COLUMNS]
     near = difflib.get_close_matches(column, list(row), n=1)
-    return next(iter(near + usual), None)
+    return next(iter(near + known), None)
 
 
 def _list(row: dict[str, Any]) -> str:
-    return ", ".join(row) or "none"
+    """The columns, those inside objects with a dot."""
+    names: list[str] = []
+    for name, value in row.items():
+        inside = [f"{name}.{x}" for x in value] if isinstance(value, dict) else []
+        names += inside or [name]
+    return ", ".join(names) or "none"
 
 
 def _unicode(text: str, column: str) -> str:
     """The text, if it can be written as UTF-8: JSON's escapes can name half a character."""
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise _BadLine(f"{column!r} has half a character (a lone surrogate)")
+        raise _BadRow(f"{column!r} has half a character (a lone surrogate)")
     return text
 
 
@@ -274,16 +395,3 @@ def _is_chat(content: Any) -> bool:
 
 def _is_vector(content: Any) -> bool:
     return not isinstance(content, str) and not _is_chat(content)
-
-
-def _kind(value: Any) -> str:
-    """What a JSON value is, in words.
-
-    >>> [_kind(value) for value in (None, True, 3, float("nan"), "a", [], {})]
-    ['null', 'true or false', 'a number', 'nan', 'text', 'a list', 'an object']
-    """
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    names = {bool: "true or false", int: "a number", float: "a number", str: "text"}
-    names |= {list: "a list", dict: "an object", type(None): "null"}
-    return names[type(value)]
