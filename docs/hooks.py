@@ -1,15 +1,23 @@
-"""MkDocs hook: formulas become MathML when the site is built, so no script has to draw them."""
+"""MkDocs hooks: decision records in order; formulas as MathML, so that no script draws them."""
 
 from __future__ import annotations
 
 import re
 from html import unescape
+from pathlib import Path
 from typing import Any
 
 from latex2mathml.converter import convert
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 FUNCTION = re.compile("<mi>(log|exp)</mi>")  # set apart from what they are applied to
+
+
+def on_config(config: Any) -> None:
+    """Append the decision records to the navigation."""
+    docs = Path(config.docs_dir)
+    pages = sorted(docs.glob("decisions/*.md"))
+    config.nav.append({"Decisions": [page.relative_to(docs).as_posix() for page in pages]})
 
 
 def on_page_content(html: str, **_: Any) -> str:
