@@ -269,10 +269,10 @@ class MeasureSettings(Settings):
     prompts: Count = Field(512, description="held-out prompts at most")
     samples: int = Field(16, ge=2, description="samples per prompt")
     nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
-    tokens: Count | None = Field(
-        None, description="tokens that search may put through the model, prompts not counted"
+    tokens: Count = Field(
+        1 << 20, description="tokens that search may put through the model, prompts not counted"
     )
-    seconds: Positive | None = Field(None, description="time that search may take, seconds")
+    seconds: Positive = Field(120.0, description="time that search may take, seconds")
 
 
 class RunConfig(Settings):
@@ -324,14 +324,14 @@ class ProbeConfig(Settings):
     samples: int = Field(64, ge=2, description="samples per prompt")
     max_tokens: Count = Field(256, description="length limit of a response, tokens")
     nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
-    tokens: Count | None = Field(
-        None, description="tokens that search may put through the model, prompts not counted"
+    tokens: Count = Field(
+        1 << 20, description="tokens that search may put through the model, prompts not counted"
     )
-    seconds: Positive | None = Field(None, description="time that search may take, seconds")
+    seconds: Positive = Field(120.0, description="time that search may take, seconds")
     mu: Positive | None = Field(
         None,
         description="measure: adaptive sampling too, which misses a mode with probability exp(-mu)"
-        " at most (left out: 5 where search certifies too little)",
+        " at most (left out: 5 where search certifies too little and few samples more are needed)",
     )
     seed: int = Field(0, ge=0, description="decides every draw")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")

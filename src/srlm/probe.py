@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 from rich.console import Console
 
 from srlm import data as reading
@@ -15,7 +16,7 @@ from srlm.config import ForecastConfig, ProbeConfig, flatten, template_arguments
 from srlm.errors import UserError
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.grading import Grader, grader
-from srlm.measure.condition import adaptive_sampling, fixed_n
+from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Exact, Policy
 from srlm.policies.load import check_fit, load
 from srlm.progress import Progress
@@ -78,14 +79,18 @@ def _by_samples(
     if isinstance(opened.policy, Exact):
         return {}
     samples, modes = found.measurement.samples, found.measurement.modes
+    mu = config.mu or DEFAULT_MU
     out = {"kappa_fixed_n": fixed_n(samples, len(opened.prompts), seed=config.seed)}
-    if config.mu is None and modes.certified_P.all():
+    # (1 + mu)/p* samples a prompt on average: unasked, no more than were taken already.
+    expected_P = np.minimum((1 + mu) * np.exp(np.minimum(-modes.logp_P, np.log(LIMIT))), LIMIT)
+    dear = bool(expected_P.mean() > config.samples)
+    if config.mu is None and (dear or modes.certified_P.all()):
         return out
     with progress.stage("adaptive sampling"):
         adaptive = adaptive_sampling(
             opened.policy,
             opened.prompts,
-            mu=config.mu or DEFAULT_MU,
+            mu=mu,
             seed=config.seed,
             max_tokens=config.max_tokens,
         )
@@ -154,6 +159,10 @@ def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
 def _look(
     opened: Opened, config: ProbeConfig, *, beta: float, rounds: int, progress: Progress
 ) -> Forecast:
+    progress.note(
+        f"{len(opened.prompts)} prompts x {config.samples} samples of at most {config.max_tokens} "
+        f"tokens; then a search of at most {config.nodes} prefixes a prompt, {config.seconds:.0f} s"
+    )
     with progress.stage("samples and search", total=len(opened.prompts)) as bar:
         return make_forecast(
             opened.policy,

@@ -80,8 +80,8 @@ def make_forecast(
     samples: int = 64,
     max_tokens: int = 256,
     nodes: int = 2000,
-    tokens: int | None = None,
-    seconds: float | None = None,
+    tokens: int = 1 << 20,
+    seconds: float = 120.0,
     advance: Callable[[int], None] = lambda prompts: None,
     seed: int = 0,
 ) -> Forecast:

@@ -23,6 +23,9 @@ from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, r
 HEAVY = 0.5
 """The mean is said to hang on a few prompts where 1 % of them (at least one) are this share."""
 
+LIMIT = 4096
+"""Samples a prompt at most, where their number adapts."""
+
 
 def log_kappa(logp_P: Floats) -> float:
     """log mean exp(-log p*), nats; +inf where a prompt has p* = 0.
@@ -156,7 +159,7 @@ def adaptive_sampling(
     mu: float,
     seed: int,
     max_tokens: int,
-    limit: int = 4096,
+    limit: int = LIMIT,
     block: int = 16,
 ) -> Adaptive:
     """Draw until k * max_{i<=k} pi(y_i|x) >= mu: then the best draw is a mode, probably.

@@ -18,8 +18,8 @@ from srlm.errors import UserError
 from srlm.grading import Grader
 from srlm.measure import condition, quantities
 from srlm.measure.intervals import by_prompt
-from srlm.measure.modes import Modes, enumerated, improved
-from srlm.measure.search import Second, find_modes
+from srlm.measure.modes import Modes, enumerated, improved, unsearched
+from srlm.measure.search import Second, find_modes, hopeless
 from srlm.policies.base import Exact, Policy
 from srlm.samples import in_parts
 from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, undefined
@@ -107,7 +107,8 @@ def evaluate(
 
     Args:
         policy: one that is ``Exact`` is enumerated; others are searched for their modes and
-            drawn from.
+            sampled; the search is left off where the samples show that it could certify next to
+            nothing (``search.hopeless``).
         prompts: held-out prompts. Those without an answer count in everything but accuracy.
         grader: reads answers and compares them with the prompts'.
         settings: draws a prompt, and what search may spend.
@@ -133,6 +134,7 @@ def evaluate(
             "measure: the held-out prompts are not those that the base was measured on",
             "measure the base on these prompts, or give the same prompts",
         )
+    greedy = policy.greedy(chosen, max_tokens=max_tokens)
     if isinstance(policy, Exact):
         samples = policy.enumerate(chosen)
         modes = enumerated(samples, len(chosen))
@@ -146,15 +148,17 @@ def evaluate(
             rows=ROWS,
             advance=advance,
         )
-        modes = find_modes(
-            policy.tree(chosen, max_tokens=max_tokens),
-            len(chosen),
-            nodes=settings.nodes,
-            tokens=settings.tokens,
-            seconds=settings.seconds,
-            second=second,
-        )
-    greedy = policy.greedy(chosen, max_tokens=max_tokens)
+        if note := hopeless(samples, greedy, settings.nodes):
+            modes = unsearched(len(chosen), note)
+        else:
+            modes = find_modes(
+                policy.tree(chosen, max_tokens=max_tokens),
+                len(chosen),
+                nodes=settings.nodes,
+                tokens=settings.tokens,
+                seconds=settings.seconds,
+                second=second,
+            )
     modes = improved(improved(modes, greedy), samples)
     P, exact = len(chosen), isinstance(policy, Exact)
     mode_text_P = [policy.text(t) if t else None for t in modes.tokens_P]
@@ -164,7 +168,8 @@ def evaluate(
     mode_right_P = grader.grades(mode_text_P, modes.finished_P, chosen)
     is_greedy_P = quantities.greedy_is_mode(modes, greedy)
     method = "enumeration" if exact else f"{settings.samples} samples per prompt"
-    out = quantities.confidence(modes, "enumeration" if exact else "search", seed)
+    name = "enumeration" if exact else "best of samples and greedy" if modes.note else "search"
+    out = quantities.confidence(modes, name, seed)
     out["greedy_is_mode"] = quantities.known_share(is_greedy_P, "no certificate")
     out |= quantities.accuracies(
         sampling_P, greedy_right_P, mode_right_P, modes, method, exact, seed

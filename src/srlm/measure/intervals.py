@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import special
-from scipy.optimize import brentq
+from scipy import stats
 
 from srlm.types import Estimate, Floats, Ints, undefined
 
@@ -126,12 +125,10 @@ def mean(
     guarantee: str = "estimate",
     note: str = "",
 ) -> Estimate:
-    """The mean over prompts with its bootstrap interval, cut to [least, most].
+    """The mean over prompts with its interval, cut to [least, most].
 
-    Values in [0, 1] that are all 0 or all 1 have no spread to resample; they get the
-    Clopper-Pearson interval of as many coin flips, which is wider than need be, not narrower. Other
-    values in [0, 1] are cut to their Chernoff interval too: where one prompt alone differs from the
-    others, the bootstrap's ratios have next to nothing in their denominators.
+    Values in [0, 1] (``least`` 0 and ``most`` 1) get ``share_interval``, which holds near 0 and
+    1 too, where the bootstrap misses from below; others the studentised bootstrap's.
     """
     n = len(value_P)
     if n == 0:
@@ -139,48 +136,45 @@ def mean(
     centre = float(value_P.mean())
     if not np.isfinite(centre):
         return Estimate(centre, None, None, n, method, guarantee, note)
-    if least == 0 and most == 1 and centre in (0.0, 1.0):
-        low, high = clopper_pearson(round(centre * n), n)
+    unit = least == 0 and most == 1
+    if unit and (n > 1 or centre in (0.0, 1.0)):
+        low, high = share_interval(value_P)
     elif n < 2:
         return Estimate(centre, None, None, n, method, guarantee, note)
     else:
         low, high = mean_interval(value_P, seed)
-        if least == 0 and most == 1:
-            least, most = chernoff(centre, n)
     return Estimate(centre, max(low, least), min(high, most), n, method, guarantee, note)
 
 
-def chernoff(centre: float, n: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the mean of n independent values in [0, 1]; covers at least ``level`` always.
+def share_interval(value_P: Floats, level: float = 0.95) -> tuple[float, float]:
+    """Interval of the mean of values in [0, 1], by Clopper and Pearson's on as many coin flips.
 
-    All q with n KL(centre || q) <= log(2/(1 - level)), KL that of two coins. Source: Hoeffding
-    1963, theorem 1.
+    With mean m and standard error s that is m (1 - m) / s^2 flips of which the share m are
+    heads: n for n zeros and ones, where the interval is exact. Values that are all 0 or all 1
+    count as n flips; other values that are all equal give an interval of no width. Source:
+    Korn and Graubard 1998, Survey Methodology 24 (without their factor for the degrees of
+    freedom, which is 1 for many prompts).
 
-    >>> [round(x, 4) for x in chernoff(0.999, 256)]
-    [0.9818, 1.0]
+    >>> [round(x, 4) for x in share_interval(np.array([1.0] + [0.0] * 99))]
+    [0.0003, 0.0545]
     """
-    most = np.log(2 / (1 - level)) / n
-
-    def excess(q: float) -> float:
-        return float(special.rel_entr(centre, q) + special.rel_entr(1 - centre, 1 - q) - most)
-
-    tiny = 1e-12
-    low = brentq(excess, tiny, centre) if centre > tiny and excess(tiny) > 0 else 0.0
-    high = brentq(excess, centre, 1 - tiny) if centre < 1 - tiny and excess(1 - tiny) > 0 else 1.0
-    return float(low), float(high)
+    n, centre = len(value_P), float(value_P.mean())
+    variance, most = float(value_P.var()), centre * (1 - centre)
+    if most > 0 and variance <= 1e-15 * most:
+        return centre, centre
+    flips = n * most / variance if most > 0 else float(n)
+    return clopper_pearson(centre * flips, flips, level)
 
 
-def clopper_pearson(successes: int, n: int, level: float = 0.95) -> tuple[float, float]:
+def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Exact interval of a binomial probability; covers at least ``level`` at every p.
 
     >>> [round(x, 4) for x in clopper_pearson(0, 10)]
     [0.0, 0.3085]
     """
-    tail = (1 - level) / 2
-    low = float(special.betaincinv(successes, n - successes + 1, tail)) if successes else 0.0
-    high = 1.0
-    if successes < n:
-        high = float(special.betaincinv(successes + 1, n - successes, 1 - tail))
+    tail, fails = (1 - level) / 2, n - successes
+    low = float(stats.beta.ppf(tail, successes, fails + 1)) if successes > 0 else 0.0
+    high = float(stats.beta.ppf(1 - tail, successes + 1, fails)) if fails > 0 else 1.0
     return low, high
 
 

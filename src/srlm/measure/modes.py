@@ -36,6 +36,8 @@ class Modes:
     tokens: int
     """Tokens that went through the policy, prompts not counted."""
     seconds: float
+    note: str = ""
+    """Why there was no search, where there was none."""
 
     @property
     def unique_P(self) -> Bools:
@@ -74,6 +76,26 @@ def enumerated(samples: Samples, prompts: int) -> Modes:
         nodes_P=np.zeros(prompts, dtype=np.int64),
         tokens=0,
         seconds=0.0,
+    )
+
+
+def unsearched(prompts: int, note: str) -> Modes:
+    """What is known of P prompts before anything is: 0 <= p* <= 1."""
+    none_P, zero_P = np.full(prompts, -np.inf), np.zeros(prompts)
+    false_P = np.zeros(prompts, dtype=bool)
+    return Modes(
+        tokens_P=((),) * prompts,
+        logp_P=none_P,
+        upper_P=zero_P,
+        certified_P=false_P,
+        finished_P=false_P.copy(),
+        second_P=none_P.copy(),
+        second_upper_P=zero_P.copy(),
+        second_certified_P=false_P.copy(),
+        nodes_P=np.zeros(prompts, dtype=np.int64),
+        tokens=0,
+        seconds=0.0,
+        note=note,
     )
 
 

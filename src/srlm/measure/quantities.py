@@ -6,6 +6,8 @@ of one prompt that is unknown is not-a-number, and a share is taken over those t
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from srlm.measure import condition
@@ -30,6 +32,11 @@ def confidence(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
         "kappa": condition.kappa(low_P, method, seed=seed, upper_P=high_P),
         "log10_kappa": condition.log10_kappa(low_P, method, seed=seed, upper_P=high_P),
     }
+    if modes.note:
+        out = {
+            k: replace(e, note="; ".join(filter(None, (modes.note, e.note))))
+            for k, e in out.items()
+        }
     half = np.log(0.5) + 1e-12
     fails, may_fail = int((high_P <= half).sum()), int((low_P <= half).sum())
     out["failure_fraction"] = share(

@@ -32,12 +32,16 @@ import torch
 from srlm.errors import UserError
 from srlm.measure.modes import Modes
 from srlm.policies.base import PrefixTree
-from srlm.types import Floats, Ints, Tokens
+from srlm.types import Floats, Ints, Samples, Tokens, rows_by_prompt
 
 KEPT = 64
 """Children of a prefix that are read at a time; the rest stay a remainder."""
 ENTRIES = 1 << 24
 """Log-probabilities that a forward pass may return at once, rows x V: 64 MiB in float32."""
+FEW = 0.05
+"""Search is left off where it can certify the modes of a smaller share of the prompts."""
+SLACK = 4
+"""The samples' number of prefixes that search must open may be this many times too large."""
 Second = Literal["none", "least", "every"]
 
 
@@ -344,6 +348,50 @@ def find_modes(
         nodes_P=search.nodes_P,
         tokens=search.tokens,
         seconds=perf_counter() - begun,
+    )
+
+
+def nodes_needed(samples: Samples, best_P: Floats) -> Floats:
+    """About how many prefixes a search must open to certify that each p* is ``best_P``, [P].
+
+    These are the prefixes s that no end token closes and that are likelier than p*. A sample
+    goes through s with probability pi(s), so the mean over a prompt's samples of
+
+        1 + sum_{t < T} 1{pi(y_1..y_t) > p*} / pi(y_1..y_t)
+
+    is unbiased for their number (the 1 is the empty prefix). Since p* >= exp(``best_P``) the
+    number at the best outcome known is an upper bound on what is needed, usually a near one.
+
+    Args:
+        samples: of the policy itself, with the log-probabilities of their tokens.
+        best_P: log-probability of the likeliest outcome known of each prompt, nats.
+
+    Cost: O(R T). Source: own construction.
+    """
+    needed_R = np.ones(len(samples))
+    for r, token_logp_T in enumerate(samples.token_logp_R):
+        prefix_T = np.cumsum(token_logp_T)[:-1]
+        prefix_T = prefix_T[prefix_T > best_P[samples.prompt_R[r]]]
+        needed_R[r] += np.exp(-prefix_T).sum()
+    rows_P = rows_by_prompt(samples.prompt_R, len(best_P))
+    return np.array([needed_R[rows].mean() if len(rows) else np.inf for rows in rows_P])
+
+
+def hopeless(samples: Samples, greedy: Samples, nodes: int) -> str:
+    """Why a search of ``nodes`` prefixes a prompt would be in vain; empty where it would not.
+
+    It is where ``nodes_needed``, at the likelier of a prompt's greedy response and samples, is
+    more than ``SLACK`` times the limit for all but ``FEW`` of the prompts.
+    """
+    best_P = greedy.logp_R.copy()
+    np.maximum.at(best_P, samples.prompt_R, samples.logp_R)
+    needed_P = nodes_needed(samples, best_P)
+    if float((needed_P <= SLACK * nodes).mean()) >= FEW:
+        return ""
+    size = np.log10(np.median(needed_P))
+    return (
+        f"no search for modes: certifying a prompt's takes some 10^{size:.1f} prefixes, and the "
+        f"limit is {nodes}; read log10 kappa as an upper bound, and kappa of answers"
     )
 
 
