@@ -50,7 +50,7 @@ def test_measure_names_every_estimator(model: Path, prompts: Path, tmp_path: Pat
 def test_draws_step_in_where_the_budget_ends(model: Path, prompts: Path, tmp_path: Path) -> None:
     out = tmp_path / "m.json"
     given(
-        "measure", "--model", model, "--prompts", prompts, "--max-tokens", 4, "--samples", 8,
+        "measure", "--model", model, "--prompts", prompts, "--max-tokens", 4, "--samples", 64,
         "--most-prompts", 6, "--nodes", 1, "--json", out, "-q",
     )  # fmt: skip
     found = json.loads(out.read_text())

@@ -17,6 +17,7 @@ from srlm.measure.intervals import (
     ratio_interval,
     resamples,
     share,
+    share_interval,
 )
 from srlm.types import Floats
 
@@ -50,6 +51,36 @@ def test_mean_interval_covers(draw: Draw, truth: float) -> None:
     """At least nominal less three standard errors of the simulation (.95 - .033)."""
     ours, _ = covered(truth, draw)
     assert ours >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / TRIALS)
+
+
+@pytest.mark.parametrize("n", [64, 256])
+@pytest.mark.parametrize(
+    ("draw", "truth"),
+    [
+        (lambda r, n: (r.random(n) < 0.01) * 1.0, 0.01),
+        (lambda r, n: (r.random(n) < 0.99) * 1.0, 0.99),
+        (lambda r, n: r.binomial(16, r.beta(0.02, 0.2, n)) / 16, 1 / 11),
+        (lambda r, n: r.binomial(16, 0.5 * (r.random(n) < 0.03)) / 16, 0.015),
+        (lambda r, n: r.binomial(16, r.beta(8, 1, n)) / 16, 8 / 9),
+    ],
+)
+def test_shares_are_covered_near_zero_and_one(
+    draw: Callable[[np.random.Generator, int], Floats], truth: float, n: int
+) -> None:
+    """Where the bootstrap covered .775 (p = .01, 256 prompts)."""
+    ours = 0
+    for trial in range(TRIALS):
+        e = mean(draw(np.random.default_rng([6, trial]), n), trial, "m", least=0, most=1)
+        assert e.low is not None and e.high is not None
+        ours += e.low <= truth <= e.high
+    assert ours / TRIALS >= 0.95 - 3 * np.sqrt(0.95 * 0.05 / TRIALS)
+
+
+def test_shares_of_flips_are_clopper_pearsons() -> None:
+    values = np.r_[np.ones(3), np.zeros(37)]
+    assert share_interval(values) == pytest.approx(clopper_pearson(3, 40))
+    assert share_interval(1 - values) == pytest.approx(clopper_pearson(37, 40))
+    assert share_interval(np.full(9, 0.3)) == pytest.approx((0.3, 0.3))
 
 
 def test_studentised_covers_heavy_tails_better_than_percentiles() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from srlm.errors import UserError
 from srlm.measure.modes import Modes
-from srlm.measure.search import find_modes
-from srlm.types import Ints
+from srlm.measure.search import find_modes, hopeless, nodes_needed
+from srlm.types import Ints, Samples, Tokens
 from tests.measure.toy import ToyTree
 from tests.naive.search import naive_modes
 
@@ -89,6 +92,84 @@ def test_equals_its_slow_twin(batch: int) -> None:
             if batch == 1:
                 # Its own greedy path is all that it may open beyond the least there is.
                 assert opened <= first.nodes_P[p] <= opened + toy.max_tokens - 1
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    V=st.integers(2, 90),
+    H=st.integers(1, 4),
+    scale=st.sampled_from([0.5, 1.5, 4.0]),
+    nodes=st.sampled_from([1, 2, 7, 40]),
+    batch=st.sampled_from([1, 5, 64]),
+    second=st.sampled_from(["none", "least", "every"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_any_budget_brackets_the_slow_twins_mode(
+    seed: int, V: int, H: int, scale: float, nodes: int, batch: int, second: Any
+) -> None:
+    """Whatever is left unopened, remainders of more than 64 children too: p* is in the interval."""
+    toy = ToyTree(seed, 1, V, H, scale)
+    modes = find_modes(toy, 1, nodes=nodes, batch=batch, second=second)
+    (best, *others), opened = naive_modes(toy, 0, 2)[0], naive_modes(toy, 0, 1)[1]
+
+    def logp(outcome: Tokens) -> float:
+        return float(sum(toy.row(0, outcome[:t])[token] for t, token in enumerate(outcome)))
+
+    assert modes.logp_P[0] <= logp(best) <= modes.upper_P[0]
+    assert modes.nodes_P[0] <= nodes
+    if modes.certified_P[0]:
+        assert modes.logp_P[0] == logp(best)
+        if others:
+            assert modes.second_P[0] <= logp(others[0]) <= modes.second_upper_P[0]
+    if batch == 1 and V <= 60 and nodes >= opened + H - 1:
+        assert modes.certified_P[0]
+
+
+def sampled(toy: ToyTree, draws: int) -> Samples:
+    """``draws`` outcomes a prompt."""
+    rng = np.random.default_rng(toy.seed)
+    tokens, logp = [], []
+    for p in np.repeat(np.arange(toy.P), draws):
+        y: Tokens = ()
+        steps = []
+        while len(y) < toy.max_tokens and (not y or y[-1] not in toy.ends):
+            row_V = toy.row(int(p), y)
+            token = int(rng.choice(toy.V, p=np.exp(row_V)))
+            steps.append(row_V[token])
+            y = (*y, token)
+        tokens.append(y)
+        logp.append(np.array(steps))
+    R = len(tokens)
+    return Samples(
+        prompt_R=np.repeat(np.arange(toy.P), draws),
+        tokens_R=tuple(tokens),
+        logp_R=np.array([x.sum() for x in logp]),
+        weight_R=np.full(R, 1 / draws),
+        finished_R=np.array([y[-1] in toy.ends for y in tokens]),
+        text_R=("",) * R,
+        token_logp_R=tuple(logp),
+    )
+
+
+def test_samples_tell_what_a_search_costs() -> None:
+    """Unbiased: within four standard errors of the slow twin's count, over forty policies."""
+    toy = ToyTree(3, 40, 5, 5, scale=1.5)
+    truth_P = np.array([naive_modes(toy, p, 1)[1] for p in range(toy.P)])
+    best_P = find_modes(toy, toy.P, nodes=ALL, second="none").logp_P
+    drawn = sampled(toy, 50)
+    needed_JP = np.stack(
+        [nodes_needed(drawn.take(np.arange(j, len(drawn), 50)), best_P) for j in range(50)]
+    )
+    assert needed_JP.mean(0) == pytest.approx(nodes_needed(drawn, best_P))
+    error = needed_JP.mean(1).std(ddof=1) / 50**0.5
+    assert abs(needed_JP.mean() - truth_P.mean()) < 4 * error
+
+
+def test_search_is_left_off_where_samples_show_that_it_is_in_vain() -> None:
+    sure, spread = ToyTree(1, 10, 4, 3, scale=4.0), ToyTree(1, 10, 60, 20, scale=0.2, end=-5.0)
+    for toy, vain in ((sure, False), (spread, True)):
+        drawn = sampled(toy, 8)
+        assert bool(hopeless(drawn, drawn.take(np.arange(0, len(drawn), 8)), 500)) == vain
 
 
 def test_opens_at_most_H_over_p_star_prefixes() -> None:
