@@ -31,14 +31,16 @@ from srlm.types import Estimate, Floats, Ints
 
 DRAWS = 400
 LEVEL = 0.9
-LOG_TOTALS = np.linspace(np.log(0.2), np.log(60.0), 13)
+LOG_TOTALS = np.linspace(np.log(0.2), np.log(150.0), 29)
 """log T of the grid."""
-LOGITS = np.linspace(-4.5, 4.5, 13)
+LOGITS = np.linspace(-4.5, 4.5, 19)
 """logit rho of the grid."""
-OTHERS = (1, 2, 3, 4, 6, 9, 14, 19, 29, 39, 59, 99)
+OTHERS = (1, 2, 3, 4, 6, 9, 14, 19, 29, 39, 59, 99, 299)
 """M of the grid."""
-SPREADS = (0.0, 0.7, 1.4, 2.8)
+SPREADS = (0.15, 0.7, 1.4, 2.8)
 """Standard deviations of log T and logit rho over the prompts."""
+MOST = 1 - 1e-9
+"""The largest unreadable share, so that shares stay numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class Posterior:
         silent_B = np.zeros(B)
         if self.silent:
             a_B, b_B = np.array(self.silent).T
-            silent_B = rng.beta(a_B + counts.silent, b_B + counts.readable)
+            silent_B = np.minimum(rng.beta(a_B + counts.silent, b_B + counts.readable), MOST)
         return Shares(share_BA * (1 - silent_B)[:, None], 0 if labelled else None)
 
 
@@ -177,7 +179,7 @@ def posterior(counts: Sequence[Counts], *, seed: int = 0, draws: int = DRAWS) ->
     }
     silent: tuple[tuple[float, float], ...] = ()
     if any(c.silent for c in counts):
-        grid = [(m * s, (1 - m) * s) for m, s in product(_MEANS, _SIZES)]
+        grid = [(m * s, (1 - m) * s) for m, s in product(_MEANS, _SIZES) if (1 - m) * s > 0.3]
         a_H, b_H = np.array(grid).T
         k_P = np.array([c.silent for c in counts])[:, None]
         n_P = np.array([c.readable for c in counts])[:, None]

@@ -400,3 +400,41 @@ def trajectory(start: Mass, step: Round, rounds: int) -> list[Mass]:
     for _ in range(rounds):
         path.append(step(path[-1]))
     return path
+
+
+# ---- answers in bulk
+
+
+Votes = Callable[[Floats], Floats]
+"""A reward of answers, read off their shares [B, A]."""
+
+
+def by_share(share_BA: Floats) -> Floats:
+    """``vote_share`` of many sets of shares at once."""
+    return share_BA
+
+
+def by_log(share_BA: Floats) -> Floats:
+    """``log_vote`` of many sets of shares at once."""
+    with np.errstate(divide="ignore"):
+        return np.log(share_BA)
+
+
+def by_mode(share_BA: Floats) -> Floats:
+    """``hard_vote`` of many sets of shares at once."""
+    won_BA = (share_BA >= share_BA.max(1, keepdims=True) - TIE).astype(np.float64)
+    return np.asarray(won_BA / won_BA.sum(1, keepdims=True))
+
+
+def vote_round(share_BA: Floats, votes: Votes, beta: float) -> Floats:
+    """``target`` of a reward that depends on the answer only, for B sets of shares at once.
+
+    What a set's shares lack to 1 is unreadable and leaves the target. O(B A).
+
+    >>> vote_round(np.array([[0.5, 0.3]]), by_share, 1.0).round(4)
+    array([[0.6706, 0.3294]])
+    """
+    score_BA = votes(share_BA) / beta
+    score_BA = score_BA - score_BA.max(1, keepdims=True)
+    out_BA = share_BA * np.exp(score_BA)
+    return np.asarray(out_BA / out_BA.sum(1, keepdims=True))

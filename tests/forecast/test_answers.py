@@ -1,0 +1,103 @@
+"""The posterior of answers' shares: sums to one, agrees with closed forms, covers."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from srlm.forecast import answers
+from srlm.forecast.answers import Counts
+from tests.forecast.coverage import coverage
+
+N = 4
+
+
+def patterns(labelled: bool) -> list[Counts]:
+    """Every sequence of N answers, the others numbered as they first appear."""
+    out = []
+    for row in product(range(N + 1), repeat=N):  # 0 is the right answer
+        others = [a for a in row if a > 0 or not labelled]
+        order = list(dict.fromkeys(others))
+        first = range(1 if labelled else 0, N + 1)
+        if order != list(first)[: len(order)]:
+            continue
+        count = [row.count(a) for a in order]
+        hits = row.count(0)
+        if not labelled:
+            out.append(Counts(np.array(count), None))
+        elif hits:
+            out.append(Counts(np.array([hits, *count]), 0))
+        else:
+            out.append(Counts(np.array(count), -1))
+    return out
+
+
+@pytest.mark.parametrize("labelled", [True, False])
+def test_the_likelihood_is_a_probability(labelled: bool) -> None:
+    """Summed over all that N samples can show it is 1, for every T, rho and M."""
+    numbers = np.array([1, 2, 3, 9, 40])
+    total = np.sum(
+        [np.exp(answers._log_likelihood(c, numbers)) for c in patterns(labelled)], axis=0
+    )
+    np.testing.assert_allclose(total, 1.0, rtol=1e-9)
+
+
+def some(right: list[int], wrong: list[list[int]], silent: int = 0) -> list[Counts]:
+    made = []
+    for r, w in zip(right, wrong, strict=True):
+        count = np.array(([r] if r else []) + w, dtype=np.int64)
+        made.append(Counts(count, 0 if r else -1, silent))
+    return made
+
+
+def test_shares_are_shares() -> None:
+    counts = some([5, 0, 3], [[2, 1], [4, 4], [3]], silent=2)
+    post = answers.posterior(counts, seed=1, draws=50)
+    for p in range(3):
+        shares = post.shares(p)
+        assert (shares.share_BA >= 0).all() and (shares.silent_B >= 0).all()
+        np.testing.assert_allclose(shares.share_BA.sum(1) + shares.silent_B, 1.0, rtol=1e-12)
+        np.testing.assert_array_equal(shares.share_BA, post.shares(p).share_BA)
+
+
+def test_many_samples_say_the_shares() -> None:
+    counts = some([6000, 1000], [[3000, 1000], [8000, 1000]])
+    post = answers.posterior(counts, draws=200)
+    for p, right in ((0, 0.6), (1, 0.1)):
+        accuracy_B = post.shares(p).accuracy_B()
+        assert accuracy_B.mean() == pytest.approx(right, abs=0.005)
+        assert accuracy_B.std() == pytest.approx((right * (1 - right) / 10_000) ** 0.5, rel=0.3)
+    where = answers.estimate(answers.values(post, answers.destination), "", these=True)
+    assert (where.low, where.value, where.high) == (0.5, 0.5, 0.5)
+
+
+def test_a_tie_is_a_tie() -> None:
+    """Four votes each, on prompts where right and wrong answers do equally well."""
+    counts = some([4, 6, 2] * 20, [[4], [2], [6]] * 20)
+    post = answers.posterior(counts, draws=400)
+    tied = np.mean([post.shares(p).mode_right_B().mean() for p in range(0, 60, 3)])
+    assert tied == pytest.approx(0.5, abs=0.12)
+
+
+def test_answers_not_given_count() -> None:
+    """All samples different: the largest share is not 1/N of what was seen."""
+    counts = [Counts(np.ones(16, dtype=np.int64), None) for _ in range(20)]
+    post = answers.posterior(counts, draws=100)
+    kappa = answers.estimate(answers.values(post, answers.kappa), "", these=True)
+    assert kappa.low is not None and kappa.low > 16
+
+
+def test_prompts_with_and_without_right_answers() -> None:
+    counts = [*some([5, 6], [[3], [2]]), Counts(np.array([4, 4]), None)]
+    post = answers.posterior(counts, draws=50)
+    assert post.shares(2).right is None and post.shares(0).right == 0
+
+
+@pytest.mark.slow
+def test_intervals_cover() -> None:
+    """On seeds that chose nothing; within three standard errors of 90%."""
+    n = 100
+    for held, _, _ in coverage(20_000, n).values():
+        assert abs(held - 0.9) < 3 * (0.09 / n) ** 0.5

@@ -1,0 +1,213 @@
+"""The forecast of a file of samples."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from srlm.engines.files import open_samples
+from srlm.errors import UserError
+from srlm.forecast import dynamics
+from srlm.forecast.from_samples import SamplesForecast, forecast_file
+from srlm.grading import grader
+from srlm.report.samples_forecast import print_samples_forecast
+from srlm.types import Floats
+from tests.engines.make_files import FILES
+
+NUMBER = grader("last-number")
+
+
+def written(
+    path: Path, shares: list[Floats], N: int = 32, *, cut: float = 0.0, seed: int = 0, **more: Any
+) -> Path:
+    """Samples of known shares; answer 0 is right."""
+    rng = np.random.default_rng(seed)
+    with path.open("w", encoding="utf-8") as file:
+        for i, v in enumerate(shares):
+            said = rng.choice(len(v), N, p=v)
+            ends = np.where(rng.random(N) < cut, "length", "stop").tolist()
+            row = {"prompt": f"q{i}", "answer": "0", "finish_reason": ends}
+            row["responses"] = [f"step {n}: it is {a}" for n, a in enumerate(said)]
+            file.write(json.dumps(row | {k: f(said, v) for k, f in more.items()}) + "\n")
+    return path
+
+
+def forecast(path: Path, **settings: Any) -> SamplesForecast:
+    return forecast_file(open_samples(path), NUMBER, **settings)
+
+
+def shares(P: int, right: float, others: int = 4, seed: int = 1) -> list[Floats]:
+    weight = np.array([right, *[(1 - right) / others] * others])
+    return list(np.random.default_rng(seed).dirichlet(3 * weight, size=P))
+
+
+def inside(e: Any, truth: float, slack: float = 0.0) -> bool:
+    return bool(e.low - slack <= truth <= e.high + slack)
+
+
+def test_where_the_mode_is_right_it_is_go(tmp_path: Path) -> None:
+    v = shares(150, 0.5)
+    found = forecast(written(tmp_path / "x", v))
+    assert found.verdict == "go" and "consistency" in found.best
+    end, now = np.mean([a.argmax() == 0 for a in v]), np.mean([a[0] for a in v])
+    assert inside(found.destination["accuracy_these"], end, 0.02)
+    assert inside(found.base["accuracy"], now, 0.02)
+    assert inside(found.terms["gain"], end - now, 0.02)
+    assert inside(found.base["kappa_answer"], np.mean([1 / a.max() for a in v]), 0.02)
+    path = next(p for p in found.paths if p.reward == "vote share")
+    assert path.accuracy[0].value == found.base["accuracy"].value
+    for t in range(1, 6):
+        v = [dynamics.vote_round(a[None], dynamics.by_share, 1.0)[0] for a in v]
+        assert inside(path.accuracy[t], np.mean([a[0] for a in v]), 0.02)
+        assert inside(path.kappa[t], np.mean([1 / a.max() for a in v]), 0.02)
+
+
+def test_where_the_mode_is_wrong_it_is_no_go(tmp_path: Path) -> None:
+    found = forecast(written(tmp_path / "x", shares(150, 0.1)))
+    assert found.verdict == "no-go"
+    assert (found.terms["gain"].high or 0) < 0.01
+
+
+def test_few_prompts_are_unclear_and_flagged(tmp_path: Path) -> None:
+    found = forecast(written(tmp_path / "x", shares(8, 0.3), N=8))
+    assert found.verdict == "unclear"
+    assert any("8 prompts" in d for d in found.doubts)
+
+
+def test_format_is_told_from_amplification(tmp_path: Path) -> None:
+    """Right whenever it is read, and cut off half of the time."""
+    v = [np.array([0.98, 0.02])] * 60
+    found = forecast(written(tmp_path / "x", v, cut=0.5))
+    assert found.terms["format repair"].value == pytest.approx(0.49, abs=0.03)
+    assert found.terms["amplification"].value == pytest.approx(0.02, abs=0.02)
+    assert found.base["truncated"].value == pytest.approx(0.5, abs=0.03)
+    assert "format" in found.advice
+    assert found.terms["transfer"].value is None
+
+
+def test_terms_add_up(tmp_path: Path) -> None:
+    found = forecast(written(tmp_path / "x", shares(80, 0.4), cut=0.2))
+    parts = sum(found.terms[k].value or 0.0 for k in ("amplification", "format repair"))
+    assert parts == pytest.approx(found.terms["gain"].value, abs=0.01)
+
+
+def test_the_vote_is_the_vote(tmp_path: Path) -> None:
+    found = forecast(written(tmp_path / "x", [np.array([0.7, 0.3])] * 300, N=9))
+    exact = dynamics.wins(np.array([0.7, 0.3]), 4).win_A[0]
+    assert found.vote[1].value == pytest.approx(0.7, abs=0.03)
+    assert found.vote[4].value == pytest.approx(exact, abs=0.03)
+    assert list(found.vote) == [1, 4, 8, 9]
+
+
+def test_likelihood_needs_log_probabilities(tmp_path: Path) -> None:
+    """The response's probability is its answer's: the mode of responses is the answers'."""
+    v = shares(60, 0.5)
+    assert len(forecast(written(tmp_path / "x", v)).paths) == 3
+    path = written(
+        tmp_path / "y", v, N=64,
+        logp=lambda said, a: np.log(a[said]).tolist(),
+        tokens=lambda said, a: [5] * len(said),
+    )  # fmt: skip
+    found = forecast(path, beta=2.0, rounds=2)
+    got = {p.reward: p for p in found.paths}
+    powers = [np.array([a[0] ** q / (a**q).sum() for a in v]).mean() for q in (1, 1.5, 2.25)]
+    for e, truth in zip(got["likelihood"].accuracy, powers, strict=True):
+        assert inside(e, float(truth), 0.03)
+    assert got["likelihood per token"].length == pytest.approx((5.0, 5.0, 5.0))
+    spread = forecast(
+        written(tmp_path / "z", v, logp=lambda said, a: (-40.0 * np.arange(len(said))).tolist())
+    )
+    far = next(p for p in spread.paths if p.reward == "likelihood").accuracy[-1]
+    assert far.guarantee == "extrapolation" and "effective samples" in far.note
+
+
+def test_without_right_answers_nothing_is_claimed(tmp_path: Path) -> None:
+    path = written(tmp_path / "x", shares(40, 0.4))
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows:
+        del row["answer"]
+    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    found = forecast(path)
+    assert found.verdict == "unclear" and found.answered == 0
+    assert not found.terms and "accuracy" not in found.base
+    known = forecast_file(open_samples(path), NUMBER, known={f"q{i}": "0" for i in range(40)})
+    assert known.answered == 40 and known.terms
+
+
+def test_order_does_not_matter(tmp_path: Path) -> None:
+    """One response a line, shuffled."""
+    path = written(tmp_path / "x", shares(30, 0.5), N=8)
+    rows = [
+        {"prompt": row["prompt"], "answer": "0", "response": r, "finish_reason": e}
+        for row in map(json.loads, path.read_text().splitlines())
+        for r, e in zip(row["responses"], row["finish_reason"], strict=True)
+    ]
+    np.random.default_rng(0).shuffle(rows)  # type: ignore[arg-type]
+    other = tmp_path / "y"
+    other.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    one, two = forecast(path), forecast(other)
+    assert one.base["accuracy"].value == pytest.approx(two.base["accuracy"].value, abs=0.01)
+    assert one.vote[8].value == pytest.approx(two.vote[8].value)
+
+
+def test_one_text_a_prompt_is_flagged(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    row = {"responses": ["it is 1"] * 8, "answer": "1"}
+    path.write_text("".join(json.dumps({"prompt": f"q{i}"} | row) + "\n" for i in range(40)))
+    assert any("temperature" in d for d in forecast(path).doubts)
+
+
+def test_unreadable_responses_are_no_answer(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    row = {"responses": ["none", "no", "never", "not"] * 8, "answer": "1"}
+    path.write_text("".join(json.dumps({"prompt": f"q{i}"} | row) + "\n" for i in range(40)))
+    found = forecast(path)
+    assert found.verdict == "unclear" and "--answer" in found.advice
+
+
+def test_one_sample_a_prompt_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="one sample each"):
+        forecast(written(tmp_path / "x", shares(5, 0.5), N=1))
+
+
+@pytest.mark.parametrize(
+    "name", [p.name for p in sorted(FILES.glob("*")) if "requests" not in p.name]
+)
+def test_every_tool_s_file_is_forecast(name: str) -> None:
+    found = forecast(FILES / name)
+    assert found.prompts == 4 and found.samples == 4
+    assert json.loads(json.dumps(found.to_json()))["verdict"] == found.verdict
+    out = io.StringIO()
+    print_samples_forecast(found, Console(file=out, width=80, highlight=False))
+    lines = out.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith(found.verdict.upper())
+
+
+def test_bad_lines_are_among_the_doubts(tmp_path: Path) -> None:
+    path = written(tmp_path / "x", shares(10, 0.5))
+    path.write_text(path.read_text() + "{broken\n")
+    found = forecast(path)
+    assert found.prompts == 10 and any("line 11" in d for d in found.doubts)
+
+
+def test_bulk_rounds_are_the_rounds() -> None:
+    v_BA = np.random.default_rng(0).dirichlet(np.ones(5), size=3)[:, :4]  # a fifth is unreadable
+    answers = ["a", "b", "c", "d", None] * 3
+    for votes, score in (
+        (dynamics.by_share, dynamics.vote_share),
+        (dynamics.by_log, dynamics.log_vote),
+        (dynamics.by_mode, dynamics.hard_vote),
+    ):
+        mass = dynamics.of_shares([np.append(v, 1 - v.sum()) for v in v_BA])
+        step = dynamics.exact(score(dynamics.ballot(mass.prompt_R, answers)), 0.7)
+        bulk = v_BA
+        for after in dynamics.trajectory(mass, step, 3)[1:]:
+            bulk = dynamics.vote_round(bulk, votes, 0.7)
+            np.testing.assert_allclose(after.mass_R.reshape(3, 5)[:, :4], bulk, rtol=1e-10)
