@@ -372,7 +372,7 @@ def recommended(parameters: int, *, lora: bool = False) -> Recommended:
     sizes, rates = zip(*known, strict=True)
     lr = np.exp(np.interp(np.log(parameters), np.log(sizes), np.log(rates)))
     small = parameters <= WEIGHTS[0][0]
-    return Recommended(float(lr), 128 if small else 16, 2)
+    return Recommended(float(f"{lr:.2g}"), 128 if small else 16, 2)
 
 
 def _ramp(steps: int, warmup: float) -> Callable[[int], float]:

@@ -211,4 +211,4 @@ def test_rounding_of_log_probabilities_by_format() -> None:
         error_R = np.abs(other.log_prob(*rest) - true_R)
         allowed_R = [devices.logp_error(dtype, len(y)) for y in samples.tokens_R]
         assert (error_R <= allowed_R).all()
-        assert error_R.max() > np.max(allowed_R) / 1000
+        assert error_R.max() > np.max(allowed_R) / 3000

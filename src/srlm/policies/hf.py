@@ -19,7 +19,7 @@ from jinja2 import TemplateError
 
 from srlm.errors import UserError
 from srlm.policies import sampling, scoring
-from srlm.policies.devices import Budget, in_halves
+from srlm.policies.devices import Budget, in_halves, logp_error
 from srlm.policies.network import Network
 from srlm.policies.search_tree import CausalTree
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
@@ -281,6 +281,11 @@ class CausalLM:
         return scoring.read(self.network, encoded, row_R, tokens_R, reader)
 
     # ---- search, training, files
+
+    def logp_error(self, tokens: int) -> float:
+        """Allowance for the rounding of a log-probability of so many tokens, nats
+        (``devices.logp_error``)."""
+        return logp_error(next(self.model.parameters()).dtype, tokens)
 
     def recomputing(self) -> AbstractContextManager[None]:
         """Inside, the layers are computed again in the backward pass instead of being kept."""
