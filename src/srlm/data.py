@@ -116,7 +116,9 @@ def prompts_of(
     table = rows_of(source, prompt_column)
     found: dict[str, Prompt] = {}
     first: Prompt | None = None
+    columns = ""
     for number, row in table.rows:
+        columns = columns or _list(row)
         try:
             prompt = _prompt(row, number, prompt_column, answer_column)
             first = first or prompt
@@ -130,7 +132,7 @@ def prompts_of(
     if answer_column != "answer" and not any(x.answers for x in found.values()):
         raise UserError(
             f"{source.name}: no {table.unit} has an answer in the column {answer_column!r}; "
-            f"columns: {_list(table.rows[0][1])}",
+            f"columns: {columns}",
             "name the column of answers with --answer-column, or leave the option out",
         )
     return list(found.values())
@@ -146,13 +148,13 @@ def answers_note(prompts: Sequence[Prompt]) -> str:
     return "no prompt has an answer: accuracies are not measured (--answer-column names the column)"
 
 
-def is_rendered(content: Any) -> bool:
-    """Whether a text prompt is a conversation that a chat template has been put around already.
+def is_rendered(content: Any, template: str) -> bool:
+    """Whether a prompt is text that a chat template like this one has been put around already.
 
-    >>> is_rendered("<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\n"), is_rendered("Hi")
-    (True, False)
+    >>> is_rendered("<|im_start|>user\\nHi<|im_end|>\\n", "{{ '<|im_start|>' + message.role }}")
+    True
     """
-    return isinstance(content, str) and any(mark in content for mark in RENDERED)
+    return isinstance(content, str) and any(x in content and x in template for x in RENDERED)
 
 
 def _prompt(row: dict[str, Any], number: int, prompt_column: str, answer_column: str) -> Prompt:
@@ -378,8 +380,10 @@ def _list(row: dict[str, Any]) -> str:
 
 def _unicode(text: str, column: str) -> str:
     """The text, if it can be written as UTF-8: JSON's escapes can name half a character."""
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise _BadRow(f"{column!r} has half a character (a lone surrogate)")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise _BadRow(f"{column!r} has half a character (a lone surrogate)") from None
     return text
 
 

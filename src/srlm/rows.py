@@ -52,9 +52,9 @@ class Source:
 
 @dataclass(slots=True)
 class Rows:
-    """The rows of a source, and what is no row."""
+    """The rows of a source, to go through once; what is no row is known after that."""
 
-    rows: list[tuple[int, dict[str, Any]]] = field(default_factory=list)
+    rows: Iterator[tuple[int, dict[str, Any]]] = field(default_factory=lambda: iter(()))
     """Number and columns. Lines are counted in text, rows elsewhere, from 1, over all files."""
     bad: dict[int, str] = field(default_factory=dict)
     """Number and reason."""
@@ -129,19 +129,34 @@ def rows_of(source: Source, column: str) -> Rows:
         UserError: a file that is none of the kinds, is broken, or has no rows.
     """
     out = Rows()
-    number = 0
-    for name, data in source.files:
-        out.starts.append((number, name))
-        number = _file(
-            name if len(source.files) == 1 else f"{source.name}/{name}", data, column, out, number
-        )
-    if not out.rows and not out.bad:
-        raise UserError(f"{source.name}: the file is empty", "write one JSON object a line")
+    out.rows = _all(source, column, out)
     return out
 
 
-def _file(name: str, data: bytes, column: str, out: Rows, start: int) -> int:
-    """Add a file's rows, numbered from ``start`` + 1; the last number."""
+def _all(source: Source, column: str, out: Rows) -> Iterator[tuple[int, dict[str, Any]]]:
+    number = 0
+    some = False
+    for name, data in source.files:
+        out.starts.append((number, name))
+        place = name if len(source.files) == 1 else f"{source.name}/{name}"
+        last = number
+        for last, row in _file(place, data, column, out, number):
+            some = True
+            if isinstance(row, dict):
+                yield last, row
+            else:
+                out.bad[last] = str(row) if isinstance(row, _Bad) else _no_object(row)
+        number = last + 1  # between the numbers of two files, so that ``place`` can tell
+    if not some:
+        raise UserError(f"{source.name}: the file is empty", "write one JSON object a line")
+
+
+def _no_object(row: Any) -> str:
+    return f"not a JSON object but {kind(row)}"
+
+
+def _file(name: str, data: bytes, column: str, out: Rows, start: int) -> Iterator[tuple[int, Any]]:
+    """A file's rows, numbered from ``start`` + 1."""
     if data.startswith(b"\x1f\x8b"):
         try:
             data = gzip.decompress(data)
@@ -167,15 +182,7 @@ def _file(name: str, data: bytes, column: str, out: Rows, start: int) -> int:
             made = _csv(name, data)
         else:
             made = _lines(data)
-    last = 0
-    for last, row in made:
-        if isinstance(row, dict):
-            out.rows.append((start + last, row))
-        elif isinstance(row, _Bad):
-            out.bad[start + last] = str(row)
-        else:
-            out.bad[start + last] = f"not a JSON object but {kind(row)}"
-    return start + max(last, data.count(b"\n") + 1 if out.unit == "line" else last)
+    return ((start + number, row) for number, row in made)
 
 
 class _Bad(str):

@@ -473,3 +473,16 @@ def test_every_outcome_is_counted_once() -> None:
     rows = list(itertools.islice(exact, 0, None, 40))
     logp_R = policy.log_prob([x], np.zeros(len(rows), dtype=np.int64), rows)
     np.testing.assert_allclose(logp_R, np.log([exact[y] for y in rows]), atol=1e-4)
+
+
+def test_a_rendered_conversation_is_not_wrapped_again() -> None:
+    template = (
+        "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+    )
+    words = tiny.tokenizer(template=template)
+    policy = CausalLM(tiny.network(), words)
+    messages = [{"role": "user", "content": "abc"}]
+    text = words.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    wrapped, rendered, plain = (policy.encode(x) for x in tiny.prompts([messages, text, "abc"]))
+    assert rendered == wrapped == plain

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from jinja2 import TemplateError
 
+from srlm.data import is_rendered
 from srlm.errors import UserError
 from srlm.policies import sampling, scoring
 from srlm.policies.devices import Budget, in_halves, logp_error
@@ -104,7 +105,8 @@ class CausalLM:
                 f"{where}: chat messages, but the tokenizer has no chat template (or --chat never)",
                 "give text prompts, or a tokenizer with a chat template",
             )
-        if self.chat:
+        rendered = is_rendered(content, str(getattr(self.tokenizer, "chat_template", None) or ""))
+        if self.chat and not rendered:
             before = [] if self.system is None else [{"role": "system", "content": self.system}]
             messages = (
                 content
@@ -122,7 +124,7 @@ class CausalLM:
                 ) from None
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
-            tokens = self.tokenizer(content)["input_ids"]
+            tokens = self.tokenizer(content, add_special_tokens=not rendered)["input_ids"]
             while tokens and tokens[-1] in self.ends:
                 tokens = tokens[:-1]
         if not tokens:

@@ -222,6 +222,9 @@ def judgements(
 class ScoreReader:
     """The score that a judgement gives; not-a-number where it gives none.
 
+    The last match counts; one inside a quotation does not. A number is taken whole or not at all:
+    neither 1 of "15" nor 4 of "4-5"; "4/5" is 4 where 5 is the highest.
+
     Args:
         pattern: a regular expression; its first group, or the whole match, is the score.
         lowest, highest: numbers outside are unreadable.
@@ -254,20 +257,45 @@ class ScoreReader:
         self._lowest, self._highest, self._texts = lowest, highest, texts
 
     def __call__(self, text: str) -> float:
-        found = None
-        for found in self._pattern.finditer(text):  # noqa: B007
-            pass
-        if found is None:
+        quoted = [found.span() for found in _QUOTED.finditer(text) if found[0] != text.strip()]
+        said: tuple[str, int] | None = None
+        for found in self._pattern.finditer(text):
+            group = 1 if found.re.groups else 0
+            if not any(a <= found.start() and found.end() <= b for a, b in quoted):
+                said = found[group] or "", max(found.start(group), 0)
+        if said is None:
             return np.nan
-        said = found[1] or "" if found.re.groups else found[0]
-        if said in self._texts:
-            return self._texts[said]
-        number = _NUMBER.search(said)
-        score = float(number[0]) if number else np.nan
+        if said[0] in self._texts:
+            return self._texts[said[0]]
+        score = self._number(text, *said)
         return score if self._lowest <= score <= self._highest else np.nan
 
+    def _number(self, text: str, said: str, start: int) -> float:
+        """The number in what was said, taken whole (also as "4/5") or not at all."""
+        number = _NUMBER.search(said)
+        if number is None:
+            return np.nan
+        before = text[: start + number.start()]
+        after = text[start + number.end() :]
+        of = _OF.match(after)
+        if of and float(of[1]) == self._highest:
+            after = after[of.end() :]
+        return (
+            np.nan
+            if _GOES_BEFORE.search(before[-2:]) or _GOES_ON.match(after)
+            else float(number[0])
+        )
 
-_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)")
+
+_NUMBER = re.compile(r"[-+]?(?:[0-9]+(?:\.[0-9]+)?|\.[0-9]+)")
+_OF = re.compile(r"(?: ?/ ?| out of )([0-9]+)(?![0-9.])")
+_GOES_BEFORE = re.compile(r"[0-9][.,]?$|[-+\u2212]$|\.$")
+_GOES_ON = re.compile(r"[0-9%]|[.,:][0-9]| ?[/\u2013-] ?[0-9]")
+_QUOTED = re.compile(
+    r"```.*?```|^[ \t]*>[^\n]*|\"[^\"\n]{0,400}\"|\u201c[^\u201d\n]{0,400}\u201d|`[^`\n]{1,400}`",
+    re.DOTALL | re.MULTILINE,
+)
+"""Code, lines that cite, and what stands in quotation marks: not the judge's own word."""
 
 
 def score_reader(pattern: str, values: Mapping[str, float]) -> ScoreReader:
