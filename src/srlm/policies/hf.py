@@ -125,7 +125,7 @@ class CausalLM:
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         else:
             tokens = self.tokenizer(content, add_special_tokens=not rendered)["input_ids"]
-            while tokens and tokens[-1] in self.ends:
+            while tokens and tokens[-1] in self.ends and not rendered:
                 tokens = tokens[:-1]
         if not tokens:
             raise UserError(f"{where}: no tokens", "give a prompt that the tokenizer can read")
