@@ -13,7 +13,9 @@ from rich.console import Console
 
 from srlm import data as reading
 from srlm.config import ForecastConfig, ProbeConfig, flatten, template_arguments
+from srlm.engines.files import open_samples
 from srlm.errors import UserError
+from srlm.forecast.from_samples import SamplesForecast, forecast_file, known_answers
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
@@ -21,6 +23,7 @@ from srlm.policies.base import Exact, Policy
 from srlm.policies.load import check_fit, load
 from srlm.progress import Progress
 from srlm.report.page import write_forecast, write_measurement
+from srlm.report.samples_forecast import print_samples_forecast
 from srlm.report.terminal import print_forecast, print_measurement, print_pilot
 from srlm.types import Estimate, Prompt
 
@@ -205,3 +208,39 @@ def _write(
         numbers = json.dumps(data, indent=1, allow_nan=False) + "\n"
         runs.write_text(page.with_suffix(".json"), numbers)
         console.print(f"\nPage: {page}", soft_wrap=True, markup=False)
+
+
+def forecast_samples(
+    file: Path,
+    *,
+    answer: str,
+    prompts: Path | None = None,
+    beta: float = 1.0,
+    rounds: int = 5,
+    seed: int = 0,
+    json_file: Path | None = None,
+    console: Console | None = None,
+) -> SamplesForecast:
+    """``srlm forecast --samples FILE``: no model; the file's samples say all.
+
+    Args:
+        answer: how answers are read and compared, of ``srlm.grading``.
+        prompts: right answers by prompt or id, where the samples have none.
+        beta, rounds, seed: of the forecast.
+        json_file: where to write all of it.
+
+    Raises:
+        UserError: what is wrong with the file, the answers or the prompts.
+    """
+    found = forecast_file(
+        open_samples(file),
+        grader(answer),
+        known=known_answers(prompts) if prompts else None,
+        beta=beta,
+        rounds=rounds,
+        seed=seed,
+    )
+    print_samples_forecast(found, console or Console(highlight=False))
+    if json_file is not None:
+        json_file.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
+    return found

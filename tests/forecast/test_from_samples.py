@@ -14,11 +14,11 @@ from rich.console import Console
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
 from srlm.forecast import dynamics
-from srlm.forecast.from_samples import SamplesForecast, forecast_file
+from srlm.forecast.from_samples import SamplesForecast, forecast_file, known_answers
 from srlm.grading import grader
 from srlm.report.samples_forecast import print_samples_forecast
 from srlm.types import Floats
-from tests.engines.make_files import FILES
+from tests.engines.make_files import FILES, SUMS
 
 NUMBER = grader("last-number")
 
@@ -211,3 +211,19 @@ def test_bulk_rounds_are_the_rounds() -> None:
         for after in dynamics.trajectory(mass, step, 3)[1:]:
             bulk = dynamics.vote_round(bulk, votes, 0.7)
             np.testing.assert_allclose(after.mass_R.reshape(3, 5)[:, :4], bulk, rtol=1e-10)
+
+
+def test_answers_from_another_file(tmp_path: Path) -> None:
+    """By the prompt's text for vLLM, by the request's id for a batch."""
+    by_text, by_id = tmp_path / "p.jsonl", tmp_path / "i.jsonl"
+    by_text.write_text("".join(json.dumps({"prompt": p, "answer": a}) + "\n" for p, a in SUMS))
+    by_id.write_text(
+        "".join(
+            json.dumps({"custom_id": f"sum-{i}", "answer": a}) + "\n"
+            for i, (_, a) in enumerate(SUMS)
+        )
+    )
+    for name, answers in (("vllm.jsonl", by_text), ("openai.jsonl", by_id)):
+        file = open_samples(FILES / name)
+        assert forecast_file(file, NUMBER, known=known_answers(answers)).answered == 4
+        assert forecast_file(file, NUMBER).answered == 0

@@ -10,6 +10,7 @@ and are followed on the samples themselves, as far as their effective number car
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -565,7 +566,9 @@ def _choose(
             f"how often the mode is wrong is not known; {told}",
         )
     reached = {
-        p.reward: max(e.value or 0.0 for e in p.accuracy if e.guarantee != "extrapolation")
+        p.reward: max(
+            (e.value or 0.0 for e in p.accuracy if e.guarantee != "extrapolation"), default=0.0
+        )
         for p in paths
     }
     top = max(reached, key=lambda name: reached[name])
@@ -627,14 +630,38 @@ def _doubts(
 
 
 def known_answers(path: Path) -> dict[str, str]:
-    """Right answers by prompt text, and by id, from a file of prompts.
+    """Right answers by prompt text, or by the ids of requests, from a file of prompts.
+
+    Lines with ``id`` (or ``custom_id``) and ``answer`` but no prompt are about a batch's requests.
 
     Raises:
         UserError: as ``srlm.data.read_prompts``.
     """
+    by_id = {}
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if not isinstance(row, dict):
+                break
+            key = row.get("custom_id", row.get("id"))
+            if key is None or "prompt" in row or "answer" not in row:
+                break
+            by_id[str(key)] = str(row["answer"])
+        else:
+            if by_id:
+                return by_id
     from srlm.data import read_prompts
 
-    return {str(x.content): x.answers[0] for x in read_prompts(path) if x.answers}
+    found = [x for x in read_prompts(path) if x.answers]
+    return {
+        x.content if isinstance(x.content, str) else json.dumps(x.content, ensure_ascii=False): (
+            x.answers[0]
+        )
+        for x in found
+    }
 
 
 def _n(e: Estimate) -> str:
