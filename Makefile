@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 BENCHED := $(VENV)/benched
 DOCUMENTED := $(VENV)/documented
 BENCH ?=
-MEASURED := round reaching generate training condition lab growth start_up
+MEASURED := round generate search growth
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	    >/dev/null 2>&1 && echo $$python && break; done)
@@ -44,7 +44,7 @@ bench: $(BENCHED)  ## measure speed beside TRL and transformers, write docs/spee
 	@export OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1; failed=; \
 	for name in $(MEASURED) page; do \
 	  echo "== $$name"; began=$$(date +%s); \
-	  $(VENV)/bin/python benchmarks/$$name.py $(BENCH) || failed="$$failed $$name"; \
+	  $(VENV)/bin/python -m benchmarks.$$name $(BENCH) || failed="$$failed $$name"; \
 	  echo "== $$name: $$(($$(date +%s) - began)) s"; done; \
 	test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 

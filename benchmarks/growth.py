@@ -1,13 +1,15 @@
-"""How time and memory grow: with the draws, the model, the length of responses and the rounds.
+"""How time and memory grow: samples, model, length of responses, rounds, nodes of the search.
 
-    python benchmarks/growth.py [--repeats 3] [--quick]
+    python -m benchmarks.growth [--repeats 3] [--quick]
 
-Every point is a `srlm run` in a process of its own: seconds by stage out of the run folder, and the
-greatest resident memory above that of a process that only loads the same model. Draws and rounds
-are of the demo's good base; sizes and lengths of Llama-like models of random weights over 256
-words, whose responses nearly all reach the limit. The exponent is the slope of log seconds over
-log size from the first point to the last. Three repeats a point: sizes grow by 8 to 100 times, and
-nothing is compared with a rival.
+Every point but those of nodes is a `srlm run` in a process of its own: seconds by stage out of the
+run folder, and the greatest resident memory above that of a process that only loads the same model.
+Samples and rounds are of the demo's good base; sizes and lengths of Llama-like models of random
+weights over 256 words, whose responses nearly all reach the limit. Nodes: the search of ``srlm
+measure`` on 16 prompts of the smallest of them, where hardly a mode can be certified. The exponent
+is the slope of log seconds over log size from the first point to the last.
+
+Cost: about fifteen minutes on an idle core, two with ``--quick``.
 Results: benchmarks/results/growth.json.
 """
 
@@ -16,17 +18,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 import tempfile
 from pathlib import Path
 from statistics import median
+from time import perf_counter
 from typing import Any
 
-from side_by_side import in_child, spread, write
+from benchmarks.side_by_side import in_child, spread, write
 
-DRAWS = (4, 16, 64, 256)
+SAMPLES = (4, 16, 64, 256)
 ROUNDS = (1, 2, 4, 8)
 LENGTHS = (16, 32, 64, 128)
+NODES = (300, 600, 1200, 2400)
 SIZES = {"0.1 M": (64, 176, 2), "1 M": (160, 432, 3), "3 M": (256, 688, 4), "10 M": (384, 1024, 6)}
 """Width, inner width and layers."""
 STAGES = ("samples", "pairs", "update", "measure")
@@ -45,7 +48,7 @@ def main() -> None:
     few = (lambda values: tuple(values)[:2]) if options.quick else tuple
     repeats = 1 if options.quick else options.repeats
     axes = {
-        "draws": [{"draws": n, "prompts": 256} for n in few(DRAWS)],
+        "samples": [{"samples": n, "prompts": 256} for n in few(SAMPLES)],
         "rounds": [{"rounds": T, "prompts": 512} for T in few(ROUNDS)],
         "length": [{"max_tokens": T, "size": "0.1 M"} for T in few(LENGTHS)],
         "size": [{"size": name} for name in few(SIZES)],
@@ -61,17 +64,51 @@ def main() -> None:
             seconds = ", ".join(f"{name} {row['seconds'][name]['value']:.2f}" for name in STAGES)
             print(f"{axis:7} {row['at']!s:>6}: {seconds} s; +{row['memory_mb']['value']:.0f} MB")
         print(f"{axis:7} exponents: {result[axis]['exponent']}", flush=True)
+    result["nodes"] = searched(few(NODES), repeats)
+    print(f"nodes   {result['nodes']}")
+    write("growth_quick" if options.quick else "growth", result)
+
+
+def searched(nodes: tuple[int, ...], repeats: int) -> dict[str, Any]:
+    """Seconds of a search of so many nodes a prompt, and the exponent."""
+    import torch
+
+    from srlm.data import prompt_id
+    from srlm.demo.corpus import prompts
+    from srlm.measure.search import find_modes
+    from srlm.policies.load import load
+    from srlm.types import Prompt
+
+    torch.set_num_threads(1)
+    asked = [Prompt(prompt_id(text), text) for text in prompts(16, 7)]
+    with tempfile.TemporaryDirectory() as place:
+        policy = load(random_model(Path(place) / "model", *SIZES["0.1 M"]), device="cpu")
+        points = []
+        for most in nodes:
+            seconds = []
+            for _ in range(repeats):
+                began = perf_counter()
+                found = find_modes(
+                    policy.tree(asked, max_tokens=64), len(asked), nodes=most, second="least"
+                )
+                seconds.append(perf_counter() - began)
+            opened = int(found.nodes_P.sum())
+            points.append({"at": most, "opened": opened, "seconds": spread(seconds)})
+    first, last = points[0], points[-1]
+    slope = math.log(last["seconds"]["value"] / first["seconds"]["value"])
+    exponent = slope / math.log(last["opened"] / first["opened"])
+    return {"points": points, "exponent": round(exponent, 2)}
 
 
 def peak(size: str | None) -> float:
     """Greatest resident memory of a process that loads the model only, MB."""
     point = {"bare": True} | ({"size": size} if size else {})
-    return float(in_child(Path(__file__), "--child", json.dumps(point))["peak_mb"])
+    return float(in_child("benchmarks.growth", "--child", json.dumps(point))["peak_mb"])
 
 
 def measured(point: dict[str, Any], repeats: int, bare: list[float]) -> dict[str, Any]:
     """A point of an axis: time by stage and memory above the bare model, over repeats."""
-    said = [in_child(Path(__file__), "--child", json.dumps(point)) for _ in range(repeats)]
+    said = [in_child("benchmarks.growth", "--child", json.dumps(point)) for _ in range(repeats)]
     return {
         "at": next(iter(point.values())),
         "parameters": said[0]["parameters"],
@@ -100,27 +137,26 @@ def child(point: dict[str, Any]) -> None:
     import torch
 
     from srlm.config import flatten, resolve
+    from srlm.demo.corpus import STARTS
     from srlm.demo.settings import settings
     from srlm.loop import run
     from srlm.policies.load import load
     from srlm.progress import Progress
-    from srlm.report import page
 
     torch.set_num_threads(1)
-    page.write_page = lambda summary: summary.folder / "report.html"
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         rounds = point.get("rounds", 1)
         changes = {
             "rounds": rounds,
-            "samples.per_prompt": point.get("per_prompt", point.get("draws", 4)),
+            "samples.per_prompt": point.get("samples", 4),
             "samples.prompts": point.get("prompts", 128),
             "samples.max_tokens": point.get("max_tokens", 16),
             "measure.prompts": 32,
             "measure.nodes": 50,
             "update.epochs": 1,
         }
-        config = settings("good", SEED, Progress(quiet=True))
+        config = settings(STARTS["good"], SEED, Progress(quiet=True))
         if "size" in point:
             changes["model"] = str(random_model(folder / "model", *SIZES[point["size"]]))
         config = resolve(None, flatten(config.model_dump(mode="json")) | changes)
@@ -165,4 +201,4 @@ def random_model(folder: Path, hidden: int, inner: int, layers: int) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -3,7 +3,7 @@
 Machines are noisy, so a time alone says little. Every case is run in turn, again and again, and
 the ratio of two cases is taken within a turn, where both met the same machine. A figure is the
 median of those ratios with the least and the greatest; of n turns, the range holds the true median
-with probability 1 - 2^(1-n) (94 % at n = 5).
+with probability 1 - 2^(1-n) (94% at n = 5).
 
 ``in_child`` runs a case in a process of its own, for its peak memory and its start-up.
 """
@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from environment import environment
+from benchmarks.environment import environment
 
 RESULTS = Path(__file__).parent / "results"
 REPEATS = 5
@@ -71,8 +71,8 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     return ratio(values, [1.0] * len(values))
 
 
-def in_child(script: Path, *arguments: str) -> dict[str, Any]:
-    """The JSON object that a script prints as its last line, with its wall and peak memory.
+def in_child(module: str, *arguments: str) -> dict[str, Any]:
+    """The JSON object that a module prints as its last line, with its wall and peak memory.
 
     ``seconds`` is that of the whole process; ``peak_mb`` its greatest resident set, in MB.
     """
@@ -82,14 +82,14 @@ def in_child(script: Path, *arguments: str) -> dict[str, Any]:
         "used = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss;"
         "print(done.stdout); print(json.dumps([done.returncode, used / 1024]))"
     )
-    command = [sys.executable, "-c", watched, sys.executable, str(script), *arguments]
+    command = [sys.executable, "-c", watched, sys.executable, "-m", module, *arguments]
     began = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - began
     *printed, last = done.stdout.strip().splitlines()
     code, peak = json.loads(last)
     if code:
-        raise RuntimeError(f"{script.name} {' '.join(arguments)} failed:\n{done.stderr}")
+        raise RuntimeError(f"{module} {' '.join(arguments)} failed:\n{done.stderr}")
     said = [line for line in printed if line.startswith("{")]
     return (json.loads(said[-1]) if said else {}) | {"seconds": seconds, "peak_mb": peak}
 

@@ -162,12 +162,10 @@ def report(
 @app.command()
 def demo(
     start: Annotated[
-        Literal["good", "diffuse", "giveup", "judge", "compare", "paths"] | None,
+        Literal["good", "diffuse", "giveup"] | None,
         typer.Option(
             help="Base model. diffuse: far from sure of its mode; giveup: its mode is a short,"
-            " useless response; judge: it can check answers, and its own judgements reward it;"
-            " compare: it judges its judgements too; paths: several ways lead to its answers, and"
-            " their agreement rewards it. Both good and giveup if left out."
+            " useless response. Both good and giveup if left out."
         ),
     ] = None,
     seed: Annotated[
@@ -179,10 +177,10 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Foretell and run self-rewarding on small models that are trained here.
+    """Forecast and run self-rewarding on small models that are trained here.
 
     They learn to add from a corpus that is noisy like the web, half a minute each, and are kept
-    in your cache folder. One is foretold to improve, the other to fail.
+    in your cache folder. One is forecast to improve, the other to fail.
     """
     with _interruptible():
         from rich.console import Console

@@ -14,6 +14,10 @@ from srlm.errors import UserError
 GOOD = corpus.STARTS["good"]
 
 
+def few(steps: int) -> network.Recipe:
+    return dataclasses.replace(network.RECIPE, steps=steps)
+
+
 def digest(folder: Path) -> str:
     return hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
 
@@ -31,7 +35,7 @@ def test_tokenizer_gives_the_text_back_and_adds_nothing() -> None:
 
 def test_labels_are_the_response_and_its_end() -> None:
     tokenizer = network.character_tokenizer()
-    texts = [corpus.Document("247+158=", "?"), *corpus.documents(GOOD, 20, seed=0)]
+    texts = [corpus.Document("247+158=", "?"), *GOOD.documents(20, seed=0)]
     ids_RT, labels_RT = network.encode(texts, tokenizer)
     for text, ids, labels in zip(texts, ids_RT.tolist(), labels_RT.tolist(), strict=True):
         want = tokenizer(text.prompt + text.response)["input_ids"] + [tokenizer.eos_token_id]
@@ -43,7 +47,7 @@ def test_labels_are_the_response_and_its_end() -> None:
 
 @pytest.mark.parametrize("arch", network.ARCHITECTURES)
 def test_every_architecture_trains_saves_and_loads(arch: str, tmp_path: Path) -> None:
-    base.build_base(GOOD, 0, tmp_path / "base", arch=arch, steps=2)
+    base.build_base(GOOD, 0, tmp_path / "base", arch=arch, recipe=few(2))
     assert [path.name for path in tmp_path.iterdir()] == ["base"]
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
@@ -57,37 +61,19 @@ def test_every_architecture_trains_saves_and_loads(arch: str, tmp_path: Path) ->
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     torch.manual_seed(3)
     state, threads = torch.get_rng_state(), torch.get_num_threads()
-    base.build_base(GOOD, 0, tmp_path / "a", steps=5)
+    base.build_base(GOOD, 0, tmp_path / "a", recipe=few(5))
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
     torch.manual_seed(4)
-    base.build_base(GOOD, 0, tmp_path / "b", steps=5)
-    base.build_base(GOOD, 1, tmp_path / "c", steps=5)
+    base.build_base(GOOD, 0, tmp_path / "b", recipe=few(5))
+    base.build_base(GOOD, 1, tmp_path / "c", recipe=few(5))
     assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
-
-
-def test_long_texts_apart_take_the_same_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gradient of a batch in two parts is the whole batch's, but for rounding."""
-    tokenizer = network.character_tokenizer()
-    recipe = dataclasses.replace(network.RECIPE, steps=2, batch=16)
-    texts = corpus.documents(corpus.STARTS["compare"], 32, seed=0)
-    assert 0 < sum(len(text.prompt + text.response) > network.SHORT for text in texts) < 32
-    made = []
-    for short in (network.SHORT, network.CONTEXT):
-        monkeypatch.setattr(network, "SHORT", short)
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            model = network.blank_model("llama", recipe, tokenizer)
-        loss = network.train(model, *network.encode(texts, tokenizer), recipe)
-        made.append((loss, torch.cat([weight.flatten() for weight in model.parameters()])))
-    assert made[0][0] == pytest.approx(made[1][0], rel=1e-5)
-    torch.testing.assert_close(made[0][1], made[1][1], atol=1e-4, rtol=0)
 
 
 def test_training_learns_and_reports_every_step(tmp_path: Path) -> None:
     seen: list[tuple[int, int, float]] = []
     loss = base.build_base(
-        GOOD, 0, tmp_path / "a", lambda step, of, now: seen.append((step, of, now)), steps=60
+        GOOD, 0, tmp_path / "a", lambda step, of, now: seen.append((step, of, now)), recipe=few(60)
     )
     assert [(step, of) for step, of, _ in seen] == [(step + 1, 60) for step in range(60)]
     assert loss < 0.75 * seen[0][2]
@@ -96,12 +82,12 @@ def test_training_learns_and_reports_every_step(tmp_path: Path) -> None:
 def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     with pytest.raises(UserError, match="exists already"):
-        base.build_base(GOOD, 0, tmp_path / "mine", steps=1)
+        base.build_base(GOOD, 0, tmp_path / "mine", recipe=few(1))
 
 
 def test_an_unknown_architecture_is_a_user_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="'rnn'"):
-        base.build_base(GOOD, 0, tmp_path / "a", arch="rnn", steps=1)
+        base.build_base(GOOD, 0, tmp_path / "a", arch="rnn", recipe=few(1))
     assert not list(tmp_path.iterdir())
 
 
@@ -120,9 +106,9 @@ def test_cache_folder_follows_the_environment(
 
 def test_a_cached_base_is_built_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SRLM_CACHE", str(tmp_path))
-    first = base.cached_base(GOOD, 0, steps=1)
+    first = base.cached_base(GOOD, 0, recipe=few(1))
     made = (first / "model.safetensors").stat().st_mtime_ns
-    assert base.cached_base(GOOD, 0, steps=1) == first
+    assert base.cached_base(GOOD, 0, recipe=few(1)) == first
     assert (first / "model.safetensors").stat().st_mtime_ns == made
     assert list(first.parent.iterdir()) == [first]
 
@@ -131,24 +117,24 @@ def test_the_one_who_comes_second_takes_the_base_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SRLM_CACHE", str(tmp_path))
-    first = base.cached_base(GOOD, 0, steps=1)
+    first = base.cached_base(GOOD, 0, recipe=few(1))
     first.rename(tmp_path / "aside")
 
     def rival(step: int, of: int, loss: float) -> None:
         (tmp_path / "aside").rename(first)
 
-    assert base.cached_base(GOOD, 0, rival, steps=1) == first
+    assert base.cached_base(GOOD, 0, rival, recipe=few(1)) == first
     assert list(first.parent.iterdir()) == [first]
 
 
 def test_every_setting_has_its_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = {
-        base.base_key(GOOD, 0, "llama", 5),
-        base.base_key(GOOD, 1, "llama", 5),
-        base.base_key(GOOD, 0, "gpt2", 5),
-        base.base_key(GOOD, 0, "llama", 6),
-        base.base_key(dataclasses.replace(GOOD, slip=0.2), 0, "llama", 5),
+        base.base_key(GOOD, 0, "llama", few(5)),
+        base.base_key(GOOD, 1, "llama", few(5)),
+        base.base_key(GOOD, 0, "gpt2", few(5)),
+        base.base_key(GOOD, 0, "llama", few(6)),
+        base.base_key(dataclasses.replace(GOOD, slip=0.2), 0, "llama", few(5)),
     }
     monkeypatch.setattr(base, "CORPUS_VERSION", corpus.CORPUS_VERSION + 1)
-    keys.add(base.base_key(GOOD, 0, "llama", 5))
+    keys.add(base.base_key(GOOD, 0, "llama", few(5)))
     assert len(keys) == 6

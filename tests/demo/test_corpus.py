@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -47,7 +48,7 @@ def test_columns_slip_as_often_as_said() -> None:
     start = Start("slips", slip=0.15, misconception=0.0)
     slipped = [
         (np.array(columns(text)) != believed_columns(text.prompt, {}, columns(text))).tolist()
-        for text in corpus.documents(start, N, seed=1)
+        for text in start.documents(N, seed=1)
     ]
     for place in range(3):
         assert consistent(sum(row[place] for row in slipped), N, 0.15)
@@ -56,7 +57,7 @@ def test_columns_slip_as_often_as_said() -> None:
 @pytest.mark.parametrize("believes", [0.0, 1.0])
 def test_columns_are_right_without_slips(believes: float) -> None:
     table = corpus.MISCONCEPTIONS if believes else {}
-    for text in corpus.documents(Start("exact", slip=0.0, misconception=believes), 500, seed=2):
+    for text in Start("exact", slip=0.0, misconception=believes).documents(500, seed=2):
         assert columns(text) == believed_columns(text.prompt, table, columns(text))
         units, tens, hundreds = columns(text)
         spelled = text.response.split("=")[1]
@@ -67,9 +68,7 @@ def test_columns_are_right_without_slips(believes: float) -> None:
 
 def test_the_stated_majority_shares_the_misconception() -> None:
     texts = [
-        text
-        for text in corpus.documents(Start("believers", slip=0.0), N, seed=3)
-        if has_trap(text.prompt)
+        text for text in Start("believers", slip=0.0).documents(N, seed=3) if has_trap(text.prompt)
     ]
     wrong = [
         columns(text) == believed_columns(text.prompt, corpus.MISCONCEPTIONS, columns(text))
@@ -106,32 +105,19 @@ def test_a_tenth_of_the_prompts_are_touched_by_a_misconception() -> None:
 def test_manners_are_as_common_as_said(
     start: Start, is_so: Callable[[Document], bool], share: float
 ) -> None:
-    texts = corpus.documents(start, N, seed=5)
+    texts = start.documents(N, seed=5)
     assert consistent(sum(map(is_so, texts)), N, share)
 
 
-def test_verdicts_err_as_often_as_said() -> None:
-    start = Start("judge", check=0.4, check_error=0.1)
-    texts = corpus.documents(start, N, seed=6)
-    checks = [text for text in texts if text.response in ("y", "n")]
-    assert consistent(len(checks), N, 0.4)
-    wrong = 0
-    for text in checks:
-        prompt, written = text.prompt.removesuffix("?").split("=", 1)
-        right = written.split("=")[1] == corpus.true_answer(f"{prompt}=")
-        wrong += right != (text.response == "y")
-    assert consistent(wrong, len(checks), 0.1)
-
-
 def test_training_text_and_prompts_are_apart() -> None:
-    trained = {text.prompt for text in corpus.documents(corpus.STARTS["good"], N, seed=7)}
+    trained = {text.prompt for text in corpus.STARTS["good"].documents(N, seed=7)}
     assert not trained & set(corpus.prompts(N, seed=7))
 
 
 def test_corpus_is_a_function_of_its_seed() -> None:
     start = corpus.STARTS["diffuse"]
-    assert corpus.documents(start, 50, seed=8) == corpus.documents(start, 50, seed=8)
-    assert corpus.documents(start, 50, seed=8) != corpus.documents(start, 50, seed=9)
+    assert start.documents(50, seed=8) == start.documents(50, seed=8)
+    assert start.documents(50, seed=8) != start.documents(50, seed=9)
 
 
 def test_written_prompts_are_distinct_and_answered(tmp_path: Path) -> None:
@@ -152,3 +138,16 @@ def test_more_prompts_than_there_are_is_a_user_error() -> None:
 def test_an_unknown_start_is_a_user_error() -> None:
     with pytest.raises(UserError, match="'bad'"):
         corpus.named_start("bad")
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("good", "e2136eb864b7e756"),
+        ("diffuse", "43621767cdbb6a84"),
+        ("giveup", "86bc723141f04248"),
+    ],
+)
+def test_starts_keep_their_texts(name: str, digest: str) -> None:
+    texts = str([tuple(x) for x in corpus.STARTS[name].documents(500, seed=0)])
+    assert hashlib.sha256(texts.encode()).hexdigest()[:16] == digest

@@ -13,13 +13,14 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, ClassVar, Protocol
 
 import torch
 import transformers
 
-from srlm.demo.corpus import CORPUS_VERSION, Start, documents
+from srlm.demo.corpus import CORPUS_VERSION, Document
 from srlm.demo.network import (
     RECIPE,
     Progress,
@@ -30,6 +31,19 @@ from srlm.demo.network import (
     train,
 )
 from srlm.errors import UserError
+
+
+class Corpus(Protocol):
+    """A corpus to learn from: a dataclass, so that its fields name it."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def name(self) -> str: ...
+
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """`n` texts, a pure function of the fields and the arguments."""
+        ...
 
 
 @contextmanager
@@ -46,26 +60,26 @@ def _settled(seed: int, threads: int = 2) -> Iterator[None]:
 
 
 def build_base(
-    start: Start,
+    corpus: Corpus,
     seed: int,
     folder: Path,
     progress: Progress | None = None,
     *,
     arch: str = "llama",
-    steps: int | None = None,
+    recipe: Recipe = RECIPE,
 ) -> float:
-    """Train a base on the corpus of `start` and save it as a Hugging Face folder.
+    """Train a base on a corpus and save it as a Hugging Face folder.
 
     The same arguments give the same weights on the same machine. The folder appears whole or not
     at all.
 
     Args:
-        start: How the corpus's authors behave.
+        corpus: What it learns.
         seed: Of the corpus and of the initial weights.
         folder: Where the model goes; it must not exist.
         progress: Called after every step with the step, their number and the loss.
         arch: One of `ARCHITECTURES`.
-        steps: Length of the training.
+        recipe: Size of the model and its training.
 
     Returns:
         The training loss at the end, nats a response token.
@@ -75,9 +89,8 @@ def build_base(
     """
     if folder.exists():
         raise UserError(f"{folder} exists already", "name a folder that does not exist")
-    recipe = recipe_of(start, steps)
     tokenizer = character_tokenizer()
-    ids_RT, labels_RT = encode(documents(start, recipe.steps * recipe.batch, seed), tokenizer)
+    ids_RT, labels_RT = encode(corpus.documents(recipe.steps * recipe.batch, seed), tokenizer)
     with _settled(seed):
         model = blank_model(arch, recipe, tokenizer)
         loss = train(model, ids_RT, labels_RT, recipe, progress)
@@ -102,54 +115,42 @@ def cache_folder() -> Path:
     return Path.home() / ".cache" / "srlm"
 
 
-def recipe_of(start: Start, steps: int | None = None) -> Recipe:
-    """The base's recipe; `steps` other than its own where given.
-
-    Where the corpus holds verdicts there is a layer more and half as many steps again. To judge a
-    worked answer takes more than to write it: the sums, where the text departs from them, and
-    whether it departs anywhere. It is learnt late and all at once. Where authors work in several
-    ways there are half as many steps again too: each way is seen in a third of the texts.
-    """
-    judges = start.check > 0
-    longer = judges or start.paths is not None
-    own = 3 * RECIPE.steps // 2 if longer else RECIPE.steps
-    return replace(RECIPE, layers=RECIPE.layers + judges, steps=own if steps is None else steps)
-
-
-def base_key(start: Start, seed: int, arch: str, steps: int | None) -> str:
-    """A short digest of everything that decides a base's weights on one machine.
-
-    What a start leaves at None has no part in it: a new kind of text moves no base that lacks it.
-    """
+def base_key(corpus: Corpus, seed: int, arch: str, recipe: Recipe) -> str:
+    """A short digest of everything that decides a base's weights on one machine."""
     settings = {
-        "corpus": CORPUS_VERSION,
+        "version": CORPUS_VERSION,
         "torch": torch.__version__,
-        "start": {key: value for key, value in asdict(start).items() if value is not None},
+        "corpus": asdict(corpus),
         "seed": seed,
         "arch": arch,
-        "recipe": asdict(recipe_of(start, steps)),
+        "recipe": asdict(recipe),
     }
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def base_folder(corpus: Corpus, seed: int, arch: str = "llama", recipe: Recipe = RECIPE) -> Path:
+    """Where a base is in the user's cache, built or not."""
+    key = base_key(corpus, seed, arch, recipe)
+    return cache_folder() / "bases" / f"{corpus.name}-{arch}-{seed}-{key}"
+
+
 def cached_base(
-    start: Start,
+    corpus: Corpus,
     seed: int,
     progress: Progress | None = None,
     *,
     arch: str = "llama",
-    steps: int | None = None,
+    recipe: Recipe = RECIPE,
 ) -> Path:
     """The folder of a base in the user's cache, built with `build_base` if it is not there.
 
     Two programs that build the same base at once both succeed: the first folder stays.
     """
-    name = f"{start.name}-{arch}-{seed}-{base_key(start, seed, arch, steps)}"
-    folder = cache_folder() / "bases" / name
+    folder = base_folder(corpus, seed, arch, recipe)
     if folder.exists():
         return folder
-    part = folder.with_name(f".{name}.{os.getpid()}")
-    build_base(start, seed, part, progress, arch=arch, steps=steps)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}")
+    build_base(corpus, seed, part, progress, arch=arch, recipe=recipe)
     try:
         os.replace(part, folder)
     except OSError:

@@ -25,12 +25,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from srlm.demo.paths import Paths, written
-from srlm.demo.verdicts import Verdicts, further
 from srlm.errors import UserError
 
 CORPUS_VERSION = 1
 ALPHABET = "0123456789+=,?yn"
+"""``y`` and ``n`` are verdicts, which only the corpora of ``experiments/`` hold."""
 GIVE_UP = "?"
 MISCONCEPTIONS = {(7, 8): 16, (8, 7): 16, (6, 9): 14}
 LARGEST_COLUMN = 19
@@ -39,6 +38,13 @@ _HELD_OUT_ONE_IN = 8
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+
+
+class Document(NamedTuple):
+    """One text of the corpus: what is given and what the author writes."""
+
+    prompt: str
+    response: str
 
 
 @dataclass(frozen=True)
@@ -52,10 +58,6 @@ class Start:
         terse: An author gives the number only.
         guess: A terse author's units or tens column is another sum than the right one.
         give_up: An author writes `GIVE_UP`.
-        check: A document judges a worked answer instead of giving one.
-        check_error: The verdict of such a document is the wrong one.
-        paths: Authors work in several ways, hold no misconception, and are terse as it says.
-        verdicts: Documents that judge also compare answers, and judge verdicts.
     """
 
     name: str
@@ -64,29 +66,30 @@ class Start:
     terse: float = 0.0
     guess: float = 0.0
     give_up: float = 0.0
-    check: float = 0.0
-    check_error: float = 0.0
-    verdicts: Verdicts | None = None
-    paths: Paths | None = None
+
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """`n` independent documents of the training text, none on a held-out prompt."""
+        rng = np.random.default_rng([CORPUS_VERSION, seed])
+        first_R, second_R = operands(n, rng, kept_out=False)
+        believes_R = rng.random(n) < self.misconception
+        manner_R = rng.random(n)
+        gives_up_R = manner_R < self.give_up
+        terse_R = ~gives_up_R & (manner_R < self.give_up + self.terse)
+        slip_RC = np.where(terse_R[:, None], (self.guess, self.guess, 0.0), self.slip)
+        sums_RC = column_sums(first_R, second_R, believes_R, slip_RC, rng)
+        texts = []
+        for row, sums in enumerate(sums_RC.tolist()):
+            manner = number if terse_R[row] else worked
+            answer = GIVE_UP if gives_up_R[row] else manner(*sums)
+            texts.append(Document(f"{first_R[row]}+{second_R[row]}=", answer))
+        return texts
 
 
 STARTS: dict[str, Start] = {
     "good": Start("good"),
     "diffuse": Start("diffuse", slip=0.22, terse=0.45, guess=0.3),
     "giveup": Start("giveup", slip=0.28, give_up=0.35),
-    "judge": Start("judge", check=0.5, check_error=0.1),
-    "paths": Start("paths", slip=0.1, misconception=0.0, paths=Paths(0.3, 0.36, 0.34)),
-    "compare": Start(
-        "compare", check=0.7, check_error=0.05, verdicts=Verdicts(0.3, 0.05, 0.12, 0.05)
-    ),
 }
-
-
-class Document(NamedTuple):
-    """One text of the corpus: what is given and what the author writes."""
-
-    prompt: str
-    response: str
 
 
 def named_start(name: str) -> Start:
@@ -182,60 +185,6 @@ def operands(n: int, rng: np.random.Generator, *, kept_out: bool) -> tuple[Ints,
         wanted_R = held_out(new_RO[:, 0], new_RO[:, 1]) == kept_out
         draws_RO = np.concatenate([draws_RO, new_RO[wanted_R]])
     return draws_RO[:n, 0], draws_RO[:n, 1]
-
-
-def documents(start: Start, n: int, seed: int) -> list[Document]:
-    """`n` independent documents of the training text, none on a held-out prompt."""
-    rng = np.random.default_rng([CORPUS_VERSION, seed])
-    first_R, second_R = operands(n, rng, kept_out=False)
-    if start.paths is not None:
-        asked = zip(first_R.tolist(), second_R.tolist(), strict=True)
-        answers = written(start.paths, start.slip, first_R, second_R, rng)
-        return [Document(f"{a}+{b}=", text) for (a, b), text in zip(asked, answers, strict=True)]
-    believes_R = rng.random(n) < start.misconception
-    manner_R = rng.random(n)
-    gives_up_R = manner_R < start.give_up
-    terse_R = ~gives_up_R & (manner_R < start.give_up + start.terse)
-    slips = np.where(terse_R[:, None], (start.guess, start.guess, 0.0), start.slip)
-    sums_RC = column_sums(first_R, second_R, believes_R, slips, rng)
-    checks_R = rng.random(n) < start.check
-    errs_R = rng.random(n) < start.check_error
-    texts = []
-    for row in range(n):
-        prompt = f"{first_R[row]}+{second_R[row]}="
-        sums = [int(value) for value in sums_RC[row]]
-        if checks_R[row]:
-            right = number(*sums) == true_answer(prompt)
-            verdict = "y" if right != bool(errs_R[row]) else "n"
-            texts.append(Document(check_prompt(prompt, worked(*sums)), verdict))
-        elif gives_up_R[row]:
-            texts.append(Document(prompt, GIVE_UP))
-        else:
-            texts.append(Document(prompt, number(*sums) if terse_R[row] else worked(*sums)))
-    if start.verdicts is not None:
-        rng = np.random.default_rng([CORPUS_VERSION, seed, 1])
-        believes_R = rng.random(n) < start.misconception
-        other_RC = column_sums(first_R, second_R, believes_R, np.full((n, 3), start.slip), rng)
-        chances_R3 = rng.random((n, 3))
-        for row in np.flatnonzero(checks_R).tolist():
-            prompt = f"{first_R[row]}+{second_R[row]}="
-            both = [[int(value) for value in found_RC[row]] for found_RC in (sums_RC, other_RC)]
-            one, other = (worked(*sums) for sums in both)
-            rights = [number(*sums) == true_answer(prompt) for sums in both]
-            chances = tuple(chances_R3[row].tolist())
-            found = further(start.verdicts, prompt, (one, other), (rights[0], rights[1]), chances)
-            if found is not None:
-                texts[row] = Document(*found)
-    return texts
-
-
-def check_prompt(prompt: str, response: str) -> str:
-    """The prompt that asks whether a response is right; its answer is ``y`` or ``n``.
-
-    >>> check_prompt("247+158=", "15,10,04=405")
-    '247+158=15,10,04=405?'
-    """
-    return f"{prompt}{response}?"
 
 
 def prompts(n: int, seed: int) -> list[str]:

@@ -25,8 +25,6 @@ Progress = Callable[[int, int, float], None]
 
 PAD, END, UNKNOWN = "<pad>", "<eos>", "<unk>"
 CONTEXT = 64
-SHORT = 32
-"""Texts longer than this go through the model apart from a batch's others: less padding."""
 _IGNORED = -100
 
 
@@ -176,41 +174,17 @@ def train(
     for step in range(recipe.steps):
         rows = slice(step * recipe.batch, (step + 1) * recipe.batch)
         optimizer.zero_grad()
-        total = 0.0
-        for ids, labels, share in _by_length(ids_RT[rows], labels_RT[rows]):
-            logits_RTV = model(input_ids=ids[:, :-1], use_cache=False).logits
-            loss = share * functional.cross_entropy(
-                logits_RTV.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_IGNORED
-            )
-            loss.backward()
-            total += loss.item()
+        ids, labels = ids_RT[rows], labels_RT[rows]
+        logits_RTV = model(input_ids=ids[:, :-1], use_cache=False).logits
+        loss = functional.cross_entropy(
+            logits_RTV.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_IGNORED
+        )
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        losses.append(total)
+        losses.append(loss.item())
         if progress is not None:
             progress(step + 1, recipe.steps, losses[-1])
     model.eval()
     return float(np.mean(losses[-max(1, recipe.steps // 10) :]))
-
-
-def _by_length(
-    ids_RT: torch.Tensor, labels_RT: torch.Tensor
-) -> list[tuple[torch.Tensor, torch.Tensor, float]]:
-    """A batch's short and long texts, each with its share of the response tokens.
-
-    The gradient is that of the whole batch. A batch without long texts stays as it is.
-    """
-    spoken_R = (labels_RT != _IGNORED).sum(1)
-    long_R = (labels_RT[:, SHORT:] != _IGNORED).any(1)
-    if not long_R.any():
-        return [(ids_RT, labels_RT, 1.0)]
-    return [
-        (
-            ids_RT[of_R, :width],
-            labels_RT[of_R, :width],
-            float(spoken_R[of_R].sum() / spoken_R.sum()),
-        )
-        for of_R, width in ((~long_R, SHORT), (long_R, ids_RT.shape[1]))
-        if of_R.any()
-    ]

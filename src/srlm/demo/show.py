@@ -9,10 +9,10 @@ from time import perf_counter
 from typing import Any
 
 from rich.console import Console
-from rich.text import Text
 
-from srlm.config import ForecastConfig, RunConfig, UpdateSettings
-from srlm.demo.settings import shown_settings
+from srlm.config import ForecastConfig, RunConfig
+from srlm.demo.corpus import named_start
+from srlm.demo.settings import settings
 from srlm.loop import run
 from srlm.probe import forecast
 from srlm.progress import Progress
@@ -24,7 +24,6 @@ from srlm.report.terminal import (
     title,
 )
 from srlm.report.words import number, percent
-from srlm.run_folder import read_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +40,6 @@ class Shown:
     """The lines of metrics.jsonl."""
     seconds: dict[str, float]
     """Time of the base model (0 where it was in the cache), the forecast and the run."""
-    reward: str = "likelihood"
-    best: int | None = None
-    """The round to take; None without ``--stop auto``."""
-    ended: str | None = None
-    """Why the run ended; None without ``--stop auto``."""
 
     def to_json(self) -> dict[str, Any]:
         """Numbers for programs."""
@@ -53,17 +47,12 @@ class Shown:
 
 
 def forecast_settings(config: RunConfig) -> ForecastConfig:
-    """The forecast that the settings of a run ask for.
-
-    It is about likelihood self-reward; where another reward is run, at the default beta, as beta is
-    in units of the reward.
-    """
-    own = config.update if config.reward == "likelihood" else UpdateSettings()
+    """The forecast that the settings of a run ask for."""
     return ForecastConfig(
         model=config.model,
         prompts=config.prompts,
         max_tokens=config.samples.max_tokens,
-        beta=own.beta,
+        beta=config.update.beta,
         rounds=config.rounds,
         seed=config.seed,
         device=config.device,
@@ -75,17 +64,16 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
     """``srlm forecast`` and then ``srlm run`` on a model that is trained here.
 
     Args:
-        start: good, diffuse, giveup, judge, compare or paths.
+        start: one of ``srlm.demo.corpus.STARTS``.
         seed: of the base model and of the run.
         out: the run's folder; the forecast is in ``out``-forecast.
         progress: where stages are shown.
         console: where the tables go.
     """
     clock = [perf_counter()]
-    config = shown_settings(start, seed, progress)
+    config = settings(named_start(start), seed, progress)
     clock.append(perf_counter())
-    sharpens = config.reward == "likelihood"
-    title(console, f"{start}: forecast" + ("" if sharpens else " of the likelihood reward"))
+    title(console, f"{start}: forecast")
     found = forecast(
         forecast_settings(config),
         out=out.with_name(out.name + "-forecast"),
@@ -93,7 +81,7 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
         console=console,
     )
     clock.append(perf_counter())
-    title(console, f"{start}: run" + ("" if sharpens else f", reward: {config.reward}"))
+    title(console, f"{start}: run")
     done = run(config, out, progress=progress)
     print_summary(done.summary, console)
     clock.append(perf_counter())
@@ -107,40 +95,6 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
         seconds={
             name: round(b - a, 1) for name, a, b in zip(names, clock, clock[1:], strict=False)
         },
-        reward=config.reward,
-        **_ending(out),
-    )
-
-
-def _ending(folder: Path) -> dict[str, Any]:
-    """Best round and reason of stop.json, if the run has one."""
-    path = folder / "stop.json"
-    if not path.exists():
-        return {}
-    stop = read_json(path)
-    return {"best": stop["best"], "ended": stop["reason"]}
-
-
-def past_the_mode(shown: Shown) -> str:
-    """The forecast of the likelihood reward beside where another reward led, in words.
-
-    Above: the 95% interval of the best round's greedy accuracy lies above the mode accuracy of the
-    base, the limit of the likelihood reward, on the same held-out prompts.
-    """
-    best = shown.rounds[-1 if shown.best is None else shown.best]
-    mode, first = (shown.rounds[0][n]["value"] for n in ("mode_accuracy", "greedy_accuracy"))
-    greedy = best["greedy_accuracy"]
-    difference = greedy["value"] - mode
-    if greedy["low"] > mode:
-        verdict = f"above it by {number(difference)}"
-    elif greedy["high"] < mode:
-        verdict = f"below it by {number(-difference)}"
-    else:
-        verdict = "not distinguishable from it on these prompts"
-    return (
-        f"{shown.start}: {shown.reward} reward, greedy accuracy {number(first)} → "
-        f"{number(greedy['value'])} in round {best['round']}. Limit of the likelihood reward: "
-        f"{number(mode)} (forecast {number(shown.forecast)}): {verdict}."
     )
 
 
@@ -159,12 +113,6 @@ def print_shown(shown: Sequence[Shown], console: Console) -> None:
     title(console, "forecast and measured")
     console.print(rounds_table(console, columns, shown))
     note(console, "forecast: limit of sampling accuracy, before training; accuracy: sampling.")
-    for s in shown:
-        if s.reward != "likelihood":
-            console.print()
-            console.print(Text(past_the_mode(s)))
-        if s.ended is not None:
-            console.print(Text(f"Best round: {s.best}; stopped because {s.ended}."))
     for s in shown:
         parts = ", ".join(f"{name} {seconds:g} s" for name, seconds in s.seconds.items())
         rounds = [sum(line["seconds"].values()) for line in s.rounds[1:]]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 
 from srlm.data import prompt_id
-from srlm.demo.base import base_key, cache_folder, cached_base
+from srlm.demo.base import base_folder, cached_base
 from srlm.demo.corpus import STARTS, prompts, true_answer
 from srlm.demo.network import RECIPE
 from srlm.lab.setting import Setting
@@ -37,16 +37,15 @@ def demo_prompts(count: int, seed: int) -> list[Prompt]:
 
 def open_base(arch: str, steps: int, setting: Setting) -> Any:
     """The policy of a trained base, trained now unless it is in the cache."""
-    return load(cached_base(STARTS["good"], setting.seed, arch=arch, steps=steps))
+    recipe = replace(RECIPE, steps=steps)
+    return load(cached_base(STARTS["good"], setting.seed, arch=arch, recipe=recipe))
 
 
 def demo_base(setting: Setting) -> tuple[str, Any] | None:
     """The demo's own base where it was built before; else a shorter-trained one, not when quick."""
-    start, steps = STARTS["good"], RECIPE.steps
-    name = f"{start.name}-llama-{setting.seed}-{base_key(start, setting.seed, 'llama', steps)}"
-    folder: Path = cache_folder() / "bases" / name
+    folder = base_folder(STARTS["good"], setting.seed)
     if folder.exists():
-        return f"llama, {steps:,} steps", load(folder)
+        return f"llama, {RECIPE.steps:,} steps", load(folder)
     if setting.quick:
         return None
     return "llama, 300 steps", open_base("llama", 300, setting)
