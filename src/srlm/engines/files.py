@@ -1,4 +1,4 @@
-"""Files of samples: many responses a prompt, made anywhere, read one response at a time.
+"""Files of samples: many responses per prompt, made anywhere, read one response at a time.
 
 ``open_samples`` tells by content what a file is:
 

@@ -129,7 +129,7 @@ def decide(
 
 
 def _reached(points: Sequence[Point]) -> Point:
-    """The first round within .01 of the last supported round's accuracy."""
+    """The first round within 0.01 of the last supported round's accuracy."""
     supported = [p for p in points if p.supported] or list(points[:1])
     goal = _value(supported[-1].sampling_accuracy) - 0.01
     return next(p for p in supported if _value(p.sampling_accuracy) >= goal)

@@ -21,7 +21,7 @@ from srlm.policies.base import Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
 
 HEAVY = 0.5
-"""The mean is said to hang on a few prompts where 1 % of them (at least one) are this share."""
+"""The mean is said to hang on a few prompts where 1% of them (at least one) are this share."""
 
 LIMIT = 4096
 """Samples a prompt at most, where their number adapts."""
@@ -122,7 +122,7 @@ def enumeration(samples: Samples, prompts: int, *, seed: int = 0) -> Estimate:
 
 
 def fixed_n(samples: Samples, prompts: int, *, seed: int = 0) -> Estimate:
-    """An upper bound on kappa from the best of a prompt's N draws: p* >= max_i pi(y_i)."""
+    """An upper bound on kappa from the best of a prompt's N samples: p* >= max_i pi(y_i)."""
     best_P = np.full(prompts, -np.inf)
     np.maximum.at(best_P, samples.prompt_R, samples.logp_R)
     n = round(len(samples) / prompts)
@@ -134,17 +134,17 @@ class Adaptive:
     """What ``adaptive_sampling`` found, by prompt."""
 
     tokens_P: tuple[Tokens, ...]
-    """The likeliest draw."""
+    """The likeliest sample."""
     logp_P: Floats
     draws_P: Ints
-    """Draws until the rule stopped (or the limit)."""
+    """Samples until the rule stopped (or the limit)."""
     stopped_P: Bools
-    """False: the limit came first, and the draw is no more than a lower bound on p*."""
+    """False: the limit came first, and the sample is no more than a lower bound on p*."""
     failure: float
-    """exp(-mu): where the rule stopped, the draw is no mode with at most this probability."""
+    """exp(-mu): where the rule stopped, the sample is no mode with at most this probability."""
 
     def kappa(self, *, seed: int = 0) -> Estimate:
-        """kappa at the draws found: never below the truth on these prompts."""
+        """kappa at the samples found: never below the truth on these prompts."""
         missed = int((~self.stopped_P).sum())
         text = f"upper bound; each mode found with probability >= {1 - self.failure:.4g}"
         if missed:
@@ -162,16 +162,16 @@ def adaptive_sampling(
     limit: int = LIMIT,
     block: int = 16,
 ) -> Adaptive:
-    """Draw until k * max_{i<=k} pi(y_i|x) >= mu: then the best draw is a mode, probably.
+    """Sample until k * max_{i<=k} pi(y_i|x) >= mu: then the best sample is a mode, probably.
 
-    If the rule stops at k with a best draw under p*, then k > mu/p*, and none of the first mu/p*
-    draws was a mode, which has probability at most (1-p*)^(mu/p*) <= exp(-mu). Expected draws
+    If the rule stops at k with a best sample under p*, then k > mu/p*, and none of the first mu/p*
+    samples was a mode, which has probability at most (1-p*)^(mu/p*) <= exp(-mu). Expected samples
     are at most (1+mu)/p*(x) ([SM] Lemma I.1).
 
     Args:
         mu: exponent of the failure probability, > 0.
-        limit: draws a prompt at most.
-        block: draws asked for at a time; every block has its own seed, made from ``seed``.
+        limit: samples per prompt at most.
+        block: samples asked for at a time; every block has its own seed, made from ``seed``.
 
     Raises:
         UserError: ``mu`` is not positive.

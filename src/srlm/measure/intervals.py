@@ -1,7 +1,7 @@
 """Intervals: studentised bootstrap over prompts, Clopper-Pearson, cluster and ratio bootstrap.
 
-Prompts are the independent units throughout: the draws of a prompt share it. All intervals are
-at 95 % unless ``level`` says otherwise, and a given seed gives the same interval on every run.
+Prompts are the independent units throughout: the samples of a prompt share it. All intervals are
+at 95% unless ``level`` says otherwise, and a given seed gives the same interval on every run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHUNK = 1 << 19
 """Numbers held at once: resamples are made in blocks of CHUNK / n."""
 KEPT = 1 << 21
 """Counts, a byte each, that stay in memory: many estimates of a report are about as many prompts,
-and to draw their resamples takes ten times as long as to use them."""
+and making their resamples takes ten times as long as using them."""
 SHARED = 1 << 24
 """Counts that stay while ``sharing`` is open."""
 _kept: dict[tuple[int, int, int], npt.NDArray[Any]] = {}
@@ -29,9 +29,9 @@ _limits = [KEPT]
 
 
 def resamples(n: int, seed: int, count: int = RESAMPLES) -> Iterator[Floats]:
-    """How often each of n units is drawn, in blocks [b, n]; ``count`` resamples in all.
+    """How often each of n units is chosen, in blocks [b, n]; ``count`` resamples in all.
 
-    The same arguments give the same counts; those of the last arguments are kept and not drawn
+    The same arguments give the same counts; those of the last arguments are kept and not sampled
     again, where they are few.
     """
     block = max(1, CHUNK // n)
@@ -192,7 +192,7 @@ def share(
 def by_prompt(value_R: Floats, weight_R: Floats, prompt_R: Ints, prompts: int) -> Floats:
     """sum_r weight f over the rows of each prompt, [P]; rows of weight 0 count as 0.
 
-    The cluster bootstrap of a mean over draws within prompts is the bootstrap of these.
+    The cluster bootstrap of a mean over samples within prompts is the bootstrap of these.
     """
     product_R = np.where(weight_R > 0, value_R, 0.0) * weight_R
     return np.bincount(prompt_R, product_R, minlength=prompts).astype(np.float64)

@@ -100,9 +100,9 @@ def unsearched(prompts: int, note: str) -> Modes:
 
 
 def improved(modes: Modes, outcomes: Samples) -> Modes:
-    """The modes, with likelier outcomes from elsewhere (draws, greedy responses) put in.
+    """The modes, with likelier outcomes from elsewhere (samples, greedy responses) put in.
 
-    Any outcome is a lower bound on p*, so where a search stopped early a draw can only tighten
+    Any outcome is a lower bound on p*, so where a search stopped early a sample can only tighten
     its interval. Certified modes stay as they are.
     """
     tokens, logp_P = list(modes.tokens_P), modes.logp_P.copy()

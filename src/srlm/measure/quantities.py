@@ -1,6 +1,6 @@
-"""The quantities of a measurement, each a pure function of arrays over prompts or draws.
+"""The quantities of a measurement, each a pure function of arrays over prompts or samples.
 
-Axes: P prompts, R rows (draws, or all responses with their probabilities as weights). A value
+Axes: P prompts, R rows (samples, or all responses with their probabilities as weights). A value
 of one prompt that is unknown is not-a-number, and a share is taken over those that are known.
 """
 
@@ -147,7 +147,7 @@ def accuracies(
     exact: bool,
     seed: int,
 ) -> dict[str, Estimate]:
-    """Shares of right responses among draws, greedy responses and modes, where answers exist."""
+    """Shares of right responses among samples, greedy responses and modes, where answers exist."""
     known_P = ~np.isnan(sampling_P)
     if not known_P.any():
         names = ("sampling_accuracy", "greedy_accuracy", "mode_accuracy")
@@ -209,7 +209,7 @@ def of_draws(
 
     entropy = E[-log pi(y|x)]; length counts the end token; truncated is the share that the
     length limit cut off; distinct_responses the expected share of distinct ones among ``draws``
-    draws of a prompt, (1/K) sum_y 1 - (1 - pi(y|x))^K where the responses are enumerated.
+    samples of a prompt, (1/K) sum_y 1 - (1 - pi(y|x))^K where the responses are enumerated.
     """
     prompt_R, weight_R = samples.prompt_R, samples.weight_R
     guarantee = "exact" if exact else "estimate"
@@ -247,7 +247,7 @@ def kl(
     """KL(pi || pi_0) = E_{y~pi}[log pi(y|x) - log pi_0(y|x)], nats a response.
 
     ``base_logp_R`` is log pi_0 of the rows. The estimate has no bias, and may be below zero by
-    chance when it comes from draws. Infinite where pi_0 gives a drawn response no probability.
+    chance when it comes from samples. Infinite where pi_0 gives a sampled response no probability.
     """
     gap_R = np.zeros(len(samples))
     np.subtract(samples.logp_R, base_logp_R, out=gap_R, where=samples.weight_R > 0)
@@ -260,18 +260,18 @@ def pace(now_R: Floats, base: Samples, prompts: int, seed: int) -> tuple[Estimat
     """How far along the path pi_0^p the policy is: effective exponent p_eff and r^2.
 
     The slope of log pi_t(y_i|x) on log pi_0(y_i|x), centred within each prompt, over the base's
-    draws; pure sharpening has r^2 = 1 (theory.md section 3, destination and pace). Interval: the
+    samples; pure sharpening has r^2 = 1 (theory.md section 3, limit and pace). Interval: the
     bootstrap over prompts of their sums of squares and products. Update efficiency after t
     rounds is log p_eff / (t log(1 + 1/beta)).
 
     Args:
-        now_R: log pi_t of the base's draws.
-        base: the base's draws, with log pi_0.
+        now_R: log pi_t of the base's samples.
+        base: the base's samples, with log pi_0.
     """
     method = "slope on the base's log-probabilities, centred within prompts"
     use_R = np.isfinite(now_R) & np.isfinite(base.logp_R) & (base.weight_R > 0)
     lost = int((~use_R & (base.weight_R > 0)).sum())
-    note = f"{lost} draws of the base left out: probability 0 now" if lost else ""
+    note = f"{lost} samples of the base left out: probability 0 now" if lost else ""
     weight_R = np.where(use_R, base.weight_R, 0.0)
     total_P = np.bincount(base.prompt_R, weight_R, minlength=prompts)
 
@@ -287,11 +287,11 @@ def pace(now_R: Floats, base: Samples, prompts: int, seed: int) -> tuple[Estimat
     )
     xx, xy, yy = sums_P3.sum(0)
     if xx <= TIE:
-        why = "the base's draws of each prompt are all equally likely"
+        why = "the base's samples of each prompt are all equally likely"
         return undefined(method, why, prompts), undefined(method, why, prompts)
     blocks = [counts_BP @ sums_P3 for counts_BP in resamples(prompts, seed)]
     sums_B3 = np.concatenate([[[xx, xy, yy]], *blocks])
-    # A resample of prompts whose draws are all alike says nothing and is left out.
+    # A resample of prompts whose samples are all alike says nothing and is left out.
     slope, r2_B = _slope_and_r2(sums_B3[sums_B3[:, 0] > TIE])
     out = []
     for value_B in (slope, r2_B):

@@ -291,12 +291,12 @@ def find_modes(
     Args:
         tree: prefixes of P prompts.
         prompts: P.
-        nodes: prefixes that may be opened a prompt, at least 1.
+        nodes: prefixes that may be opened per prompt, at least 1.
         tokens: tokens that may go through the policy in all; None: no limit.
         seconds: wall-clock limit, looked at between forward passes; None: no limit. With one,
             the result depends on the machine's speed (never its truth).
         second: how far to go on for second likeliest outcomes p2, after all the modes. "every":
-            until each is certified, at up to H/p2 prefixes a prompt where the mode costs H/p*;
+            until each is certified, at up to H/p2 prefixes per prompt where the mode costs H/p*;
             "least": until the least margin log p* - log p2 of all prompts is, which needs little
             more than the modes; "none".
         batch: rows that a forward pass aims at. 1 opens one prefix of each prompt at a time,
@@ -378,7 +378,7 @@ def nodes_needed(samples: Samples, best_P: Floats) -> Floats:
 
 
 def hopeless(samples: Samples, greedy: Samples, nodes: int) -> str:
-    """Why a search of ``nodes`` prefixes a prompt would be in vain; empty where it would not.
+    """Why a search of ``nodes`` prefixes per prompt would be in vain; empty where it would not.
 
     It is where ``nodes_needed``, at the likelier of a prompt's greedy response and samples, is
     more than ``SLACK`` times the limit for all but ``FEW`` of the prompts.

@@ -47,7 +47,7 @@ class PrefixTree(Protocol):
 
 @runtime_checkable
 class Policy(Protocol):
-    """pi(y|x): draws, exact log-probabilities, and prefixes.
+    """pi(y|x): samples, exact log-probabilities, and prefixes.
 
     ``prompts`` are ``Prompt`` objects whose content the policy understands. ``max_tokens`` is
     the length limit H of a response.
@@ -56,15 +56,15 @@ class Policy(Protocol):
     def sample(
         self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
     ) -> Samples:
-        """``draws`` independent responses a prompt at temperature 1, rows in prompt order.
+        """``draws`` independent responses per prompt at temperature 1, rows in prompt order.
 
-        Draw j of a prompt depends on (seed, prompt id, j) and the policy alone: not on the
-        batch size, on the order of the prompts or on how many draws are asked for.
+        Sample j of a prompt depends on (seed, prompt id, j) and the policy alone: not on the
+        batch size, on the order of the prompts or on how many samples are asked for.
         """
         ...
 
     def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
-        """The response of greedy decoding, one row a prompt."""
+        """The response of greedy decoding, one row per prompt."""
         ...
 
     def log_prob(
@@ -199,10 +199,10 @@ class LogLinear(Protocol):
 
 
 def uniforms(seed: int, prompt_id: str, draws: int, max_tokens: int) -> Floats:
-    """Uniform numbers that decide the draws of one prompt, [draws, max_tokens].
+    """Uniform numbers that decide the samples of one prompt, [draws, max_tokens].
 
     A counter-based generator (Philox) keyed by seed and prompt id: row j is the same whatever
-    the number of draws.
+    the number of samples.
 
     >>> bool((uniforms(1, "ab", 2, 3) == uniforms(1, "ab", 5, 3)[:2]).all())
     True

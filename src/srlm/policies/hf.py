@@ -184,7 +184,7 @@ class CausalLM:
         return sampling.sampled(self, prompts, draws, seed, max_tokens)
 
     def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
-        """The likeliest token at each step, one row a prompt."""
+        """The likeliest token at each step, one row per prompt."""
         return sampling.greedy(self, prompts, max_tokens)
 
     # ---- probabilities of given responses

@@ -42,7 +42,7 @@ class Listed(ABC):
     def sample(
         self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
     ) -> Samples:
-        """Independent draws by the inverse of the cumulative distribution. O(P (M + K log M))."""
+        """Independent samples by the inverse of the cumulative distribution. O(P (M + K log M))."""
         logp_PM = self.log_table(prompts)
         cumulative_PM = np.cumsum(np.exp(logp_PM), axis=1)
         choice_PK = np.stack(

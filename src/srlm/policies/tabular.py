@@ -1,4 +1,4 @@
-"""A policy that is a table: one logit a prompt and response. Exact; any policy is one of these."""
+"""A policy that is a table: one logit per prompt and response. Exact; any policy is one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from srlm.types import Floats, Ints, Prompt, Tokens
 
 
 class Tabular(Listed):
-    """pi(y_m|x) = softmax(theta[x])_m: log-linear with one indicator a prompt and response.
+    """pi(y_m|x) = softmax(theta[x])_m: log-linear with one indicator per prompt and response.
 
     A prompt's content is its row in the table.
 

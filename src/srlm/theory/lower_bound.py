@@ -20,7 +20,7 @@ the loss was 0.91 of the formula at worst, at 20 0.79).
 
 Slopes of the loss (four decades of n, kappa_0 from 2 to 256). With d fixed: -1/2 in n, and 1/2 in
 kappa_0 - 1, which is 0.557 in kappa_0. With log|Pi| = 200 fixed: 0.51 to 0.53 in kappa_0, and -0.53
-to -.54 in n, as the formula's own logarithm has it. No one parametrisation gives both halves.
+to -0.54 in n, as the formula's own logarithm has it. No one parametrisation gives both halves.
 """
 
 from __future__ import annotations
