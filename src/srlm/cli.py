@@ -220,8 +220,8 @@ def lab(
     with _interruptible():
         from rich.console import Console
 
-        from srlm.lab import run as try_claims
         from srlm.lab.words import print_findings
+        from srlm.lab.work import run as try_claims
         from srlm.progress import Progress
 
         several = len(claims) > 1 or claims == ["all"]

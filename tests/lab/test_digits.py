@@ -1,8 +1,6 @@
-"""The digits: starts as promised, the quick rounds equal to the loop's, files that a run takes."""
+"""The digits: starts as promised, the quick rounds equal to the loop's."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,13 +8,11 @@ import pytest
 from srlm import pairs as pairing
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.data import read_prompts
 from srlm.errors import UserError
 from srlm.lab.classes import class_rounds
-from srlm.lab.digits import digits, write_digits
+from srlm.lab.digits import digits
 from srlm.lab.twin import Counted
 from srlm.loop import Recipe, align
-from srlm.policies.load import load
 from srlm.rewards.likelihood import likelihood
 
 
@@ -55,16 +51,6 @@ def test_rounds_are_those_of_the_loop(pairs: int) -> None:
     assert fast.kappa_T == pytest.approx(seen, abs=1e-6)
 
 
-def test_files(tmp_path: Path) -> None:
-    model, prompts = write_digits(tmp_path / "digits", "poor")
-    policy, train, held_out = digits("poor")
-    read = read_prompts(prompts)
-    kept = {x.id: x for x in read}
-    assert all(kept[x.id].answers == x.answers for x in train + held_out)
-    some = read[:5]
-    got = load(model).sample(some, 3, seed=0, max_tokens=1)
-    assert got.logp_R == pytest.approx(policy.sample(some, 3, seed=0, max_tokens=1).logp_R)
-    with pytest.raises(UserError, match="exists"):
-        write_digits(tmp_path / "digits")
+def test_an_unknown_start_is_named() -> None:
     with pytest.raises(UserError, match="start"):
         digits("middling")

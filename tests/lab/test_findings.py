@@ -18,6 +18,7 @@ from srlm.lab.fits import bootstrap_slope, log_slope
 from srlm.lab.result import VERDICTS, Finding
 from srlm.lab.setting import Setting
 from srlm.lab.words import print_findings
+from srlm.lab.work import run
 from srlm.report.plots import panels, series
 from srlm.types import Estimate
 
@@ -27,8 +28,6 @@ HOSTILE = "</script><script>alert(1)</script>\x00"
 def finding(claim: str = "rate", text: str = "x") -> Finding:
     return Finding(
         claim=claim,
-        statement=text,
-        source=text,
         instance=text,
         figures=[{"n": 1, text: 0.5}, {"n": 2, text: None}],
         numbers={text: Estimate(-0.5, -0.6, -0.4, 9, "fit"), "plain": 2.0},
@@ -55,9 +54,9 @@ def test_every_claim_has_one_file_and_one_lot() -> None:
 
 def test_unknown_claims_are_named() -> None:
     with pytest.raises(UserError, match="kapa"):
-        lab.run(["rate", "kapa"])
+        run(["rate", "kapa"])
     with pytest.raises(UserError, match="none"):
-        lab.run([])
+        run([])
 
 
 def test_json_there_and_back() -> None:
@@ -67,9 +66,9 @@ def test_json_there_and_back() -> None:
 
 def test_impossible_findings_are_refused() -> None:
     with pytest.raises(ValueError, match="verdict"):
-        Finding("a", "", "", "", [], {}, "fine", "")  # type: ignore[arg-type]
+        Finding("rate", "", [], {}, "fine", "")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="columns"):
-        Finding("a", "", "", "", [{"n": 1}, {"m": 1}], {}, "holds", "")
+        Finding("rate", "", [{"n": 1}, {"m": 1}], {}, "holds", "")
 
 
 def test_a_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -117,7 +116,7 @@ def test_the_page_is_inert_and_the_same_every_time() -> None:
 def test_the_page_without_plots_carries_no_script() -> None:
     from srlm.lab.page import page
 
-    bare = Finding("greedy", "s", "s", "i", [], {}, "not testable here", "b")
+    bare = Finding("greedy", "i", [], {}, "not testable here", "b")
     html = page([bare])
     assert len(html) < 30_000
     assert "<script>" not in html
@@ -155,12 +154,12 @@ def test_slopes() -> None:
 def test_run_writes_findings_page_and_cells(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    one = lab.run(["greedy"], quick=True, out=tmp_path)
+    one = run(["greedy"], quick=True, out=tmp_path)
     cells = sorted(tmp_path.glob("cells/*.json"))
     assert (tmp_path / "lab.html").stat().st_size > 1_000_000
     assert json.loads((tmp_path / "greedy.json").read_text())["verdict"] == "holds"
     assert len(cells) == 13
-    again = lab.run(["greedy"], quick=True, out=tmp_path)
+    again = run(["greedy"], quick=True, out=tmp_path)
     assert [replace(f, seconds=0.0) for f in one] == [replace(f, seconds=0.0) for f in again]
 
 
@@ -168,7 +167,7 @@ def test_stages_at_a_terminal_do_not_nest() -> None:
     from srlm.progress import Progress
 
     console = Console(file=io.StringIO(), force_terminal=True, width=80)
-    (found,) = lab.run(["contraction"], quick=True, progress=Progress(console=console))
+    (found,) = run(["contraction"], quick=True, progress=Progress(console=console))
     assert found.verdict == "holds"
 
 
@@ -177,8 +176,8 @@ def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
     from dataclasses import replace
 
     names = ["greedy", "spectrum"]
-    apart = lab.run(names, quick=True, out=tmp_path, workers=2)
-    here = lab.run(names, quick=True)
+    apart = run(names, quick=True, out=tmp_path, workers=2)
+    here = run(names, quick=True)
     assert [f.claim for f in apart] == names
     for one, other in zip(apart, here, strict=True):
         a, b = (json.loads(replace(f, seconds=0.0).to_json()) for f in (one, other))
@@ -190,4 +189,4 @@ def test_workers_give_what_one_process_gives(tmp_path: Path) -> None:
 def test_a_worker_that_fails_says_so(tmp_path: Path) -> None:
     (tmp_path / "cells").write_text("in the way")
     with pytest.raises(UserError, match="greedy"):
-        lab.run(["greedy"], quick=True, out=tmp_path, workers=2)
+        run(["greedy"], quick=True, out=tmp_path, workers=2)

@@ -9,7 +9,6 @@ import pytest
 
 from srlm.errors import UserError
 from srlm.measure.answer_level import (
-    distinct_mass,
     pass_at,
     split_sample,
     vote_at,
@@ -95,18 +94,6 @@ def test_large_counts_stay_finite() -> None:
     assert all(0 <= e.value <= 1 for e in out.values() if e.value is not None)
 
 
-def test_distinct_mass_is_a_lower_bound_and_exact_when_all_are_listed() -> None:
-    P = 40
-    truth = answer_truth(P).max(1)
-    for draws in (2, 8):
-        samples, answers = drawn(draws, P)
-        assert (distinct_mass(samples, answers, P).low_P <= truth + 1e-12).all()
-    listed = policy(P).enumerate(rows(P))
-    exact = distinct_mass(listed, [ANSWERS[t[0]] for t in listed.tokens_R], P)
-    assert exact.low_P == pytest.approx(truth)
-    assert exact.kappa().value == pytest.approx((1 / truth).mean())
-
-
 def test_answer_level_is_never_above_sequence_level() -> None:
     p_PM = np.exp(policy().log_table(rows(40)))
     assert (answer_truth(40).max(1) >= p_PM[:, [0, 1, 2, 3, 4, 6]].max(1) - 1e-12).all()
@@ -132,8 +119,6 @@ def test_split_sample_covers() -> None:
 def test_unreadable_draws_and_too_few() -> None:
     samples, _ = drawn(4, 3)
     nothing: list[str | None] = [None] * 12
-    assert distinct_mass(samples, nothing, 3).answer_P == (None,) * 3
-    assert distinct_mass(samples, nothing, 3).kappa().value == np.inf
     assert split_sample(samples, nothing, 3).answer_P == (None,) * 3
     assert vote_at(samples, nothing, np.zeros(12, dtype=bool), 3, [2])[2].value == 0.0
     single, answers = drawn(1, 3)

@@ -1,21 +1,12 @@
 """The lab: every claim of the theory, run and measured.
 
-``CLAIMS`` is importable without torch; ``run`` imports a claim's experiment when it is wanted.
-Each experiment is one file in ``srlm.lab.claims`` with a function ``experiment(setting)``.
+``CLAIMS`` is importable without torch; ``srlm.lab.work.run`` imports an experiment when it is
+wanted. Each is one file in ``srlm.lab.claims`` with a function ``experiment(setting)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
-
-from srlm.errors import UserError
-
-if TYPE_CHECKING:
-    from srlm.lab.result import Finding
-    from srlm.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,52 +79,4 @@ TASKS = (
     ("dimension",),
     ("minimiser", "lower-bound", "greedy", "recursion", "contraction", "rate", "forgetting"),
 )
-"""Claims that share work, the longest first; each lot may run in a process of its own."""
-
-
-def run(
-    claims: Sequence[str],
-    *,
-    seed: int = 0,
-    quick: bool = False,
-    out: Path | None = None,
-    progress: Progress | None = None,
-    workers: int = 1,
-) -> list[Finding]:
-    """Run claims' experiments; the findings come in the order asked for.
-
-    Args:
-        claims: ids of ``CLAIMS``; ``["all"]`` for all of them.
-        seed: decides every sample; the same seed gives the same figures.
-        quick: fewer replicates, no transformer is trained.
-        out: folder for a JSON file a claim, ``lab.html``, and the cells of unfinished sweeps;
-            started again with the same folder, the lab continues where it stopped. None: keep
-            nothing.
-        progress: where to show stages; silent if left out.
-        workers: processes of one thread each, which is the faster way (their stages are not
-            shown); 1 runs here.
-
-    Raises:
-        UserError: an unknown claim, or none; a worker that failed.
-    """
-    from srlm.lab.work import experiments, spread
-    from srlm.progress import Progress
-
-    names = list(CLAIMS) if list(claims) == ["all"] else list(dict.fromkeys(claims))
-    unknown = [name for name in names if name not in CLAIMS]
-    if unknown or not names:
-        raise UserError(
-            f"no such claim: {', '.join(unknown) or 'none given'}",
-            f"choose among all, {', '.join(CLAIMS)}",
-        )
-    progress = progress or Progress.silent()
-    if workers > 1:
-        found = spread(names, seed=seed, quick=quick, out=out, progress=progress, workers=workers)
-    else:
-        found = experiments(names, seed=seed, quick=quick, out=out, progress=progress)
-    if out is not None:
-        from srlm.lab.page import page
-        from srlm.lab.setting import write_whole
-
-        write_whole(out / "lab.html", page(found))
-    return found
+"""Claims that share work, the longest first; each group may run in a process of its own."""

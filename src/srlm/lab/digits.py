@@ -9,9 +9,7 @@ and are the prompts of the rounds, the other 797 are held out. Two starts:
 
 from __future__ import annotations
 
-import json
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,23 +49,6 @@ def digits(start: str = "good") -> tuple[LinearSoftmax, list[Prompt], list[Promp
         prompts[:TRAIN],
         prompts[TRAIN:],
     )
-
-
-def write_digits(folder: Path, start: str = "good") -> tuple[Path, Path]:
-    """Write ``folder/model`` and ``folder/prompts.jsonl`` for ``srlm run``; their paths.
-
-    Raises:
-        UserError: as ``digits``, or the folder exists.
-    """
-    policy, train, held_out = digits(start)
-    if folder.exists():
-        raise UserError(f"{folder} exists already", "name a folder that does not exist")
-    policy.save(folder / "model")
-    lines = [
-        json.dumps({"prompt": x.content, "answer": x.answers[0]}) + "\n" for x in train + held_out
-    ]
-    (folder / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
-    return folder / "model", folder / "prompts.jsonl"
 
 
 @cache

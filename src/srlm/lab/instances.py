@@ -105,11 +105,3 @@ def kappa(instance: Linear) -> float:
 
 def _kappa(logit_XM: Floats) -> float:
     return float(np.exp(-log_softmax(logit_XM, axis=1).max(axis=1)).mean())
-
-
-def within_spectrum(instance: Linear) -> Floats:
-    """Eigenvalues of E_x Cov_y(phi) under uniform y, largest first, [D]: what pairs see at the
-    start of training, where responses are spread evenly."""
-    phi_XMD = instance.phi_XMD - instance.phi_XMD.mean(axis=1, keepdims=True)
-    flat = phi_XMD.reshape(-1, phi_XMD.shape[2])
-    return np.linalg.svd(flat, compute_uv=False) ** 2 / len(flat)

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from srlm.lab import CLAIMS
 from srlm.types import Estimate
 
 Verdict = Literal["holds", "holds, loose by a factor", "violated", "not testable here"]
@@ -20,9 +21,6 @@ class Finding:
 
     claim: str
     """Its id, as in ``srlm.lab.CLAIMS``."""
-    statement: str
-    source: str
-    """Tags of theory.md, theorem or section number."""
     instance: str
     """What it was tried on, with all sizes."""
     figures: list[dict[str, Any]]
@@ -45,9 +43,20 @@ class Finding:
         if any(row.keys() != self.figures[0].keys() for row in self.figures):
             raise ValueError(f"{self.claim}: rows of the table differ in their columns")
 
+    @property
+    def statement(self) -> str:
+        """What is claimed."""
+        return CLAIMS[self.claim].statement
+
+    @property
+    def source(self) -> str:
+        """Tags of theory.md, theorem or section number."""
+        return CLAIMS[self.claim].source
+
     def to_json(self) -> str:
         """JSON text; not-a-number and infinities become null."""
-        data = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        data: dict[str, Any] = {"statement": self.statement, "source": self.source}
+        data |= {name: getattr(self, name) for name in self.__dataclass_fields__}
         data["numbers"] = {
             name: {"estimate": asdict(x)} if isinstance(x, Estimate) else x
             for name, x in self.numbers.items()
@@ -59,11 +68,12 @@ class Finding:
         """The inverse of ``to_json``.
 
         >>> row = {"n": 1, "value": 0.5}
-        >>> one = Finding("rate", "s", "[SR]", "i", [row], {"slope": -0.5}, "holds", "b")
+        >>> one = Finding("rate", "i", [row], {"slope": -0.5}, "holds", "b")
         >>> Finding.from_json(one.to_json()) == one
         True
         """
         data = json.loads(text)
+        del data["statement"], data["source"]
         data["numbers"] = {
             name: Estimate(**x["estimate"]) if isinstance(x, dict) else x
             for name, x in data["numbers"].items()

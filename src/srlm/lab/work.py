@@ -20,12 +20,55 @@ from dataclasses import replace
 from pathlib import Path
 
 from srlm.errors import UserError
-from srlm.lab import TASKS
+from srlm.lab import CLAIMS, TASKS
+from srlm.lab.page import page
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting, write_whole
 from srlm.progress import Progress
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+
+
+def run(
+    claims: Sequence[str],
+    *,
+    seed: int = 0,
+    quick: bool = False,
+    out: Path | None = None,
+    progress: Progress | None = None,
+    workers: int = 1,
+) -> list[Finding]:
+    """Run claims' experiments; the findings come in the order asked for.
+
+    Args:
+        claims: ids of ``CLAIMS``; ``["all"]`` for all of them.
+        seed: decides every sample; the same seed gives the same figures.
+        quick: fewer replicates, no transformer is trained.
+        out: folder for a JSON file a claim, ``lab.html``, and the cells of unfinished sweeps;
+            started again with the same folder, the lab continues where it stopped. None: keep
+            nothing.
+        progress: where to show stages; silent if left out.
+        workers: processes of one thread each, which is the faster way (their stages are not
+            shown); 1 runs here.
+
+    Raises:
+        UserError: an unknown claim, or none; a worker that failed.
+    """
+    names = list(CLAIMS) if list(claims) == ["all"] else list(dict.fromkeys(claims))
+    unknown = [name for name in names if name not in CLAIMS]
+    if unknown or not names:
+        raise UserError(
+            f"no such claim: {', '.join(unknown) or 'none given'}",
+            f"choose among all, {', '.join(CLAIMS)}",
+        )
+    progress = progress or Progress.silent()
+    if workers > 1:
+        found = spread(names, seed=seed, quick=quick, out=out, progress=progress, workers=workers)
+    else:
+        found = experiments(names, seed=seed, quick=quick, out=out, progress=progress)
+    if out is not None:
+        write_whole(out / "lab.html", page(found))
+    return found
 
 
 def experiments(

@@ -46,28 +46,6 @@ class AnswerModes:
         return kappa(logp_P, self.method, seed=seed, guarantee=self.guarantee)
 
 
-def distinct_mass(samples: Samples, answer_R: Answers, prompts: int) -> AnswerModes:
-    """The answer with the most probability among the distinct responses seen, [P].
-
-    sum of pi(y|x) over the distinct sampled y with answer a never exceeds pi(a|x): a bound without
-    chance in it, and pi(a|x) itself when ``samples`` are all responses.
-    """
-    answers: list[str | None] = []
-    low_P = np.zeros(prompts)
-    for p, rows in enumerate(rows_by_prompt(samples.prompt_R, prompts)):
-        once = {samples.tokens_R[r]: r for r in rows}
-        mass: dict[str, float] = {}
-        for r in once.values():
-            answer = answer_R[r]
-            if answer is not None:
-                mass[answer] = mass.get(answer, 0.0) + float(np.exp(samples.logp_R[r]))
-        best = max(mass, key=lambda a: mass[a], default=None)
-        answers.append(best)
-        low_P[p] = min(1.0, mass[best]) if best is not None else 0.0
-    method = "answer level, distinct responses"
-    return AnswerModes(tuple(answers), low_P, np.ones(prompts), method, "upper bound")
-
-
 def split_sample(
     samples: Samples, answer_R: Answers, prompts: int, *, level: float = 0.95
 ) -> AnswerModes:

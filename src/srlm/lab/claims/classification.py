@@ -9,7 +9,6 @@ import numpy as np
 from srlm import pairs as pairing
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.lab import CLAIMS
 from srlm.lab.digit_runs import BETA, ROUNDS, SIZES, digit_path, over, paths
 from srlm.lab.digits import digits
 from srlm.lab.fits import mean_of
@@ -96,8 +95,6 @@ def experiment(setting: Setting) -> Finding:
     numbers["largest gap to align over four rounds, kappa"] = gap
     return Finding(
         claim="classification",
-        statement=CLAIMS["classification"].statement,
-        source=CLAIMS["classification"].source,
         instance=(
             "scikit-learn digits: 1,000 prompts, 797 held out, softmax regression on 1,000 "
             f"labels (good) or 60 (poor), beta = {BETA:g}, {ROUNDS} rounds"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from srlm.lab import CLAIMS, instances
+from srlm.lab import instances
 from srlm.lab.bulk import bulk
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
@@ -95,8 +95,6 @@ def experiment(setting: Setting) -> Finding:
     ]
     return Finding(
         claim="contraction",
-        statement=CLAIMS["contraction"].statement,
-        source=CLAIMS["contraction"].source,
         instance=(
             f"random a, B', u, v for g; linear softmax, {X} prompts, {M} responses, D = {D}, "
             f"kappa_0 = {KAPPA:g}, {ROUNDS} rounds, {replicates} replicates a row"

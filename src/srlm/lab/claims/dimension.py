@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from srlm.lab import CLAIMS, instances
+from srlm.lab import instances
 from srlm.lab.bulk import Linear, bulk
 from srlm.lab.fits import log_slope
 from srlm.lab.result import Finding
@@ -77,8 +77,6 @@ def experiment(setting: Setting) -> Finding:
     noise_by_d = (with_d.low or 0) > (with_eff.high or 9)
     return Finding(
         claim="dimension",
-        statement=CLAIMS["dimension"].statement,
-        source=CLAIMS["dimension"].source,
         instance=(
             f"linear softmax, {X} prompts, {M} responses, kappa_0 = {KAPPA:g}, one round at beta = "
             f"{BETA:g}; spectrum exp(-alpha i) with alpha set so that d_eff(l = {RIDGE:g}) is as "

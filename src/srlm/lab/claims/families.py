@@ -11,7 +11,6 @@ from srlm import pairs as pairing
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.forecast.powers import expect, known, sharpen
-from srlm.lab import CLAIMS
 from srlm.lab.families import (
     FAMILIES,
     MAX_TOKENS,
@@ -37,12 +36,9 @@ RIDGE = 0.01
 
 def experiment(setting: Setting) -> Finding:
     """Each family measured, forecast and trained for one round."""
-    claim = CLAIMS["families"]
     if setting.quick:
         return Finding(
             claim="families",
-            statement=claim.statement,
-            source=claim.source,
             instance=f"{len(FAMILIES)} bases of the demo, not trained in quick mode",
             figures=[],
             numbers={},
@@ -67,8 +63,6 @@ def experiment(setting: Setting) -> Finding:
     monotone = all(a["kappa"] > b["kappa"] for a, b in pairwise(trained))
     return Finding(
         claim="families",
-        statement=claim.statement,
-        source=claim.source,
         instance=(
             f"demo bases of three architectures, some 100 k parameters; {PROMPTS} held-out "
             f"prompts, modes by search, {DRAWS} samples each; one weighted round on {TRAIN:,} "

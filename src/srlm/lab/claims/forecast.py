@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import log_softmax
 
 from srlm.forecast.powers import expect, exponents, known, sharpen
-from srlm.lab import CLAIMS, instances
+from srlm.lab import instances
 from srlm.lab.bulk import Linear, bulk
 from srlm.lab.digit_runs import BETA, over, paths
 from srlm.lab.digits import digits
@@ -54,8 +54,6 @@ def experiment(setting: Setting) -> Finding:
     ok = error < np.log(1.15) and accuracy < 0.02
     return Finding(
         claim="forecast",
-        statement=CLAIMS["forecast"].statement,
-        source=CLAIMS["forecast"].source,
         instance=(
             f"digits, good start, {DRAWS} samples per prompt, against {ROUNDS} trained rounds of "
             f"4,096 pairs; linear softmax, {X} prompts, {M} responses, kappa_0 = {KAPPA:g}, beta = "

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from srlm.lab import CLAIMS, instances
+from srlm.lab import instances
 from srlm.lab.bulk import bulk
 from srlm.lab.fits import slope
 from srlm.lab.result import Finding
@@ -61,8 +61,6 @@ def experiment(setting: Setting) -> Finding:
     steep = slopes[SIZES[-1]]
     return Finding(
         claim="forgetting",
-        statement=CLAIMS["forgetting"].statement,
-        source=CLAIMS["forgetting"].source,
         instance=(
             f"linear softmax, {X} prompts, {M} responses, D = {D}, beta = {BETA:g}; theta along "
             f"one direction, kappa_0 = 2 to 128; {replicates} replicates a row"

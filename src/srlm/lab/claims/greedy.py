@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from srlm.lab import CLAIMS
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.policies.tabular import Tabular, rows
@@ -34,8 +33,6 @@ def experiment(setting: Setting) -> Finding:
     good = all(r["trap missed"] for r in below) and missed == 0
     return Finding(
         claim="greedy",
-        statement=CLAIMS["greedy"].statement,
-        source=CLAIMS["greedy"].source,
         instance=(
             f"trap family at {len(below)} confidences; {policies:,} random autoregressive "
             f"policies ({STEPS} steps of {TOKENS} tokens) with p* set to each of "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from srlm.lab import CLAIMS
 from srlm.lab.digit_runs import BETA, ROUNDS, over, paths
 from srlm.lab.fits import mean_of
 from srlm.lab.result import Finding
@@ -57,8 +56,6 @@ def experiment(setting: Setting) -> Finding:
             )
     return Finding(
         claim="initialisation",
-        statement=CLAIMS["initialisation"].statement,
-        source=CLAIMS["initialisation"].source,
         instance=(
             f"digits, {PAIRS:,} pairs a round, beta = {BETA:g}, {ROUNDS} rounds, "
             f"{len(both['good'])} replicates a start"

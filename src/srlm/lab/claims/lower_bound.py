@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from srlm.lab import CLAIMS
 from srlm.lab.fits import log_slope
 from srlm.lab.result import Finding, Verdict
 from srlm.lab.setting import Setting
@@ -65,8 +64,6 @@ def experiment(setting: Setting) -> Finding:
     ratios = [r["normalised"] for r in table if r["failure"] <= small]
     return Finding(
         claim="lower-bound",
-        statement=CLAIMS["lower-bound"].statement,
-        source=CLAIMS["lower-bound"].source,
         instance=(
             f"hard family, d = {PROMPTS} prompts (and log|Pi| = {LOG_CLASS:g} fixed), the "
             f"adversary picks Delta for each n; n = {sizes[0]:,} to {sizes[-1]:,}, kappa_0 = 2 "

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 from srlm import pairs
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.lab import CLAIMS, instances
+from srlm.lab import instances
 from srlm.lab.bulk import Linear, bulk
 from srlm.lab.counter import uniforms
 from srlm.lab.fits import mean_of
@@ -54,8 +54,6 @@ def experiment(setting: Setting) -> Finding:
     short = [r for r in table if r["n"] < D]
     return Finding(
         claim="minimiser",
-        statement=CLAIMS["minimiser"].statement,
-        source=CLAIMS["minimiser"].source,
         instance=(
             f"linear softmax, {X} prompts, {M} responses, D = {D}, kappa_0 = {KAPPA:g}, "
             f"beta = {BETA:g}, {replicates} replicates a row; and `align` on a 12 x 6 table, "

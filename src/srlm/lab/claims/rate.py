@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from srlm.lab import CLAIMS, instances, tabular
+from srlm.lab import instances, tabular
 from srlm.lab.bulk import bulk
 from srlm.lab.fits import bootstrap_slope, slope
 from srlm.lab.result import Finding
@@ -100,8 +100,6 @@ def experiment(setting: Setting) -> Finding:
     low, high = in_n.low or 0.0, in_n.high or 0.0
     return Finding(
         claim="rate",
-        statement=CLAIMS["rate"].statement,
-        source=CLAIMS["rate"].source,
         instance=(
             f"{ROUNDS} rounds. Worst case: hard family through tabular rounds, d = {PROMPTS}, "
             f"kappa_0 = {KAPPA:g}, beta = {BETA:g}, Delta picked for each n. Benign: one member of "

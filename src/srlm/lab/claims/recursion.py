@@ -8,7 +8,7 @@ import numpy as np
 from scipy.integrate import quad
 from scipy.special import log_softmax
 
-from srlm.lab import CLAIMS, tabular
+from srlm.lab import tabular
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.report.plots import BLUE, FAINT, VERMILION, panels, series
@@ -57,8 +57,6 @@ def experiment(setting: Setting) -> Finding:
     loose = float(np.median(1 / sharp[meant]))
     return Finding(
         claim="recursion",
-        statement=CLAIMS["recursion"].statement,
-        source=CLAIMS["recursion"].source,
         instance=(
             f"{count:,} random tables ({X} prompts, {M} responses, the mode raised by 0 or 3 "
             "nats), one round of 16 to 4,096 pairs at beta 0.005, 0.05 or 0.5 each"

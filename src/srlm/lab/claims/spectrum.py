@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from srlm.lab import CLAIMS, instances
+from srlm.lab import instances
 from srlm.lab.digits import digits
 from srlm.lab.families import hidden_spectrum
 from srlm.lab.fits import log_slope, slope
@@ -89,8 +89,6 @@ def experiment(setting: Setting) -> Finding:
     numbers["largest d_eff / formula"] = over
     return Finding(
         claim="spectrum",
-        statement=CLAIMS["spectrum"].statement,
-        source=CLAIMS["spectrum"].source,
         instance=(
             f"{len(EXPONENTIAL) + len(POLYNOMIAL) + len(SPIKED)} spectra of D = {D:,} at "
             f"{len(RIDGES)} ridges; digits' pixels; the demo model's hidden states; "
