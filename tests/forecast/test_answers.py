@@ -70,7 +70,8 @@ def test_many_samples_say_the_shares() -> None:
         assert accuracy_B.mean() == pytest.approx(right, abs=0.005)
         assert accuracy_B.std() == pytest.approx((right * (1 - right) / 10_000) ** 0.5, rel=0.3)
     where = answers.estimate(answers.values(post, answers.destination), "", these=True)
-    assert (where.low, where.value, where.high) == (0.5, 0.5, 0.5)
+    assert where.value == 0.5 and where.low is not None and where.high is not None
+    assert 0.25 <= where.low < 0.5 < where.high <= 0.75  # half a step of one prompt in two
 
 
 def test_a_tie_is_a_tie() -> None:

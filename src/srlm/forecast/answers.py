@@ -290,18 +290,25 @@ def estimate(
 ) -> Estimate:
     """Mean over the prompts with its interval from the posterior's draws.
 
+    A count of these prompts moves in steps of one: its draws are spread over the step (mid-p), or
+    intervals would hold more often than they say.
+
     Args:
         value_BP: draws of each prompt's quantity.
         level: of the interval.
         these: about these prompts; else about prompts like these, by the Bayesian bootstrap.
     """
     B, P = value_BP.shape
+    rng = np.random.default_rng([seed, B, P])
     if these:
         mean_B = value_BP.mean(1)
     else:
-        weight_BP = np.random.default_rng([seed, B, P]).standard_exponential((B, P))
+        weight_BP = rng.standard_exponential((B, P))
         mean_B = (value_BP * weight_BP).sum(1) / weight_BP.sum(1)
-    low, high = np.quantile(mean_B, [(1 - level) / 2, (1 + level) / 2])
+    step = 1 / P if these and np.isin(value_BP, (0.0, 1.0)).all() else 0.0
+    spread_B = mean_B + step * (rng.random(B) - 0.5)
+    low, high = np.quantile(spread_B, [(1 - level) / 2, (1 + level) / 2])
+    low, high = max(low, value_BP.min()), min(high, value_BP.max())
     about = "these prompts" if these else "prompts like these"
     name = f"{method}; {level:.0%} for {about} (posterior of the shares)"
     return Estimate(float(np.median(mean_B)), float(low), float(high), P, name)
