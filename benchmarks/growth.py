@@ -139,9 +139,9 @@ def child(point: dict[str, Any]) -> None:
     from srlm.config import flatten, resolve
     from srlm.demo.corpus import STARTS
     from srlm.demo.settings import settings
-    from srlm.loop import run
     from srlm.policies.load import load
     from srlm.progress import Progress
+    from srlm.runner import run
 
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as place:
@@ -164,10 +164,10 @@ def child(point: dict[str, Any]) -> None:
         said: dict[str, Any] = {"parameters": sum(p.numel() for p in policy.parameters())}
         del policy
         if not point.get("bare"):
-            lines = run(config, folder / "run").rounds
-            last = lines[-1]["seconds"]
+            rounds_done = run(config, folder / "run").rounds
+            last = rounds_done[-1].seconds
             said["stages"] = {
-                name: sum(line["seconds"].get(name, 0.0) for line in lines[1:]) for name in last
+                name: sum(r.seconds.get(name, 0.0) for r in rounds_done[1:]) for name in last
             }
     print(json.dumps(said))
 

@@ -8,10 +8,11 @@ from typing import Any
 from benchmarks.side import Setting, Side, Timed
 from srlm import samples, train
 from srlm.config import resolve
-from srlm.loop import derived, recipe_of
 from srlm.policies.hf import CausalLM
 from srlm.rewards.base import scored
 from srlm.rewards.report import report
+from srlm.rounds import derived
+from srlm.runner import method_of
 from srlm.types import Prompt
 
 
@@ -21,7 +22,7 @@ def side(update: str) -> Side:
     def one_round(
         model: Any, tokenizer: Any, prompts: Sequence[Prompt], setting: Setting, seed: int
     ) -> Timed:
-        method = recipe_of(
+        method = method_of(
             resolve(
                 None,
                 {

@@ -42,11 +42,11 @@ from srlm.demo.corpus import STARTS
 from srlm.demo.network import RECIPE, blank_model
 from srlm.demo.settings import settings
 from srlm.grading import grader
-from srlm.loop import derived
 from srlm.measure.evaluate import evaluate
 from srlm.policies.hf import CausalLM
 from srlm.policies.load import load
 from srlm.progress import Progress
+from srlm.rounds import derived
 from srlm.types import Prompt
 
 SIDES: dict[str, Side] = {

@@ -12,13 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from srlm import loop, pairs
-from srlm import train as update
-from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.policies.base import Policy
-from srlm.policies.tabular import Tabular, rows
-from srlm.rewards.base import Scored
-from srlm.types import Prompt, Samples
+import srlm
+from srlm.policies.tabular import rows
 
 TEXTS = ("I cannot say.", "It is 12.", "It is 13.", "Perhaps 12 or 13.")
 TABLE = np.log(
@@ -30,7 +25,9 @@ TABLE = np.log(
 )
 
 
-def commits(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
+def commits(
+    policy: srlm.Policy, prompts: Sequence[srlm.Prompt], samples: srlm.Samples
+) -> srlm.Scored:
     """log pi(y|x), less 10 nats where y gives up; responses that name two numbers have none.
 
     A plain array of floats would do as well; `Scored` adds figures and sentences to the round's
@@ -39,24 +36,27 @@ def commits(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scor
     gives_up = np.array(["cannot" in text for text in samples.text_R])
     vague = np.array([" or " in text for text in samples.text_R])
     reward_R = np.where(vague, np.nan, samples.logp_R - 10.0 * gives_up)
-    return Scored(reward_R, {"gives up": float(samples.weight_R[gives_up].sum() / len(prompts))})
+    return srlm.Scored(
+        reward_R, {"gives up": float(samples.weight_R[gives_up].sum() / len(prompts))}
+    )
 
 
 def main() -> None:
-    policy, prompts = Tabular(TABLE, text_M=TEXTS, responses_M=((0,), (1,), (2,), (3,))), rows(3)
-    recipe = loop.Recipe(
-        samples=SampleSettings(source="enumerate"),
-        reward=commits,
-        pair=pairs.groups,
-        objective=update.weighted_objective,
-        update=UpdateSettings(beta=1.0),
-        measure=MeasureSettings(samples=4),
+    policy, prompts = (
+        srlm.Tabular(TABLE, text_M=TEXTS, responses_M=((0,), (1,), (2,), (3,))),
+        rows(3),
     )
-    store = loop.Memory()
-    for done in loop.align(policy, prompts, prompts, recipe, rounds=3, store=store):
-        now = store.last if done.number else policy
+    method = srlm.Method(
+        samples=srlm.SampleSettings(source="enumerate"),
+        reward=commits,
+        update=srlm.UpdateSettings(beta=1.0),
+    )
+    memory = srlm.Memory()
+    for r in srlm.self_reward(policy, prompts, prompts, rounds=3, method=method, folder=memory):
+        now = memory.policy
+        assert isinstance(now, srlm.Tabular)
         likeliest = [TEXTS[m] for m in now.log_table(prompts).argmax(1)]
-        print(f"round {done.number}: {likeliest}")
+        print(f"round {r.round}: {likeliest}")
     assert likeliest == ["It is 12.", "It is 13.", "It is 12."]
 
 

@@ -32,12 +32,12 @@ from benchmarks.environment import environment
 from experiments import corpora
 from experiments.common import kept, write
 from experiments.ways import digit_sums, looks_easy
-from srlm import run_folder as runs
 from srlm.config import RunConfig
 from srlm.grading import grader
-from srlm.loop import run
 from srlm.measure.answer_level import vote_at
 from srlm.progress import Progress
+from srlm.run_folder import tables as runs
+from srlm.runner import run
 from srlm.types import Bools, Prompt, Samples
 
 DRAWS = 32
@@ -76,7 +76,7 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
     """A run's rounds in figures, and where it stopped."""
     summary = run(config, out, progress=Progress(quiet=True))
     rounds = []
-    for line in summary.rounds:
+    for line in (record.to_json() for record in summary.rounds):
         figures = {name: line[name]["value"] for name in MEASURED}
         figures |= voted(config, out / f"rounds/{line['round']:03d}")
         figures["distinguishable"] = distinguishable(
@@ -84,8 +84,7 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
         )
         figures["seconds"] = round(sum(line["seconds"].values()), 1)
         rounds.append(figures)
-    stop = runs.read_json(out / "stop.json")
-    return {"beta": config.update.beta, "rounds": rounds, "stop": stop}
+    return {"beta": config.update.beta, "rounds": rounds, "stop": dict(summary.stop)}
 
 
 def voted(config: RunConfig, folder: Path) -> dict[str, float]:

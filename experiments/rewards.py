@@ -40,15 +40,16 @@ from benchmarks.environment import environment
 from experiments.common import Clock, kept, opened, write
 from experiments.corpora import OWN, config_of
 from experiments.rewards_page import page
-from srlm import run_folder as runs
 from srlm import stopping as stop
 from srlm.config import RunConfig, reward_parts
 from srlm.grading import grader
-from srlm.loop import derived, run
 from srlm.rewards.base import scored
-from srlm.rewards.named import reward_of
 from srlm.rewards.report import report
+from srlm.rounds import derived
+from srlm.run_folder import tables as runs
+from srlm.runner import reward_of, run
 from srlm.types import Estimate, Floats, Prompt, Samples, rows_by_prompt
+from srlm.writing import write_text
 
 ASKED: dict[str, dict[str, Any]] = {
     start: {k: v for k, v in own.items() if k.startswith("judge.") or k == "samples.max_tokens"}
@@ -146,14 +147,15 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
     summary = run(config, out, progress=clock)  # type: ignore[arg-type]
     judging = next((n for n in reward_parts(config.reward) if "judge" in n), None)
     rounds = []
-    for line in summary.rounds:
+    lines = [record.to_json() for record in summary.rounds]
+    for line in lines:
         t = line["round"]
         figures = {key: line[key]["value"] for key in MEASURED}
         figures["distinct"] = distinct_responses(out / f"rounds/{t:03d}/held_out.parquet")
         figures["seconds"] = round(clock.of_round(t), 1)
         figures["tokens"] = tokens(out / f"rounds/{t - 1:03d}/samples.parquet") if t else 0
-        if "reward" in line:
-            kept = line["reward"]
+        if "rewards" in line:
+            kept = line["rewards"]
             figures["reward"] = {
                 "missing": kept["missing"],
                 "facts": kept["facts"],
@@ -166,7 +168,7 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
             figures["auc"] = judge_auc(config, judging, out, t, t)
             figures["auc_base"] = judge_auc(config, judging, out, t, 0)
         rounds.append(figures)
-    ended = stopped(config, out, summary.rounds)
+    ended = stopped(config, out, lines)
     return {"beta": config.update.beta, "rounds": rounds, "stop": ended.to_json()}
 
 
@@ -174,12 +176,16 @@ def stopped(config: RunConfig, out: Path, lines: Sequence[dict[str, Any]]) -> st
     """Where --stop auto would have ended a run that went on, read off its files."""
     rule = stop.rule_of(config.reward)
     history = [
-        {k: estimate(v) for k, v in line.items() if isinstance(v, dict) and "guarantee" in v}
+        {
+            k: Estimate.from_json(v)
+            for k, v in line.items()
+            if isinstance(v, dict) and "guarantee" in v
+        }
         for line in lines
     ]
     votes = []
     for t in range(len(lines) - 1):
-        votes.append(estimate(lines[t + 1]["reward"]["vote_correlation"]))
+        votes.append(Estimate.from_json(lines[t + 1]["rewards"]["vote_correlation"]))
         apart = runs.read_pairs(out / f"rounds/{t:03d}/pairs.parquet").distinguishable
         end = (
             stop.by_measurement(history[: t + 1], rule)
@@ -189,11 +195,6 @@ def stopped(config: RunConfig, out: Path, lines: Sequence[dict[str, Any]]) -> st
         if end:
             return end
     return stop.by_measurement(history, rule) or stop.at_the_end(history, rule)
-
-
-def estimate(kept: dict[str, Any]) -> Estimate:
-    """An estimate out of metrics.jsonl."""
-    return Estimate(**({"note": ""} | kept))
 
 
 def distinct_responses(path: Path) -> float:
@@ -302,7 +303,7 @@ def make(start: str, seed: int, given: argparse.Namespace) -> None:
             config = config_of(start, seed, changes, quick=given.quick)
             found = {"reward": name} | one(config, given.out / paths[name].stem)
         found |= {"all_seconds": round(time.process_time() - begun, 1)}
-        runs.write_text(paths[name], json.dumps(key | found, indent=1) + "\n")
+        write_text(paths[name], json.dumps(key | found, indent=1) + "\n")
         print(paths[name].name, f"{found['all_seconds']:.0f} processor seconds", flush=True)
 
 

@@ -37,9 +37,11 @@ from experiments import corpora
 from experiments.common import Clock, kept, opened, write
 from srlm.config import RunConfig, flatten
 from srlm.grading import grader
-from srlm.loop import align, derived, recipe_of
+from srlm.loop import self_reward
 from srlm.policies.base import Policy
 from srlm.rewards.consistency import consistency
+from srlm.rounds import derived
+from srlm.runner import method_of
 from srlm.types import Prompt, Samples, rows_by_prompt
 
 PARTS = Path("runs/updates")
@@ -75,7 +77,7 @@ MEASURED = (
     "headroom_captured",
     "entropy",
     "distinct_responses",
-    "p_eff",
+    "exponent",
 )
 
 
@@ -87,7 +89,7 @@ def config_of(start: str, seed: int, changes: dict[str, Any], quick: bool) -> Ru
 def one(name: str, config: RunConfig) -> dict[str, Any]:
     """A run's rounds in figures; seconds and tokens add up from the base on."""
     policy, train, held_out = opened(config)
-    recipe, clock, tokens = recipe_of(config), Clock(), 0
+    recipe, clock, tokens = method_of(config), Clock(), 0
 
     def counting(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Any:
         nonlocal tokens
@@ -95,7 +97,7 @@ def one(name: str, config: RunConfig) -> dict[str, Any]:
         return recipe.reward(policy, prompts, samples)
 
     rounds = []
-    for done in align(
+    for done in self_reward(
         policy,
         train,
         held_out,

@@ -28,13 +28,12 @@ PHASES = ("before", "middle", "after")
 
 def go(config: dict[str, Any], out: Path) -> None:
     """The run as the command line does it, without the page."""
+    from srlm import runner
     from srlm.config import RunConfig
-    from srlm.loop import run
-    from srlm.report import page
 
-    page.write_page = lambda summary: summary.folder / "report.html"
+    runner.write_page = lambda summary: summary.folder / "report.html"
     os.fsync = lambda _: None  # a killed process loses nothing that it wrote; only time is saved
-    run(RunConfig.model_validate(config), out)
+    runner.run(RunConfig.model_validate(config), out)
 
 
 def die() -> None:
@@ -43,10 +42,10 @@ def die() -> None:
 
 
 def dying(at: int | str, phase: str) -> Callable[[Path, Callable[[Path], None]], None]:
-    """``runs.commit`` that dies at its ``at``-th call, from 1, or where a path ends with ``at``."""
-    from srlm import run_folder as runs
+    """``commit`` that dies at its ``at``-th call, from 1, or where a path ends with ``at``."""
+    from srlm import writing
 
-    real, calls = runs.commit, 0
+    real, calls = writing.commit, 0
 
     def commit(path: Path, write: Callable[[Path], None]) -> None:
         nonlocal calls
@@ -82,25 +81,25 @@ def forked(act: Callable[[], None]) -> int:
 
 def counted(config: dict[str, Any], out: Path, note: Path) -> None:
     """A whole run; the number of its writes and the modules it used go to ``note``."""
-    from srlm import run_folder as runs
+    from srlm import writing
 
-    real, calls = runs.commit, 0
+    real, calls = writing.commit, 0
 
     def commit(path: Path, write: Callable[[Path], None]) -> None:
         nonlocal calls
         calls += 1
         real(path, write)
 
-    runs.commit = commit
+    writing.commit = commit
     go(config, out)
     note.write_text(json.dumps({"writes": calls, "modules": list(sys.modules)}))
 
 
 def killed_at(config: dict[str, Any], out: Path, at: int | str, phase: str) -> None:
     """A run that dies at a write."""
-    from srlm import run_folder as runs
+    from srlm import writing
 
-    runs.commit = dying(at, phase)
+    writing.commit = dying(at, phase)
     go(config, out)
 
 
@@ -117,8 +116,7 @@ def killed_after(config: dict[str, Any], out: Path, seconds: float) -> int:
 
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Do a job; see the module."""
-    import srlm.durable
-    import srlm.loop  # noqa: F401
+    import srlm.runner  # noqa: F401
 
     config, folder = job["config"], Path(job["folder"])
     note = folder / "note.json"

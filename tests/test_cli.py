@@ -14,9 +14,8 @@ import pytest
 import yaml
 
 from srlm import cli
-from srlm.config import RunConfig, flatten, resolve
+from srlm.config import ForecastConfig, ProbeConfig, RunConfig, flatten, resolve
 from srlm.errors import UserError
-from srlm.flags import RUN
 
 NEEDED = ["--model", "m", "--prompts", "p.jsonl"]
 
@@ -36,10 +35,10 @@ def srlm(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
 
 def loop_that(monkeypatch: pytest.MonkeyPatch, act: Callable[..., Any]) -> None:
-    """Put another loop in the place of ``srlm.loop``."""
-    loop = types.ModuleType("srlm.loop")
-    loop.run = act  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "srlm.loop", loop)
+    """Put another ``run`` in the place of ``srlm.runner``'s."""
+    runner = types.ModuleType("srlm.runner")
+    runner.run = act  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "srlm.runner", runner)
 
 
 def raising(error: BaseException) -> Callable[..., Any]:
@@ -50,10 +49,12 @@ def raising(error: BaseException) -> Callable[..., Any]:
 
 
 def test_every_setting_has_one_flag() -> None:
-    keys = [key for flags in RUN.values() for key in flags.values()]
+    keys = [key for key, _ in cli.options(RunConfig)]
     every = flatten(resolve(None, {"model": "m", "prompts.file": "p"}).model_dump())
     assert sorted(keys) == sorted(every)
-    assert set(RunConfig.model_fields) == {key.split(".")[0] for key in keys}
+    for model in (RunConfig, ProbeConfig, ForecastConfig):
+        flags = [field.json_schema_extra["flag"] for _, field in cli.options(model)]  # type: ignore[index, call-overload]
+        assert len(flags) == len(set(flags))
 
 
 def test_dry_run_prints_settings_that_can_be_given_back(
@@ -148,12 +149,12 @@ def test_interrupted() -> None:
     code = """
 import signal, sys, time, types
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
-loop = types.ModuleType("srlm.loop")
+runner = types.ModuleType("srlm.runner")
 def run(*_, **__):
     print("ready", flush=True)
     time.sleep(60)
-loop.run = run
-sys.modules["srlm.loop"] = loop
+runner.run = run
+sys.modules["srlm.runner"] = runner
 sys.argv = "srlm run --model m --prompts p --out runs/a".split()
 from srlm.cli import main
 main()

@@ -20,7 +20,10 @@ from srlm.errors import UserError
 from srlm.policies.listed import Listed
 from srlm.policies.tabular import rows
 from srlm.rewards.likelihood import likelihood
-from srlm.types import Estimate, Floats, Prompt
+from srlm.rounds import Method, derived, efficiency, round_prompts
+from srlm.run_folder import Memory
+from srlm.runner import method_of
+from srlm.types import Estimate, Floats, Prompt, Round
 from tests import tiny
 from tests.golden import trajectories
 
@@ -28,7 +31,7 @@ OBJECTIVES = {"square": update.square_objective, "weighted": update.weighted_obj
 T = 3
 
 
-def recipe(objective: str = "square", source: str = "enumerate", **changes: Any) -> loop.Recipe:
+def recipe(objective: str = "square", source: str = "enumerate", **changes: Any) -> Method:
     every: dict[str, Any] = {
         "samples": SampleSettings(source=source, per_prompt=4, max_tokens=4),  # type: ignore[arg-type]
         "reward": likelihood,
@@ -37,15 +40,15 @@ def recipe(objective: str = "square", source: str = "enumerate", **changes: Any)
         "update": UpdateSettings(lr=3e-3, prompts_per_step=4),
         "measure": MeasureSettings(samples=4),
     }
-    return loop.Recipe(**every | changes)
+    return Method(**every | changes)
 
 
-def policies(policy: Any, x: list[Prompt], how: loop.Recipe, rounds: int = T, **more: Any) -> Any:
+def policies(policy: Any, x: list[Prompt], how: Method, rounds: int = T, **more: Any) -> Any:
     """[(round, policy)] of a run in memory."""
-    store = loop.Memory()
-    out: list[tuple[loop.Round, Any]] = []
-    for done in loop.align(policy, x, x, how, rounds=rounds, store=store, **more):
-        out.append((done, store.last if done.number else policy))
+    memory = Memory()
+    out: list[tuple[Round, Any]] = []
+    for done in loop.self_reward(policy, x, x, method=how, rounds=rounds, folder=memory, **more):
+        out.append((done, memory.policy if done.round else policy))
     return out
 
 
@@ -91,12 +94,12 @@ def test_rounds_are_powers_of_the_base(drawn: tuple[float, int, bool, str]) -> N
         )
         kappas.append(np.mean(1 / p.max(1)))
         assert done.estimates["kappa"].value == pytest.approx(kappas[-1], rel=1e-12)
-        assert done.number == t
+        assert done.round == t
         assert (done.update is None) == (t == 0)
         if bool(clear.all()):
             assert done.estimates["fidelity"].value == 1.0
         if np.ptp(start) > 0.1 and p.min() > 1e-9:  # rarer ones are solved for less exactly
-            assert done.estimates["p_eff"].value == pytest.approx(factor**t, rel=1e-4)
+            assert done.estimates["exponent"].value == pytest.approx(factor**t, rel=1e-4)
             if t:
                 assert done.estimates["efficiency"].value == pytest.approx(1, abs=1e-4)
     assert all(b <= a + 1e-12 for a, b in pairwise(kappas))
@@ -135,7 +138,7 @@ def test_the_same_loop_on_a_network(objective: str) -> None:
     kappa = [done.estimates["kappa"].value for done, _ in run]
     assert kappa == [done.estimates["kappa"].value for done, _ in again]
     assert kappa[0] > kappa[1] > kappa[2] > 1
-    assert 1 < run[1][0].estimates["p_eff"].value < run[2][0].estimates["p_eff"].value
+    assert 1 < run[1][0].estimates["exponent"].value < run[2][0].estimates["exponent"].value
     for done, _ in run[1:]:
         assert done.update is not None
         assert done.update.loss_after < done.update.loss_before
@@ -185,20 +188,20 @@ def test_a_reward_without_a_number_anywhere_is_named() -> None:
 
 def test_prompts_of_a_round() -> None:
     x = rows(20)
-    assert loop.round_prompts(x, None, 0, 0) == x
-    assert loop.round_prompts(x, 20, 0, 0) == x
-    some = [loop.round_prompts(x, 7, seed, t) for seed in (0, 1) for t in (0, 1)]
+    assert round_prompts(x, None, 0, 0) == x
+    assert round_prompts(x, 20, 0, 0) == x
+    some = [round_prompts(x, 7, seed, t) for seed in (0, 1) for t in (0, 1)]
     for chosen in some:
         numbers = [p.content for p in chosen]
         assert len(set(numbers)) == 7
         assert numbers == sorted(numbers)
     assert len({tuple(p.content for p in chosen) for chosen in some}) == 4
-    assert loop.round_prompts(x, 7, 0, 0) == some[0]
+    assert round_prompts(x, 7, 0, 0) == some[0]
 
 
 def test_seeds_differ_by_purpose_and_round() -> None:
     made = {
-        loop.derived(seed, purpose, t)
+        derived(seed, purpose, t)
         for seed in range(3)
         for purpose in ("samples", "update", "measure", "prompts")
         for t in range(3)
@@ -209,11 +212,11 @@ def test_seeds_differ_by_purpose_and_round() -> None:
 
 def test_settings_name_functions() -> None:
     flat: dict[str, Any] = {"model": "m", "prompts": {"file": "p"}}
-    made = loop.recipe_of(RunConfig.model_validate(flat))
+    made = method_of(RunConfig.model_validate(flat))
     assert made.objective is update.weighted_objective
     assert made.reward is likelihood
     other = {"update": {"kind": "square"}, "pairs": {"kind": "pairs", "reward_floor": 1.5}}
-    made = loop.recipe_of(RunConfig.model_validate(flat | other))
+    made = method_of(RunConfig.model_validate(flat | other))
     assert made.objective is update.square_objective
     samples = tiny.tabular(1, 4, scale=4).sample(rows(1), 40, seed=0, max_tokens=1)
     paired = made.pair(samples, samples.logp_R)
@@ -222,10 +225,9 @@ def test_settings_name_functions() -> None:
     assert gap.max() == pytest.approx(1.5)
 
 
-def test_pace() -> None:
+def test_efficiency() -> None:
     def at(value: float | None, low: float | None, high: float | None, t: int) -> Estimate:
-        p_eff = Estimate(value, low, high, 9, "slope")
-        return loop._paced({"p_eff": p_eff}, t, 1.0)["efficiency"]
+        return efficiency(Estimate(value, low, high, 9, "slope"), t, 1.0)
 
     assert at(4.0, 2.0, 8.0, 2).value == pytest.approx(1)
     assert at(4.0, 2.0, 8.0, 2).low == pytest.approx(0.5)

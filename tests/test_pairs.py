@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from srlm import losses, pairs
-from srlm import run_folder as runs
 from srlm.errors import UserError
 from srlm.policies.tabular import Tabular, rows
 from srlm.rewards.asking import as_prompt
+from srlm.run_folder import tables as runs
 from srlm.types import Pairs, Samples
 from tests import tiny
 

@@ -18,8 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from srlm import cli
-from srlm import run_folder as runs
+from srlm import cli, writing
 from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.policies.load import load
 from tests import tiny
@@ -317,7 +316,7 @@ def test_a_full_disk(
     """Exit code 2 at the ninth write, and the same command goes on after room is made."""
     given = ["run", "--model", good / "model", "--prompts", good / "p.jsonl", *SHORT]
     given += ["--out", tmp_path / "out", "--rounds", "1"]
-    real, left = runs.commit, 9
+    real, left = writing.commit, 9
 
     def commit(path: Path, write: Callable[[Path], None]) -> None:
         nonlocal left
@@ -327,7 +326,7 @@ def test_a_full_disk(
         real(path, write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "commit", commit)
+        patch.setattr(writing, "commit", commit)
         assert srlm(*given) == 2
     shown = capsys.readouterr().err
     assert "no space left on the disk while writing" in shown
@@ -343,7 +342,7 @@ def test_no_pad_token_is_fine(good: Path, srlm: Command, tmp_path: Path) -> None
         given = ["--model", model, "--prompts", good / "p.jsonl", *SHORT, "--rounds", "1"]
         assert srlm("run", *given, "--out", tmp_path / name) == 0
         # the reward report reads the text, in which a pad token is no text but an unnamed one is
-        outs.append([x | {"seconds": None, "reward": None} for x in metrics(tmp_path / name)])
+        outs.append([x | {"seconds": None, "rewards": None} for x in metrics(tmp_path / name)])
     assert outs[0] == outs[1]
 
 

@@ -16,12 +16,14 @@ from srlm import stopping as stop
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.grading import EXACT, Grader
-from srlm.loop import run
 from srlm.measure import agreement
 from srlm.measure.evaluate import evaluate, reference
 from srlm.policies.tabular import Tabular, rows
 from srlm.report import page
 from srlm.rewards.likelihood import likelihood
+from srlm.rounds import Method
+from srlm.run_folder import Memory
+from srlm.runner import run
 from srlm.types import Estimate, Floats, Prompt, undefined
 from tests import tiny
 
@@ -220,7 +222,7 @@ def test_kept_on_a_network_is_confidence_at_the_base() -> None:
 # ---- in the loop
 
 
-def recipe(**changes: Any) -> loop.Recipe:
+def recipe(**changes: Any) -> Method:
     every: dict[str, Any] = {
         "samples": SampleSettings(source="enumerate"),
         "reward": likelihood,
@@ -230,13 +232,13 @@ def recipe(**changes: Any) -> loop.Recipe:
         "measure": MeasureSettings(),
         "stop": RULE,
     }
-    return loop.Recipe(**every | changes)
+    return Method(**every | changes)
 
 
-def aligned(base: Any, x: list[Prompt], how: loop.Recipe, most: int = 30) -> tuple[int, stop.Stop]:
-    store = loop.Memory()
-    done = [r.number for r in loop.align(base, x, x, how, rounds=most, store=store)]
-    return done[-1], store.stop
+def aligned(base: Any, x: list[Prompt], how: Method, most: int = 30) -> tuple[int, stop.Stop]:
+    memory = Memory()
+    done = [r.round for r in loop.self_reward(base, x, x, method=how, rounds=most, folder=memory)]
+    return done[-1], memory.stop
 
 
 def test_exact_rounds_end_at_the_floor() -> None:

@@ -18,8 +18,7 @@ from scipy import optimize
 from scipy.special import log_softmax
 
 from srlm import exact_updates as minimisers
-from srlm import loop, losses, pairs, updates
-from srlm import run_folder as runs
+from srlm import losses, pairs, runner
 from srlm import samples as draws
 from srlm import train as update
 from srlm.config import RunConfig, SampleSettings, UpdateSettings, resolve
@@ -27,7 +26,8 @@ from srlm.errors import UserError
 from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.policies.listed import Listed
 from srlm.policies.tabular import Tabular, rows
-from srlm.report import page
+from srlm.run_folder import tables
+from srlm.runner import UPDATES, method_of, run
 from srlm.types import Floats, Pairs, Prompt
 from tests import tiny
 
@@ -38,7 +38,7 @@ def config(**changes: Any) -> RunConfig:
 
 def fitted(policy: Listed, x: list[Prompt], made: Pairs, kind: str, **changes: Any) -> Any:
     settings = UpdateSettings(kind=kind, **changes)  # type: ignore[arg-type]
-    objective = updates.UPDATES[kind].objective(settings.nll)
+    objective = UPDATES[kind][0](settings.nll)
     return update.fit(policy, x, made, objective, settings, seed=0)
 
 
@@ -247,15 +247,15 @@ def test_newton_by_autograd_is_the_weighted_solver(seed: int) -> None:
 # ---- networks
 
 
-@pytest.mark.parametrize("kind", updates.UPDATES)
+@pytest.mark.parametrize("kind", UPDATES)
 def test_every_update_trains_a_network(kind: str) -> None:
     x, policy = tiny.texts(12), tiny.policy("llama")
     samples = policy.sample(x, 6, seed=0, max_tokens=4)
     flags = {"update.kind": kind} | ({"update.nll": 0.1} if kind in ("dpo", "ipo") else {})
     chosen = config(**flags)
-    made = updates.pair_of(chosen)(samples, samples.logp_R)
+    made = method_of(chosen).pair(samples, samples.logp_R)
     settings = UpdateSettings(prompts_per_step=4, epochs=5, lr=3e-3, beta=0.2, nll=0.1)
-    objective = updates.objective_of(chosen)
+    objective = method_of(chosen).objective
     _, report = update.fit(policy, x, made, objective, settings, seed=0)
     fallen = (report.loss_before - report.loss_after) / (report.loss_before - report.loss_floor)
     assert fallen > 0.3
@@ -415,13 +415,13 @@ def test_a_network_learns_by_the_weights() -> None:
 
 
 def test_names_are_functions() -> None:
-    for kind in updates.UPDATES:
-        updates.objective_of(config(**{"update.kind": kind}))
-        assert callable(updates.pair_of(config(**{"update.kind": kind})))
+    for kind in UPDATES:
+        method_of(config(**{"update.kind": kind}))
+        assert callable(method_of(config(**{"update.kind": kind})).pair)
     samples = tiny.tabular(4, 3).sample(rows(4), 8, seed=0, max_tokens=1)
     sizes = {}
-    for kind in updates.UPDATES:
-        made = updates.pair_of(config(**{"update.kind": kind}))(samples, samples.logp_R)
+    for kind in UPDATES:
+        made = method_of(config(**{"update.kind": kind})).pair(samples, samples.logp_R)
         sizes[kind] = int(np.bincount(made.group_R).max())
     assert sizes == {"weighted": 3, "square": 3, "best-of-n": 1, "dpo": 2, "ipo": 2}
 
@@ -429,9 +429,12 @@ def test_names_are_functions() -> None:
 @pytest.mark.parametrize(
     ("flags", "problem"),
     [
-        ({"update.kind": "dpo", "pairs.kind": "groups"}, "--pairs groups with --update dpo"),
-        ({"update.kind": "best-of-n", "pairs.kind": "pairs"}, "--pairs pairs with --update best"),
-        ({"pairs.kind": "best-worst"}, "--pairs best-worst with --update weighted"),
+        ({"update.kind": "dpo", "pairs.kind": "groups"}, "dpo cannot be trained on --pairs groups"),
+        (
+            {"update.kind": "best-of-n", "pairs.kind": "pairs"},
+            "best-of-n cannot be trained on --pairs pairs",
+        ),
+        ({"pairs.kind": "best-worst"}, "weighted cannot be trained on --pairs best-worst"),
         ({"update.nll": 0.5}, "--nll 0.5 with --update weighted"),
         ({"samples.mu": 2.0}, "--mu with --update weighted"),
         (
@@ -442,7 +445,7 @@ def test_names_are_functions() -> None:
 )
 def test_what_does_not_go_together(flags: dict[str, Any], problem: str) -> None:
     with pytest.raises(UserError, match=problem):
-        loop.recipe_of(config(**flags))
+        method_of(config(**flags))
 
 
 def test_the_losses_agree_on_who_is_preferred() -> None:
@@ -458,34 +461,38 @@ def test_the_losses_agree_on_who_is_preferred() -> None:
         assert gradient[0] < 0 < gradient[1]
 
 
-@pytest.mark.parametrize("kind", updates.UPDATES)
+@pytest.mark.parametrize("kind", UPDATES)
 def test_every_update_runs_from_its_settings(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
+    monkeypatch.setattr(runner, "write_page", lambda summary: summary.folder / "report.html")
     tiny.saved(tmp_path / "lm")
     file = tiny.write_prompts(tmp_path / "texts.jsonl", tiny.texts(20), ["a"] * 20)
-    more = {"best-of-n": {"samples.mu": 1.0}, "dpo": {"update.nll": 0.1}}.get(kind, {})
+    more = {
+        "best-of-n": {"samples.mu": 1.0},
+        "dpo": {"update.nll": 0.1},
+        "ipo": {"update.lr": 3e-4},
+    }.get(kind, {})
     changes = {"update.kind": kind, "rounds": 2, "stop": "auto"} | more
-    done = loop.run(tiny.config(tmp_path / "lm", file, **changes), tmp_path / "run")
+    done = run(tiny.config(tmp_path / "lm", file, **changes), tmp_path / "run")
     assert len(done.rounds) == 3
     assert json.loads((tmp_path / "run" / "stop.json").read_text())["code"] == "rounds"
 
 
 def test_voted_pairs_go_on_from_their_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The weights of the groups are in the file: a run that goes on ends with the same bytes."""
-    monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
+    monkeypatch.setattr(runner, "write_page", lambda summary: summary.folder / "report.html")
     tiny.saved(tmp_path / "lm")
     file = tiny.write_prompts(tmp_path / "texts.jsonl", tiny.texts(20), ["a"] * 20)
     changes = {"update.kind": "dpo", "pairs.kind": "voted", "rounds": 1, "update.lr": 1e-2}
     config = tiny.config(tmp_path / "lm", file, **changes)
-    loop.run(config, tmp_path / "run")
-    made = runs.read_pairs(tmp_path / "run/rounds/000/pairs.parquet")
+    run(config, tmp_path / "run")
+    made = tables.read_pairs(tmp_path / "run/rounds/000/pairs.parquet")
     assert made.scale_G is not None
     assert made.scale_G.mean() == pytest.approx(1)
     assert made.scale_G.std() > 0.01
     weights = tmp_path / "run/rounds/001/policy/model.safetensors"
     whole = weights.read_bytes()
     shutil.rmtree(tmp_path / "run/rounds/001")
-    loop.run(config, tmp_path / "run")
+    run(config, tmp_path / "run")
     assert weights.read_bytes() == whole

@@ -1,25 +1,124 @@
-"""The command line: thin commands over the package. torch is imported inside them."""
+"""The command line: thin commands over the package. torch is imported inside them.
+
+The options of measure, forecast, run and instruct are made of the settings (``srlm.config``).
+"""
 
 from __future__ import annotations
 
 import errno
+import inspect
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import typer
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from srlm.config import ForecastConfig, ProbeConfig, RunConfig, resolve, resolve_as
+from srlm.config import ForecastConfig, ProbeConfig, RunConfig, resolve_as
 from srlm.errors import UserError
-from srlm.flags import FORECAST, PROBE, RUN, by_key, with_settings
 from srlm.lab import CLAIMS, TASKS
 
 if TYPE_CHECKING:
     from srlm.report.summary import Summary
+
+F = TypeVar("F", bound=Callable[..., None])
+
+# ---- options made of settings
+
+
+def options(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """Dotted key and field of every setting of a model, sections within it too."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from options(kind, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def with_settings(model: type[BaseModel]) -> Callable[[F], F]:
+    """Give a command an option for each setting of ``model`` in the place of its ``**flags``.
+
+    typer reads a function's signature, and this one is written from the settings.
+    """
+
+    def give(command: F) -> F:
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.kind is not p.VAR_KEYWORD]
+        made = [_option(field) for _, field in options(model)]
+        vars(command)["__signature__"] = inspect.Signature([*made, *kept])
+        return command
+
+    return give
+
+
+def by_key(
+    model: type[BaseModel], values: dict[str, str | bool | None]
+) -> dict[str, str | bool | None]:
+    """The options' values by dotted key, as ``config.resolve_as`` takes them."""
+    return {key: values[_name(field)] for key, field in options(model)}
+
+
+def _extra(field: FieldInfo, name: str) -> str:
+    assert isinstance(field.json_schema_extra, dict)
+    return str(field.json_schema_extra[name])
+
+
+def _name(field: FieldInfo) -> str:
+    return _extra(field, "flag").removeprefix("--").replace("-", "_")
+
+
+def _option(field: FieldInfo) -> inspect.Parameter:
+    """The option of a setting; None where it is not given.
+
+    Values stay text until ``resolve`` sees them, so that all wrong ones are named at once.
+    """
+    switch = field.annotation is bool
+    option = typer.Option(
+        _extra(field, "flag"),
+        help=_help(field),
+        metavar=" " if switch else _metavar(field.annotation),
+        rich_help_panel=_extra(field, "panel"),
+    )
+    kind = bool if switch else str
+    return inspect.Parameter(
+        _name(field),
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, option],
+    )
+
+
+def _help(field: FieldInfo) -> str:
+    """Description, choices and default."""
+    kind, default = field.annotation, field.default
+    choices = get_args(kind) if get_origin(kind) is Literal else ()
+    facts = ["|".join(choices)] if len(choices) > 1 else []
+    if not (field.is_required() or default in (None, "") or kind is bool):
+        facts.append(f"default {default:g}" if kind is float else f"default {default}")
+    return f"{field.description} ({', '.join(facts)})" if facts else f"{field.description}"
+
+
+def _metavar(kind: Any) -> str:
+    """What a setting's value looks like.
+
+    >>> _metavar(float | None), _metavar(Literal["a", "b"])
+    ('NUMBER', 'NAME')
+    """
+    if get_origin(kind) is Literal:
+        return "NAME"
+    if get_origin(kind) in (Annotated, Union, UnionType):
+        return _metavar(get_args(kind)[0])
+    return {str: "TEXT", int: "INT", float: "NUMBER"}[kind]
+
+
+# ---- commands
 
 Json = Annotated[
     bool, typer.Option("--json", metavar=" ", help="Print JSON, for programs; no progress.")
@@ -45,10 +144,10 @@ app = typer.Typer(
 
 
 @app.command()
-@with_settings(ProbeConfig, PROBE)
+@with_settings(ProbeConfig)
 def measure(
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a page and a table a prompt there.")
+        Path | None, typer.Option(metavar="DIR", help="Write a page and a per-prompt table there.")
     ] = None,
     json_file: JsonFile = None,
     fisher: Annotated[
@@ -62,7 +161,7 @@ def measure(
     **flags: str | bool | None,
 ) -> None:
     """Measure a model: condition number, confidence, accuracy, certified."""
-    settings = resolve_as(ProbeConfig, config, by_key(PROBE, flags))
+    settings = resolve_as(ProbeConfig, config, by_key(ProbeConfig, flags))
     with _interruptible():
         from srlm.probe import measure as command
         from srlm.progress import Progress
@@ -73,10 +172,10 @@ def measure(
 
 
 @app.command()
-@with_settings(ForecastConfig, FORECAST)
+@with_settings(ForecastConfig)
 def forecast(
     out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a page and a table a prompt there.")
+        Path | None, typer.Option(metavar="DIR", help="Write a page and a per-prompt table there.")
     ] = None,
     json_file: JsonFile = None,
     config: SettingsFile = None,
@@ -84,24 +183,16 @@ def forecast(
     **flags: str | bool | None,
 ) -> None:
     """Forecast what self-rewarding will do to a model, before any training."""
-    settings = resolve_as(ForecastConfig, config, by_key(FORECAST, flags))
+    settings = resolve_as(ForecastConfig, config, by_key(ForecastConfig, flags))
     with _interruptible():
         from srlm.probe import forecast as command
         from srlm.progress import Progress
 
-        progress = Progress(quiet=quiet)
-        piloted = None
-        if settings.pilot:
-            from srlm.pilot import pilot
-
-            if out is None:
-                raise UserError("--pilot: no --out", "name a folder to keep the pilot in")
-            piloted = pilot(settings, out / "pilot", progress=progress)
-        command(settings, out=out, json_file=json_file, piloted=piloted, progress=progress)
+        command(settings, out=out, json_file=json_file, progress=Progress(quiet=quiet))
 
 
 @app.command()
-@with_settings(RunConfig, RUN)
+@with_settings(RunConfig)
 def run(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
     config: SettingsFile = None,
@@ -117,17 +208,21 @@ def run(
 
     The same command on the same folder goes on where it stopped.
     """
-    settings = resolve(config, by_key(RUN, flags))
+    settings = resolve_as(RunConfig, config, by_key(RunConfig, flags))
     if dry_run:
         _print_settings(settings, as_json)
         return
     if out is None:
         raise UserError("--out: missing", "name the folder of the run, as in --out runs/mine")
-    _align(settings, out, as_json, quiet)
+    with _interruptible():
+        from srlm.progress import Progress
+        from srlm.runner import run as command
+
+        _tell(command(settings, out, progress=Progress(quiet=quiet or as_json)), as_json)
 
 
 @app.command()
-@with_settings(ProbeConfig, PROBE)
+@with_settings(ProbeConfig)
 def instruct(
     out: Annotated[Path, typer.Option(metavar="FILE", help="New prompts as JSONL, a new file.")],
     count: Annotated[int, typer.Option(min=1, metavar="INT", help="New prompts wanted.")] = 100,
@@ -136,9 +231,9 @@ def instruct(
 ) -> None:
     """Let a model write new prompts from a few of yours.
 
-    --samples responses are drawn to each: prompts on which all of them agree are left out.
+    Each is answered --samples times; prompts on which all the answers agree are left out.
     """
-    settings = resolve_as(ProbeConfig, config, by_key(PROBE, flags))
+    settings = resolve_as(ProbeConfig, config, by_key(ProbeConfig, flags))
     with _interruptible():
         from srlm.instruct import command
 
@@ -169,7 +264,7 @@ def demo(
         ),
     ] = None,
     seed: Annotated[
-        int, typer.Option(min=0, metavar="INT", help="Of the base models and of the runs.")
+        int, typer.Option(min=0, metavar="INT", help="Seed of the base models and of the runs.")
     ] = 0,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder of the forecasts and runs.")
@@ -205,14 +300,14 @@ def lab(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write a page and a file a claim there.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="INT", help="Decides every draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="INT", help="Seed of everything random.")] = 0,
     quick: Annotated[
         bool, typer.Option("--quick", metavar=" ", help="Fewer replicates; nothing is trained.")
     ] = False,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Try claims of the theory on instances: figures, a plot and a verdict each.
+    """Test claims of the theory on instances: figures, a plot and a verdict each.
 
     The same command on the same folder goes on where it stopped.
     """
@@ -283,15 +378,6 @@ def _disk_full(error: BaseException) -> bool:
     return "No space left on device" in str(error)
 
 
-def _align(config: RunConfig, out: Path, as_json: bool, quiet: bool) -> None:
-    with _interruptible():
-        from srlm.loop import run
-        from srlm.progress import Progress
-
-        done = run(config, out, progress=Progress(quiet=quiet or as_json))
-        _tell(done.summary, as_json)
-
-
 @contextmanager
 def _interruptible() -> Iterator[None]:
     try:
@@ -310,7 +396,6 @@ def _tell(summary: Summary, as_json: bool) -> None:
 
     folder = summary.folder
     if as_json:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
         data = {
             "folder": str(folder),
             "report": str(folder / NAME),
@@ -320,7 +405,7 @@ def _tell(summary: Summary, as_json: bool) -> None:
             "advice": summary.verdict.advice,
             "warnings": [warning.code for warning in summary.warnings],
             "stop": dict(summary.stop) or None,
-            "rounds": [json.loads(line) for line in lines],
+            "rounds": [r.to_json() for r in summary.rounds],
         }
         typer.echo(json.dumps(data))
         return
@@ -337,10 +422,10 @@ def _write_json(file: Path | None, data: object) -> None:
     """The numbers for programs, whole or not at all."""
     if file is None:
         return
-    from srlm.run_folder import write_text
+    from srlm.writing import write_json
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    write_text(file, json.dumps(data, indent=1, allow_nan=False) + "\n")
+    write_json(file, data)
 
 
 def _print_settings(settings: RunConfig, as_json: bool) -> None:

@@ -1,5 +1,6 @@
-"""The run's settings: small validated models, from a YAML file and flags; unknown keys fail.
+"""All settings: small validated models, from a YAML file and options; unknown keys fail.
 
+Each setting is written once: type, default, description, and the option that a command gives it.
 ``config.yaml`` of a run folder is these models as resolved. Nothing here imports torch.
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -28,27 +30,67 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class PromptSettings(Settings):
+def setting(description: str, default: Any = ..., *, flag: str, panel: str, **checks: Any) -> Any:
+    """A field of settings with the option that the command line gives it.
+
+    Args:
+        description: what ``--help`` says.
+        default: required if left out.
+        flag: its option.
+        panel: the part of ``--help`` that lists it.
+        checks: of pydantic's ``Field``: ge, gt, lt.
+    """
+    extra: dict[str, Any] = {"flag": flag, "panel": panel}
+    return Field(default, description=description, json_schema_extra=extra, **checks)
+
+
+def shared(model: type[BaseModel], name: str, *, flag: str, panel: str, **changes: Any) -> Any:
+    """The setting ``name`` of another model, with an option of its own.
+
+    Args:
+        model: has the setting: its description, default and checks.
+        flag, panel: its option here.
+        changes: what else is other here: ``default``, ``description``.
+    """
+    field = copy(model.model_fields[name])
+    field.json_schema_extra = {"flag": flag, "panel": panel}
+    for key, value in changes.items():
+        setattr(field, key, value)
+    return field
+
+
+INPUT, ROUNDS, JUDGE = "Input", "Rounds", "Judge"
+SAMPLES, UPDATE, MEASURE = "Samples and pairs", "Update", "Measure"
+SEARCH, FORECAST, PILOT = "Samples and search", "Forecast", "Pilot"
+
+
+class PromptFile(Settings):
     """Where the prompts are and how answers are read."""
 
-    file: str = Field(description="JSONL file of prompts")
-    prompt_column: str = Field("prompt", description="column of prompts in the file")
-    answer_column: str = Field("answer", description="column of answers in the file")
-    answer: str = Field(
-        "exact", description="how a response's answer is read: exact, last-number, boxed, regex:..."
+    file: str = setting("JSONL file of prompts", flag="--prompts", panel=INPUT)
+    prompt_column: str = setting(
+        "column of the prompts", "prompt", flag="--prompt-column", panel=INPUT
     )
-    held_out: float = Field(
-        0.1,
-        ge=0,
-        lt=1,
-        description="share of prompts held out for measuring, by hash of the prompt",
+    answer_column: str = setting(
+        "column of the answers", "answer", flag="--answer-column", panel=INPUT
     )
-    chat: Literal["auto", "never"] = Field(
-        "auto", description="auto: wrap prompts in the tokenizer's chat template if it has one"
+    answer: str = setting(
+        "how to read a response's answer: exact, text, last-number, boxed, regex:PATTERN",
+        "exact",
+        flag="--answer",
+        panel=INPUT,
     )
-    system: str | None = Field(None, description="system prompt before prompts that are text")
-    chat_args: str = Field(
-        "", description="arguments of the chat template, as enable_thinking=false,depth=2"
+    chat: Literal["auto", "never"] = setting(
+        "apply the tokenizer's chat template, if it has one", "auto", flag="--chat", panel=INPUT
+    )
+    system: str | None = setting(
+        "system prompt before prompts that are text", None, flag="--system", panel=INPUT
+    )
+    chat_args: str = setting(
+        "arguments of the chat template, as enable_thinking=false,depth=2",
+        "",
+        flag="--chat-arg",
+        panel=INPUT,
     )
 
     @field_validator("chat_args")
@@ -56,6 +98,19 @@ class PromptSettings(Settings):
     def _chat_args(cls, value: str) -> str:
         template_arguments(value)
         return value
+
+
+class PromptSettings(PromptFile):
+    """The prompts of a run."""
+
+    held_out: float = setting(
+        "share of the prompts held out for measuring, by hash",
+        0.1,
+        ge=0,
+        lt=1,
+        flag="--held-out",
+        panel=INPUT,
+    )
 
 
 def template_arguments(spec: str) -> dict[str, Any]:
@@ -80,75 +135,111 @@ def template_arguments(spec: str) -> dict[str, Any]:
 
 
 class SampleSettings(Settings):
-    """The draws of a round."""
+    """The samples of a round."""
 
-    prompts: Count | None = Field(
-        None, description="training prompts a round, drawn anew each round (all of them if empty)"
-    )
-    per_prompt: int = Field(4, ge=2, description="samples per prompt, k")
-    source: Literal["sampling", "enumerate"] = Field(
-        "sampling", description="enumerate: every response with its probability (exact policies)"
-    )
-    mu: Positive | None = Field(
+    prompts: Count | None = setting(
+        "training prompts per round, chosen anew each round (default: all)",
         None,
-        description="best-of-n: draw on until k times the likeliest draw's probability is this;"
-        " a mode is missed with probability exp(-mu)",
+        flag="--prompts-per-round",
+        panel=SAMPLES,
     )
-    max_tokens: Count = Field(256, description="length limit of a response, tokens")
+    per_prompt: int = setting("samples per prompt", 4, ge=2, flag="--samples", panel=SAMPLES)
+    source: Literal["sampling", "enumerate"] = setting(
+        "enumerate: every response with its probability (exact policies only)",
+        "sampling",
+        flag="--source",
+        panel=SAMPLES,
+    )
+    mu: Positive | None = setting(
+        "best-of-n, adaptive sampling: keep sampling until k * max p >= mu; misses a mode with"
+        " probability exp(-mu)",
+        None,
+        flag="--mu",
+        panel=SAMPLES,
+    )
+    max_tokens: Count = setting(
+        "length limit of a response, tokens", 256, flag="--max-tokens", panel=SAMPLES
+    )
 
 
 class PairSettings(Settings):
-    """How draws are compared."""
+    """How samples are compared."""
 
-    kind: Literal["auto", "groups", "pairs", "best-worst", "voted"] = Field(
+    kind: Literal["auto", "groups", "pairs", "best-worst", "voted"] = setting(
+        "groups: all samples of a prompt together; pairs: two by two; best-worst: by reward; voted:"
+        " best-worst, weighted by the reward margin; auto: best-worst for dpo and ipo, else groups",
         "auto",
-        description="groups: all k draws of a prompt together; pairs: two by two; best-worst: by"
-        " reward; voted: best-worst, weighted by the reward's margin; auto: as the update asks,"
-        " best-worst for dpo and ipo, else groups",
+        flag="--pairs",
+        panel=SAMPLES,
     )
-    reward_floor: float | None = Field(
+    reward_floor: float | None = setting(
+        "raise rewards to at least the prompt's best minus this, nats",
         None,
         gt=0,
-        description="rewards further than this under a prompt's best draw are raised to it, nats",
+        flag="--reward-floor",
+        panel=SAMPLES,
     )
 
 
 class UpdateSettings(Settings):
     """From pairs to the next policy."""
 
-    kind: Literal["weighted", "square", "best-of-n", "dpo", "ipo"] = Field(
+    kind: Literal["weighted", "square", "best-of-n", "dpo", "ipo"] = setting(
+        "weighted: maximum likelihood, weights exp(reward/beta); square: the paper's loss;"
+        " best-of-n: maximum likelihood on the best sample; dpo, ipo: preference losses",
         "weighted",
-        description="weighted: maximum likelihood, weights exp(reward/beta); square: the paper's;"
-        " best-of-n: maximum likelihood on the best draw; dpo, ipo: preferences",
+        flag="--update",
+        panel=UPDATE,
     )
-    beta: Positive = Field(0.5, description="one exact round is pi^(1 + 1/beta)")
-    epochs: Count = Field(2, description="passes over a round's data")
-    lr: Positive | None = Field(
-        None, description="peak learning rate of AdamW (by the model's size if empty)"
+    beta: Positive = setting(
+        "strength of a round: an exact one gives pi^(1 + 1/beta)", 0.5, flag="--beta", panel=UPDATE
     )
-    prompts_per_step: Count = Field(128, description="groups an optimiser step")
-    pass_tokens: Count | None = Field(
-        None, description="tokens a forward pass; changes no result (what fits in memory if empty)"
+    epochs: Count = setting("passes over a round's data", 2, flag="--epochs", panel=UPDATE)
+    lr: Positive | None = setting(
+        "peak learning rate of AdamW (default: by the model's size)",
+        None,
+        flag="--lr",
+        panel=UPDATE,
     )
-    warmup: float = Field(0.1, ge=0, lt=1, description="share of the steps that warm up")
-    weight_decay: float = Field(0.0, ge=0, description="weight decay of AdamW")
-    clip: Positive = Field(1.0, description="largest gradient norm")
-    nll: float = Field(
-        0.0, ge=0, description="dpo, ipo: weight of -log pi of the preferred response"
+    prompts_per_step: Count = setting(
+        "prompts per optimizer step", 128, flag="--prompts-per-step", panel=UPDATE
     )
-    tail: float = Field(
+    pass_tokens: Count | None = setting(
+        "tokens per forward pass; changes no result (default: what fits in memory)",
+        None,
+        flag="--pass-tokens",
+        panel=UPDATE,
+    )
+    warmup: float = setting(
+        "share of the steps that warm up", 0.1, ge=0, lt=1, flag="--warmup", panel=UPDATE
+    )
+    weight_decay: float = setting(
+        "weight decay of AdamW", 0.0, ge=0, flag="--weight-decay", panel=UPDATE
+    )
+    clip: Positive = setting("largest gradient norm", 1.0, flag="--clip", panel=UPDATE)
+    nll: float = setting(
+        "dpo, ipo: weight of -log pi of the preferred response",
+        0.0,
+        ge=0,
+        flag="--nll",
+        panel=UPDATE,
+    )
+    tail: float = setting(
+        "weighted: drop a prompt's lowest-weight responses up to this total weight",
         1e-3,
         ge=0,
         lt=1,
-        description="weighted: largest share of a prompt's target that is left out, the rows of"
-        " least weight (log-linear policies leave out nothing)",
+        flag="--tail",
+        panel=UPDATE,
     )
-    lora: Count | None = Field(
+    lora: Count | None = setting(
+        "rank of LoRA adapters, merged after each round (default: train all weights)",
         None,
-        description="train adapters of this rank, merged after each round (all weights if empty)",
+        flag="--lora",
+        panel=UPDATE,
     )
-    lora_alpha: Positive | None = Field(
-        None, description="scale of the adapters, times rank (twice the rank if empty)"
+    lora_alpha: Positive | None = setting(
+        "LoRA alpha (default: twice the rank)", None, flag="--lora-alpha", panel=UPDATE
     )
 
 
@@ -166,40 +257,62 @@ REWARDS = (
 class JudgeSettings(Settings):
     """How the model judges responses (``--reward judge`` and its kin)."""
 
-    template: str | None = Field(
+    template: str | None = setting(
+        "what the judge is asked, with {prompt} and {response} (default: the additive five-point"
+        " rubric)",
         None,
-        description="what the judge is asked, with {prompt} and {response} (the additive five-point"
-        " rubric if empty)",
+        flag="--judge-template",
+        panel=JUDGE,
     )
-    read: Literal["generated", "expected"] = Field(
+    read: Literal["generated", "expected"] = setting(
+        "generated: sample a judgement and read its score; expected: the mean score under the"
+        " probabilities of the score tokens, in one forward pass",
         "generated",
-        description="generated: scores are drawn as text and read out of it; expected: the mean"
-        " score under the probabilities of the score tokens, one forward pass",
+        flag="--judge-read",
+        panel=JUDGE,
     )
-    scores: str = Field(
-        "0=0,1=1,2=2,3=3,4=4,5=5", description="text of each score and its value, as y=1,n=0"
+    scores: str = setting(
+        "text of each score and its value, as y=1,n=0",
+        "0=0,1=1,2=2,3=3,4=4,5=5",
+        flag="--judge-scores",
+        panel=JUDGE,
     )
-    pattern: str = Field(
+    pattern: str = setting(
+        "regular expression of the score in a judgement; its first group is read",
         r"Score:\s*([0-9]+(?:\.[0-9]+)?)",
-        description="pattern of the score in what the judge generated; its first group is read",
+        flag="--judge-pattern",
+        panel=JUDGE,
     )
-    judgements: Count = Field(3, description="judgements drawn a response, averaged")
-    max_tokens: Count = Field(256, description="length limit of a judgement, tokens")
-    compare_template: str | None = Field(
-        None, description="comparison of two responses, with {prompt}, {first} and {second}"
+    judgements: Count = setting(
+        "judgements per response, averaged", 3, flag="--judge-judgements", panel=JUDGE
     )
-    meta_template: str | None = Field(
+    max_tokens: Count = setting(
+        "length limit of a judgement, tokens", 256, flag="--judge-tokens", panel=JUDGE
+    )
+    compare_template: str | None = setting(
+        "comparison of two responses, with {prompt}, {first} and {second}",
         None,
-        description="comparison of two judgements, with {prompt}, {first} and {second}; without"
-        " {second} each judgement is asked about by itself",
+        flag="--judge-compare",
+        panel=JUDGE,
     )
-    choices: str = Field(
+    meta_template: str | None = setting(
+        "comparison of two judgements, with {prompt}, {first} and {second}; without {second},"
+        " each judgement is judged by itself",
+        None,
+        flag="--judge-meta",
+        panel=JUDGE,
+    )
+    choices: str = setting(
+        "what a comparison answers: first is better, second is better",
         "A,B",
-        description="what a comparison answers where the first is better, and where the second is",
+        flag="--judge-choices",
+        panel=JUDGE,
     )
-    train: bool = Field(
+    train: bool = setting(
+        "meta-judge: train on the preferred judgements too",
         False,
-        description="meta-judge: train on the preferred judgements too, beside the responses",
+        flag="--judge-train",
+        panel=JUDGE,
     )
 
     @field_validator("scores")
@@ -266,46 +379,65 @@ def _weights(spec: str, sign: str, *, least: int) -> dict[str, float]:
 class MeasureSettings(Settings):
     """What is measured on the held-out prompts after each round."""
 
-    prompts: Count = Field(512, description="held-out prompts at most")
-    samples: int = Field(16, ge=2, description="samples per prompt")
-    nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
-    tokens: Count = Field(
-        1 << 20, description="tokens that search may put through the model, prompts not counted"
+    prompts: Count = setting(
+        "held-out prompts, at most", 512, flag="--measure-prompts", panel=MEASURE
     )
-    seconds: Positive = Field(120.0, description="time that search may take, seconds")
+    samples: int = setting("samples per prompt", 16, ge=2, flag="--measure-samples", panel=MEASURE)
+    nodes: Count = setting(
+        "search: prefixes per prompt, at most", 2000, flag="--measure-nodes", panel=MEASURE
+    )
+    tokens: Count = setting(
+        "search: tokens through the model, at most", 1 << 20, flag="--measure-tokens", panel=MEASURE
+    )
+    seconds: Positive = setting(
+        "search: seconds, at most", 120.0, flag="--measure-seconds", panel=MEASURE
+    )
 
 
-class RunConfig(Settings):
+class ModelSettings(Settings):
+    """The model of every command."""
+
+    model: str = setting("folder of the model, or a hub id", flag="--model", panel=INPUT)
+    download: bool = setting(
+        "allow the network for a hub id", False, flag="--download", panel=INPUT
+    )
+    seed: int = setting("seed of everything random", 0, ge=0, flag="--seed", panel=INPUT)
+    device: str = setting("auto, cpu, cuda, cuda:1, ...", "auto", flag="--device", panel=INPUT)
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = setting(
+        "number format of the weights", "float32", flag="--dtype", panel=INPUT
+    )
+
+
+class RunConfig(ModelSettings):
     """Everything that decides a run's result."""
 
-    model: str = Field(description="folder of the base policy, or a hub id")
-    download: bool = Field(False, description="allow the network for a hub id")
     prompts: PromptSettings
-    rounds: Count = Field(5, description="self-rewarding rounds")
-    stop: Literal["never", "auto"] = Field(
-        "never", description="auto: stop when further rounds gain nothing, by what needs no answers"
+    rounds: Count = setting("self-rewarding rounds", 5, flag="--rounds", panel=ROUNDS)
+    stop: Literal["never", "auto"] = setting(
+        "auto: early stopping that never looks at the answers",
+        "never",
+        flag="--stop",
+        panel=ROUNDS,
     )
-    seed: int = Field(0, ge=0, description="decides every draw")
-    reward: str = Field(
+    reward: str = setting(
+        f"what rewards a response: {', '.join(REWARDS)}; or a weighted sum, as"
+        " judge:1,likelihood:0.1",
         "likelihood",
-        description=f"what rewards a response, of {', '.join(REWARDS)}; several with their weights"
-        " as judge:1,likelihood:0.1",
+        flag="--reward",
+        panel=ROUNDS,
     )
-    length_tolerance: float | None = Field(
+    length_tolerance: float | None = setting(
+        "among responses whose reward is this close to the prompt's best, prefer the shorter",
         None,
         ge=0,
-        description="among responses whose reward is this near to the prompt's best, prefer the"
-        " shorter",
+        flag="--length-tolerance",
+        panel=ROUNDS,
     )
     judge: JudgeSettings = JudgeSettings()
     samples: SampleSettings = SampleSettings()
     pairs: PairSettings = PairSettings()
     update: UpdateSettings = UpdateSettings()
     measure: MeasureSettings = MeasureSettings()
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
-        "float32", description="number format of the weights"
-    )
 
     @field_validator("reward")
     @classmethod
@@ -314,40 +446,48 @@ class RunConfig(Settings):
         return value
 
 
-class ProbeConfig(Settings):
-    """What ``srlm measure`` and ``srlm forecast`` look at: a policy and some prompts."""
+class ProbeConfig(ModelSettings):
+    """What ``srlm measure`` and ``srlm forecast`` look at: a model and some prompts."""
 
-    model: str = Field(description="folder of the policy, or a hub id")
-    download: bool = Field(False, description="allow the network for a hub id")
-    prompts: PromptSettings
-    most_prompts: Count = Field(256, description="prompts looked at, chosen by hash")
-    samples: int = Field(64, ge=2, description="samples per prompt")
-    max_tokens: Count = Field(256, description="length limit of a response, tokens")
-    nodes: Count = Field(2000, description="prefixes that search may expand a prompt")
-    tokens: Count = Field(
-        1 << 20, description="tokens that search may put through the model, prompts not counted"
+    prompts: PromptFile
+    most_prompts: Count = setting(
+        "prompts looked at, at most, chosen by hash", 256, flag="--most-prompts", panel=INPUT
     )
-    seconds: Positive = Field(120.0, description="time that search may take, seconds")
-    mu: Positive | None = Field(
+    samples: int = setting("samples per prompt", 64, ge=2, flag="--samples", panel=SEARCH)
+    max_tokens: Count = shared(SampleSettings, "max_tokens", flag="--max-tokens", panel=SEARCH)
+    nodes: Count = shared(MeasureSettings, "nodes", flag="--nodes", panel=SEARCH)
+    tokens: Count = shared(MeasureSettings, "tokens", flag="--tokens", panel=SEARCH)
+    seconds: Positive = shared(MeasureSettings, "seconds", flag="--seconds", panel=SEARCH)
+    mu: Positive | None = setting(
+        "measure: adaptive sampling too, until k * max p >= mu; misses a mode with probability"
+        " exp(-mu) (default: 5, where search certifies too little and that takes few more samples)",
         None,
-        description="measure: adaptive sampling too, which misses a mode with probability exp(-mu)"
-        " at most (left out: 5 where search certifies too little and few samples more are needed)",
+        flag="--mu",
+        panel=SEARCH,
     )
-    seed: int = Field(0, ge=0, description="decides every draw")
-    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, ...")
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = Field(
-        "float32", description="number format of the weights"
+
+
+class PilotSettings(Settings):
+    """Rounds that ``srlm forecast --pilot`` runs first."""
+
+    rounds: int = setting(
+        "rounds to run first, to see the pace of training", 0, ge=0, flag="--pilot", panel=PILOT
     )
+    prompts: Count | None = shared(
+        SampleSettings, "prompts", flag="--prompts-per-round", panel=PILOT
+    )
+    per_prompt: int = shared(SampleSettings, "per_prompt", flag="--pilot-samples", panel=PILOT)
+    held_out: float = shared(PromptSettings, "held_out", flag="--held-out", panel=PILOT)
+    epochs: Count = shared(UpdateSettings, "epochs", flag="--epochs", panel=PILOT)
+    lr: Positive | None = shared(UpdateSettings, "lr", flag="--lr", panel=PILOT)
 
 
 class ForecastConfig(ProbeConfig):
     """``srlm forecast``: a probe, and the training that it is asked about."""
 
-    beta: Positive = Field(2.0, description="one exact round is pi^(1 + 1/beta)")
-    rounds: Count = Field(8, description="rounds foretold")
-    pilot: int = Field(0, ge=0, description="rounds to run first, to see the pace")
-    train: SampleSettings = SampleSettings()
-    update: UpdateSettings = UpdateSettings()
+    beta: Positive = shared(UpdateSettings, "beta", flag="--beta", panel=FORECAST)
+    rounds: Count = setting("rounds to forecast", 8, flag="--rounds", panel=FORECAST)
+    pilot: PilotSettings = PilotSettings()
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

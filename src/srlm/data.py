@@ -19,7 +19,7 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,6 +114,28 @@ def prompts_of(
             answer is bad.
     """
     table = rows_of(source, prompt_column)
+    return _distinct(source.name, table, prompt_column, answer_column)
+
+
+def make_prompts(rows: Iterable[Any]) -> list[Prompt]:
+    """Prompts from Python values, as ``read_prompts`` makes them of a file.
+
+    Args:
+        rows: texts, chats or vectors; or rows with ``prompt`` and, if it is known, ``answer``.
+
+    Raises:
+        UserError: values that are no prompts, named by their number, from 1.
+
+    >>> [x.answers for x in make_prompts(["2+2=", {"prompt": "1+1=", "answer": 2}])]
+    [(), ('2',)]
+    """
+    columns = (row if isinstance(row, dict) else {"prompt": row} for row in rows)
+    table = Rows(enumerate(columns, start=1), unit="value", starts=[(0, "prompts")])
+    return _distinct("prompts", table, "prompt", "answer")
+
+
+def _distinct(name: str, table: Rows, prompt_column: str, answer_column: str) -> list[Prompt]:
+    """The prompts of a table in its order, a repeated prompt once."""
     found: dict[str, Prompt] = {}
     first: Prompt | None = None
     columns = ""
@@ -128,10 +150,10 @@ def prompts_of(
         except _BadRow as reason:
             table.bad[number] = str(reason)
     if table.bad:
-        raise _bad_rows(source.name, table)
+        raise _bad_rows(name, table)
     if answer_column != "answer" and not any(x.answers for x in found.values()):
         raise UserError(
-            f"{source.name}: no {table.unit} has an answer in the column {answer_column!r}; "
+            f"{name}: no {table.unit} has an answer in the column {answer_column!r}; "
             f"columns: {columns}",
             "name the column of answers with --answer-column, or leave the option out",
         )

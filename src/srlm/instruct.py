@@ -23,6 +23,7 @@ from srlm.grading import EXACT, Grader, grader
 from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
 from srlm.types import Floats, Prompt, Samples
+from srlm.writing import write_text
 
 TEMPLATE = """Here are some requests.
 
@@ -171,9 +172,7 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
     )
     rows = [{config.prompts.prompt_column: x.content} for x in made.prompts]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    part = out.with_name(f".{out.name}.partial")
-    part.write_text(text, encoding="utf-8")
-    part.replace(out)
+    write_text(out, text)
     refused = ", ".join(f"{n} {why}" for why, n in sorted(made.refused.items())) or "none"
     return f"{len(rows)} of {count} new prompts in {out}; refused: {refused}"
 

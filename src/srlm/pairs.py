@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from srlm.errors import UserError
 from srlm.types import Bools, Floats, Ints, Pairs, Prompt, Samples, rows_by_prompt
+
+Pair = Callable[[Samples, Floats], Pairs]
+"""A pairing: samples and their rewards -> what is compared."""
 
 RESOLUTION = 1e-3
 """Rewards of a prompt that lie nearer together than this are not distinguishable: at beta = 1 the

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
 from srlm import data as reading
-from srlm.config import ForecastConfig, ProbeConfig, flatten, template_arguments
+from srlm.config import ForecastConfig, ProbeConfig, RunConfig, flatten, template_arguments
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
+from srlm.forecast.after_round import evidence_of, paces_of
 from srlm.forecast.from_samples import SamplesForecast, forecast_file, known_answers
 from srlm.forecast.make import Forecast, make_forecast, to_json
+from srlm.forecast.pace import later_rounds
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Exact, Policy
@@ -25,18 +26,13 @@ from srlm.progress import Progress
 from srlm.report.page import write_forecast, write_measurement
 from srlm.report.samples_forecast import print_samples_forecast
 from srlm.report.terminal import print_forecast, print_measurement, print_pilot
+from srlm.run_folder import read_run, write_prompt_table
+from srlm.runner import run
 from srlm.types import Estimate, Prompt
+from srlm.writing import write_json
 
 DEFAULT_MU = 5.0
 """Adaptive sampling misses a mode with probability exp(-5) = .0067 at most."""
-
-
-class Piloted(Protocol):
-    """Rounds run first (``srlm.pilot.Pilot``)."""
-
-    def to_json(self) -> dict[str, Any]:
-        """``rounds`` done, ``efficiency`` of each, ``later`` rounds."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +101,69 @@ def forecast(
     *,
     out: Path | None = None,
     json_file: Path | None = None,
-    piloted: Piloted | None = None,
     progress: Progress,
     console: Console | None = None,
 ) -> Forecast:
-    """``srlm forecast``: the trajectory, the verdict and the evidence; a pilot's too, if any."""
+    """``srlm forecast``: the trajectory, the verdict and the evidence; a pilot's too, if asked."""
+    piloted = pilot(config, out, progress) if config.pilot.rounds else None
     opened = open_probe(config)
     found = _look(opened, config, beta=config.beta, rounds=config.rounds, progress=progress)
     console = console or Console(highlight=False)
     print_forecast(found, console)
     data = to_json(found)
     if piloted is not None:
-        data["pilot"] = piloted.to_json()
+        data["pilot"] = piloted
         print_pilot(data["pilot"], console)
     _write(found, data, config, write_forecast, out, json_file, console)
     return found
+
+
+def pilot(config: ForecastConfig, out: Path | None, progress: Progress) -> dict[str, Any]:
+    """Run the pilot rounds in ``out``/pilot; forecast the rest at the pace seen.
+
+    The pilot is a run like any other: it goes on where it stopped, has its report, and can be
+    given more rounds by ``srlm run``.
+
+    Returns:
+        Numbers for programs: ``rounds`` done, ``efficiency`` of each, ``later`` rounds.
+
+    Raises:
+        UserError: nowhere to keep it, or as many pilot rounds as rounds; whatever ``run`` raises.
+    """
+    done = config.pilot.rounds
+    if out is None:
+        raise UserError("--pilot: no --out", "name a folder to keep the pilot in")
+    if done >= config.rounds:
+        raise UserError(
+            f"--pilot {done} of --rounds {config.rounds}: no later round to forecast",
+            "ask about more rounds",
+        )
+    run(pilot_settings(config), out / "pilot", progress=progress)
+    kept = read_run(out / "pilot")
+    samples, table = kept.held_out(done), kept.rounds[done].table
+    assert samples is not None and table is not None  # the run is done
+    now = evidence_of(samples, table, grader(config.prompts.answer), config.seed)
+    paces = paces_of(kept.forecasts)[:done]
+    later = later_rounds(now, done, paces, beta=config.beta, rounds=config.rounds)
+    return {
+        "folder": str(kept.folder),
+        "rounds": [record.to_json() for record in kept.rounds[: done + 1]],
+        "efficiency": [p.efficiency for p in paces],
+        "later": [x.to_json() for x in later],
+    }
+
+
+def pilot_settings(config: ForecastConfig) -> RunConfig:
+    """The run that a forecast with a pilot asks about."""
+    asked = config.model_dump(include={"model", "download", "seed", "device", "dtype"})
+    prompts = config.prompts.model_dump() | {"held_out": config.pilot.held_out}
+    train = config.pilot.model_dump(include={"prompts", "per_prompt"})
+    update = config.pilot.model_dump(include={"epochs", "lr"}) | {"beta": config.beta}
+    return RunConfig.model_validate(
+        asked
+        | {"rounds": config.pilot.rounds, "prompts": prompts, "update": update}
+        | {"samples": train | {"max_tokens": config.max_tokens}}
+    )
 
 
 def open_probe(config: ProbeConfig) -> Opened:
@@ -192,21 +236,16 @@ def _write(
     json_file: Path | None,
     console: Console,
 ) -> None:
-    from srlm import run_folder as runs
-
     if json_file is not None:
         if json_file.is_dir():
             raise UserError(f"{json_file}: a folder", "give --json the path of a file")
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        runs.write_text(json_file, json.dumps(data, indent=1, allow_nan=False) + "\n")
+        write_json(json_file, data)
     if out is not None:
-        from srlm.tables import write_prompt_table
-
         out.mkdir(parents=True, exist_ok=True)
-        runs.commit(out / "prompts.parquet", lambda p: write_prompt_table(found.measurement, p))
+        write_prompt_table(out / "prompts.parquet", found.measurement.table)
         page = write(found, out, flatten(config.model_dump(mode="json")))
-        numbers = json.dumps(data, indent=1, allow_nan=False) + "\n"
-        runs.write_text(page.with_suffix(".json"), numbers)
+        write_json(page.with_suffix(".json"), data)
         console.print(f"\nPage: {page}", soft_wrap=True, markup=False)
 
 
@@ -242,5 +281,5 @@ def forecast_samples(
     )
     print_samples_forecast(found, console or Console(highlight=False))
     if json_file is not None:
-        json_file.write_text(json.dumps(found.to_json(), indent=2) + "\n", encoding="utf-8")
+        write_json(json_file, found.to_json())
     return found

@@ -11,7 +11,7 @@ from math import isfinite
 from typing import Any
 
 from srlm.config import reward_parts
-from srlm.types import Estimate
+from srlm.types import Estimate, Round
 
 Estimates = Mapping[str, Estimate]
 
@@ -76,6 +76,33 @@ def rule_of(reward: str) -> Rule:
     if names <= {"likelihood", "likelihood-per-token", "self-certainty", "consistency"}:
         return Rule(("base_answer_share",))
     return Rule((), judged=True)
+
+
+def after_measuring(records: Sequence[Round], rule: Rule | None, *, last: bool) -> Stop | None:
+    """Whether a run ends with the round just measured; None goes on, and without a rule always.
+
+    Args:
+        records: of rounds 0 to t.
+        rule: what stopping goes by.
+        last: all rounds that were asked for are done.
+    """
+    if rule is None:
+        return None
+    history = [r.estimates for r in records]
+    return by_measurement(history, rule) or (at_the_end(history, rule) if last else None)
+
+
+def after_rewards(
+    records: Sequence[Round],
+    distinguishable: tuple[int, int],
+    votes: Sequence[Estimate],
+    rule: Rule | None,
+) -> Stop | None:
+    """Whether a run ends before another update; arguments as ``by_rewards`` and ``by_judge``."""
+    if rule is None:
+        return None
+    history = [r.estimates for r in records]
+    return by_rewards(history, distinguishable, rule) or by_judge(history, votes, rule)
 
 
 def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:

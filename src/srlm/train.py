@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from srlm import losses
 from srlm.config import UpdateSettings
 from srlm.errors import UserError
 from srlm.exact_updates import Loss
-from srlm.pairs import without_tails
+from srlm.pairs import Pair, best, best_worst, groups, without_tails
 from srlm.policies.base import Differentiable, LogLinear, Policy
 from srlm.policies.devices import (
     check_trainable,
@@ -52,6 +52,8 @@ class Objective:
     solve: Callable[[LogLinear, Sequence[Prompt], Pairs, float], tuple[Floats, tuple[str, ...]]]
     trims: bool = False
     """Rows count by their share of the target, so that those of next to none can be left out."""
+    pair: Pair = groups
+    """The pairing that it is meant for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -483,12 +485,14 @@ def preference(loss: Loss, nll: float = 0.0, *, attained: bool) -> Objective:
         return loss(logp_R, *rest) + nll * losses.chosen(logp_R, *rest)
 
     total = both if nll else loss
-    return Objective(total, losses.zero_floor, partial(minimisers.convex, total, attained))
+    solve = partial(minimisers.convex, total, attained)
+    return Objective(total, losses.zero_floor, solve, pair=best_worst)
 
 
 square_objective = Objective(losses.square, losses.zero_floor, minimisers.square)
 weighted_objective = Objective(
     losses.weighted, losses.weighted_floor, minimisers.weighted, trims=True
 )
+best_of_n_objective = replace(weighted_objective, pair=best)
 dpo_objective = preference(losses.dpo, attained=False)
 ipo_objective = preference(losses.ipo, attained=True)

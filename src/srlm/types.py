@@ -1,13 +1,14 @@
 """What the stages hand each other: frozen dataclasses with the shape and unit of each field.
 
-The flow is ``prompts -> samples -> rewards -> pairs -> update -> measure -> report``. Axis
+The flow is ``prompts -> samples -> rewards -> pairs -> train -> measure -> report``. Axis
 names are suffixes: P prompts, K draws of a prompt, R rows (one a response), T tokens,
 V vocabulary, G groups. All logarithms are natural, all log-probabilities are float64 sums.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -151,10 +152,31 @@ class Estimate:
             out["note"] = self.note
         return out
 
+    @classmethod
+    def from_json(cls, data: Any) -> Estimate:
+        """What ``to_json`` made; of anything else an undefined estimate.
+
+        >>> Estimate.from_json({"value": 1.5, "low": 1.4, "high": 1.6, "n": 9}).high
+        1.6
+        >>> Estimate.from_json(None).note
+        'not recorded'
+        """
+        if not isinstance(data, Mapping):
+            return undefined("none", "not recorded")
+        value, low, high = (_number(data.get(name)) for name in ("value", "low", "high"))
+        words = (str(data.get(name, "")) for name in ("method", "guarantee", "note"))
+        return cls(value, low, high, int(_number(data.get("n")) or 0), *words)
+
 
 def undefined(method: str, note: str, n: int = 0) -> Estimate:
     """An estimate that cannot be given, with the reason."""
     return Estimate(None, None, None, n, method, guarantee="undefined", note=note)
+
+
+def _number(x: Any) -> float | None:
+    if isinstance(x, bool) or not isinstance(x, int | float) or not math.isfinite(x):
+        return None
+    return float(x)
 
 
 def _finite(x: float | None) -> float | None:
@@ -173,6 +195,161 @@ class UpdateReport:
     that are consistent; the entropy of the weights for the weighted one)."""
     steps: int
     notes: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTable:
+    """The held-out prompts of one round, one a row; NaN and None where a value is unknown."""
+
+    prompt_id: tuple[str, ...]
+    prompt: tuple[str, ...]
+    """As text; messages and vectors as JSON."""
+    answers: tuple[tuple[str, ...], ...]
+    p_star: Floats
+    """max_y pi(y|x); where ``certified`` is False, the best found, so a lower bound."""
+    log_p_star: Floats
+    log_p_star_upper: Floats
+    certified: Bools
+    unique: Bools
+    """The mode is certified and no other response is as likely."""
+    mode_text: tuple[str | None, ...]
+    """None where no finished response was found."""
+    mode_tokens: tuple[Tokens, ...]
+    mode_finished: Bools
+    greedy_text: tuple[str | None, ...]
+    mode_is_base_mode: Floats
+    """1, 0 or NaN."""
+    mode_correct: Floats
+    """1, 0 or NaN (no answer)."""
+    sampling_accuracy: Floats
+    margin: Floats
+    """Certified lower end of log p* - log p2, nats; ``margin_high`` the upper one."""
+    margin_high: Floats
+    nodes: Ints
+
+    def __len__(self) -> int:
+        return len(self.prompt_id)
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Sequence[Any]]) -> PromptTable:
+        """From the columns of a measurement or of a file; a column that is missing is unknown."""
+        rows = len(columns["prompt_id"])
+
+        def column(name: str) -> Sequence[Any]:
+            return columns.get(name, [None] * rows)
+
+        def floats(name: str) -> Floats:
+            return np.array([np.nan if v is None else float(v) for v in column(name)])
+
+        def bools(name: str, unknown: bool) -> Bools:
+            return np.array([unknown if v is None else bool(v) for v in column(name)], dtype=bool)
+
+        return cls(
+            prompt_id=tuple(column("prompt_id")),
+            prompt=tuple(v or "" for v in column("prompt")),
+            answers=tuple(tuple(v or ()) for v in column("answers")),
+            p_star=floats("p_star"),
+            log_p_star=floats("log_p_star"),
+            log_p_star_upper=floats("log_p_star_upper"),
+            certified=bools("certified", True),
+            unique=bools("unique", False),
+            mode_text=tuple(column("mode_text")),
+            mode_tokens=tuple(tuple(v or ()) for v in column("mode_tokens")),
+            mode_finished=bools("mode_finished", True),
+            greedy_text=tuple(column("greedy_text")),
+            mode_is_base_mode=floats("mode_is_base_mode"),
+            mode_correct=floats("mode_correct"),
+            sampling_accuracy=floats("sampling_accuracy"),
+            margin=floats("margin"),
+            margin_high=floats("margin_high"),
+            nodes=np.array([int(v or 0) for v in column("nodes")], dtype=np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The record of one round: what is known of pi_t. Round 0 is the base.
+
+    ``record["kappa"]`` is an ``Estimate``; of a name that was not measured, an undefined one.
+    """
+
+    round: int
+    """t."""
+    estimates: Mapping[str, Estimate]
+    """By name; every estimate that was measured."""
+    update: UpdateReport | None = None
+    """Of the training that made pi_t; None for the base."""
+    rewards: Mapping[str, Any] | None = None
+    """``RewardReport.to_json`` of the rewards from which pi_t was made; None for the base."""
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    """By stage: samples, pairs and train of pi_t, and its measure. Known of runs in folders."""
+    table: PromptTable | None = None
+
+    def __getitem__(self, name: str) -> Estimate:
+        return self.estimates.get(name, undefined("none", "not recorded"))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the user should know of the update and of the rewards."""
+        rewards = self.rewards.get("notes", ()) if self.rewards else ()
+        return (*(self.update.notes if self.update else ()), *rewards)
+
+    @property
+    def loss_before(self) -> float | None:
+        return self.update.loss_before if self.update else None
+
+    @property
+    def loss_after(self) -> float | None:
+        return self.update.loss_after if self.update else None
+
+    @property
+    def loss_floor(self) -> float | None:
+        return self.update.loss_floor if self.update else None
+
+    @property
+    def loss_progress(self) -> float | None:
+        """Share of the way from the loss before to its floor: (before - after)/(before - floor)."""
+        if self.update is None:
+            return None
+        way = self.update.loss_before - self.update.loss_floor
+        return (self.update.loss_before - self.update.loss_after) / way if way > 1e-12 else None
+
+    def to_json(self) -> dict[str, Any]:
+        """A line of metrics.jsonl, without the table."""
+        names = ("loss_before", "loss_after", "loss_floor", "steps")
+        rewards = {k: v for k, v in (self.rewards or {}).items() if k != "notes"}
+        return {
+            "round": self.round,
+            **{name: estimate.to_json() for name, estimate in self.estimates.items()},
+            **{name: getattr(self.update, name) if self.update else None for name in names},
+            "notes": list(self.notes),
+            **({"rewards": rewards} if self.rewards else {}),
+            "seconds": dict(self.seconds),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], table: PromptTable | None = None) -> Round:
+        """What ``to_json`` made. All estimates are taken that are there, whatever their names."""
+        before, after = (_number(data.get(name)) for name in ("loss_before", "loss_after"))
+        update = None
+        rewards = data.get("rewards")
+        notes = tuple(str(note) for note in data.get("notes") or ())
+        if before is not None and after is not None:
+            floor, steps = (_number(data.get(name)) or 0.0 for name in ("loss_floor", "steps"))
+            update = UpdateReport(before, after, floor, int(steps), () if rewards else notes)
+        seconds = data.get("seconds") or {}
+        return cls(
+            round=int(data["round"]),
+            estimates={
+                name: Estimate.from_json(value)
+                for name, value in data.items()
+                if isinstance(value, Mapping) and "value" in value
+            },
+            update=update,
+            rewards={**rewards, "notes": list(notes)} if isinstance(rewards, Mapping) else None,
+            seconds={str(k): float(v) for k, v in seconds.items() if _number(v) is not None},
+            table=table,
+        )
 
 
 def rows_by_prompt(prompt_R: Sequence[int] | Ints, prompts: int) -> list[Ints]:

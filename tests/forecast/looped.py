@@ -9,6 +9,8 @@ from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.policies.listed import Listed
 from srlm.rewards.base import Reward
+from srlm.rounds import Method
+from srlm.run_folder import Memory
 from srlm.types import Floats, Prompt
 
 OBJECTIVES = {"square": update.square_objective, "weighted": update.weighted_objective}
@@ -18,7 +20,7 @@ def tables(
     policy: Listed, prompts: list[Prompt], reward: Reward, objective: str, beta: float, rounds: int
 ) -> list[Floats]:
     """pi_t(y_m|x_p), [P, M], t = 0..rounds."""
-    recipe = loop.Recipe(
+    recipe = Method(
         samples=SampleSettings(source="enumerate", per_prompt=4, max_tokens=4),
         reward=reward,
         pair=pairs.groups,
@@ -26,10 +28,12 @@ def tables(
         update=UpdateSettings(beta=beta),
         measure=MeasureSettings(samples=4),
     )
-    store = loop.Memory()
+    memory = Memory()
     made = [np.exp(policy.log_table(prompts))]
-    for done in loop.align(policy, prompts, prompts, recipe, rounds=rounds, store=store):
-        if done.number:
-            assert isinstance(store.last, Listed)
-            made.append(np.exp(store.last.log_table(prompts)))
+    for done in loop.self_reward(
+        policy, prompts, prompts, method=recipe, rounds=rounds, folder=memory
+    ):
+        if done.round:
+            assert isinstance(memory.policy, Listed)
+            made.append(np.exp(memory.policy.log_table(prompts)))
     return made

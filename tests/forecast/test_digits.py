@@ -11,6 +11,7 @@ from srlm.forecast.make import Forecast, make_forecast
 from srlm.grading import EXACT
 from srlm.lab.digits import digits
 from srlm.rewards.likelihood import likelihood
+from srlm.rounds import Method
 from srlm.types import Prompt
 from tests.forecast.drawn import Drawn
 
@@ -30,7 +31,7 @@ def compare(found: Forecast, held_out: list[Prompt], beta: float) -> None:
     measured by enumeration on the same held-out prompts.
     """
     policy, train, _ = digits()
-    recipe = loop.Recipe(
+    recipe = Method(
         SampleSettings(per_prompt=8, max_tokens=1),
         likelihood,
         lambda samples, reward_R: pairs.pairs(samples, reward_R),
@@ -39,7 +40,7 @@ def compare(found: Forecast, held_out: list[Prompt], beta: float) -> None:
         MeasureSettings(prompts=len(held_out)),
     )
     points = found.trajectories[beta]
-    rounds = loop.align(policy, train, held_out, recipe, rounds=len(points) - 1)
+    rounds = loop.self_reward(policy, train, held_out, method=recipe, rounds=len(points) - 1)
     for point, done in zip(points, rounds, strict=True):
         assert point.supported
         trained = {k: done.estimates[k].value for k in ("kappa", "sampling_accuracy")}

@@ -45,7 +45,7 @@ def prompts(answers: bool = True) -> list[Prompt]:
 
 
 def forecast(given: Any, asked: Sequence[Prompt] | None = None, **change: Any) -> Forecast:
-    settings: dict[str, Any] = {"grader": EXACT, "max_tokens": 1, "rounds": 3}
+    settings: dict[str, Any] = {"grader": EXACT, "max_tokens": 1, "rounds": 3, "beta": 2.0}
     return make_forecast(given, prompts() if asked is None else asked, **settings | change)
 
 
@@ -141,7 +141,7 @@ def test_json_holds_the_names_and_is_json() -> None:
         assert set(data) >= NAMES
         assert all(set(point) >= POINT for point in data["trajectory"])
         assert [point["round"] for point in data["trajectory"]] == [0, 1, 2, 3]
-        assert set(data["trajectories"]) == {"1", "2", "4"}
+        assert set(data["trajectories"]) == {"0.5", "1", "2"}
         json.dumps(data, allow_nan=False)
 
 

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from srlm.config import MeasureSettings, PairSettings, SampleSettings, UpdateSettings, resolve
 from srlm.grading import Grader
-from srlm.loop import Recipe, align, recipe_of
+from srlm.loop import self_reward
 from srlm.policies.base import Policy
+from srlm.rounds import Method
+from srlm.runner import method_of
 from srlm.types import Prompt
 from tests import tiny
 
@@ -28,7 +30,7 @@ NAMES = (
     "sampling_accuracy",
     "mode_accuracy",
     "margin",
-    "p_eff",
+    "exponent",
 )
 
 PARITY = Grader("parity", lambda text: str(len(text) % 2), str)
@@ -38,14 +40,14 @@ Trajectory = list[dict[str, float | None]]
 
 def recipe(
     loss: str, samples: SampleSettings, update: UpdateSettings, pairs: PairSettings
-) -> Recipe:
+) -> Method:
     """The functions that settings name."""
     config = resolve(None, {"model": "none", "prompts.file": "none"})
     parts = {"samples": samples, "update": update, "pairs": pairs}
     measure = MeasureSettings(samples=16)
     update = update.model_copy(update={"kind": loss, "tail": 0.0})  # the whole target
     settings = config.model_copy(update=parts | {"measure": measure, "update": update})
-    return replace(recipe_of(settings), grader=PARITY)
+    return replace(method_of(settings), grader=PARITY)
 
 
 def answered(x: list[Prompt]) -> list[Prompt]:
@@ -53,11 +55,11 @@ def answered(x: list[Prompt]) -> list[Prompt]:
     return [Prompt(p.id, p.content, ("a" * (2 - int(p.id, 16) % 2),), p.line) for p in x]
 
 
-def trajectory(policy: Policy, x: list[Prompt], held_out: list[Prompt], how: Recipe) -> Trajectory:
+def trajectory(policy: Policy, x: list[Prompt], held_out: list[Prompt], how: Method) -> Trajectory:
     """Figures of rounds 0 to 3."""
     out: Trajectory = []
     x, held_out = answered(x), answered(held_out)
-    for done in align(policy, x, held_out, how, rounds=3, seed=11):
+    for done in self_reward(policy, x, held_out, method=how, rounds=3, seed=11):
         line: dict[str, float | None] = {n: done.estimates[n].value for n in NAMES}
         if done.update is not None:
             line |= {n: getattr(done.update, n) for n in ("loss_before", "loss_after", "steps")}

@@ -12,8 +12,9 @@ from srlm.errors import UserError
 from srlm.lab.classes import class_rounds
 from srlm.lab.digits import digits
 from srlm.lab.twin import Counted
-from srlm.loop import Recipe, align
+from srlm.loop import self_reward
 from srlm.rewards.likelihood import likelihood
+from srlm.rounds import Method
 
 
 @pytest.mark.parametrize(
@@ -35,7 +36,7 @@ def test_starts(start: str, kappa: float, sampling: float, mode: float) -> None:
 def test_rounds_are_those_of_the_loop(pairs: int) -> None:
     policy, train, held_out = digits("good")
     few = held_out[:40]
-    recipe = Recipe(
+    recipe = Method(
         SampleSettings(),
         likelihood,
         pairing.pairs,
@@ -45,7 +46,7 @@ def test_rounds_are_those_of_the_loop(pairs: int) -> None:
     )
     seen = [
         done.estimates["kappa"].value
-        for done in align(Counted(policy, 4, 1, pairs), train, few, recipe, rounds=2)
+        for done in self_reward(Counted(policy, 4, 1, pairs), train, few, method=recipe, rounds=2)
     ]
     fast = class_rounds(policy, train, few, rounds=2, pairs=pairs, beta=2.0, seed=4, replicate=1)
     assert fast.kappa_T == pytest.approx(seen, abs=1e-6)

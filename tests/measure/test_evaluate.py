@@ -27,7 +27,7 @@ NAMES = {
     "kappa", "log10_kappa", "failure_fraction", "confidence", "least_confidence", "margin",
     "margin_mean", "greedy_is_mode", "fidelity", "sampling_accuracy", "greedy_accuracy",
     "mode_accuracy", "headroom_captured", "entropy", "length", "truncated",
-    "distinct_responses", "kl_to_base", "p_eff", "r2",
+    "distinct_responses", "kl_to_base", "exponent", "exponent_r2",
 }  # fmt: skip
 
 
@@ -93,8 +93,8 @@ def test_exact_policy_gives_the_definitions() -> None:
         "truncated": 0.0,
         "distinct_responses": (1 - (1 - p_PM) ** 8).sum(1).mean() / 8,
         "kl_to_base": (p_PM * (log_PM - log0_PM)).sum(1).mean(),
-        "p_eff": 2.0,
-        "r2": 1.0,
+        "exponent": 2.0,
+        "exponent_r2": 1.0,
     }
     for name, value in expected.items():
         assert e[name].value == pytest.approx(value), name
@@ -103,7 +103,12 @@ def test_exact_policy_gives_the_definitions() -> None:
             assert low <= value * (1 + 1e-9) + 1e-12, name
             assert high >= value * (1 - 1e-9) - 1e-12, name
         json.dumps(e[name].to_json(), allow_nan=False)
-    for name, value in [("fidelity", 1), ("kl_to_base", 0), ("p_eff", 1), ("headroom_captured", 0)]:
+    for name, value in [
+        ("fidelity", 1),
+        ("kl_to_base", 0),
+        ("exponent", 1),
+        ("headroom_captured", 0),
+    ]:
         assert e0[name].value == value
     assert e["kappa"].method == "enumeration"
     assert e["headroom_captured"].low is not None
@@ -157,7 +162,7 @@ def test_without_answers_all_else_is_measured() -> None:
             assert m.estimates[name].note == "no answers"
         assert m.estimates["headroom_captured"].value is None
         assert m.estimates["kappa"].value is not None
-        assert m.table["mode_right"] == [None] * P
+        assert m.table["mode_correct"] == [None] * P
     assert after.estimates["kl_to_base"].note == "the base policy cannot be asked"
 
 
@@ -213,19 +218,19 @@ def test_zero_probabilities_are_no_trouble() -> None:
         e = measure(wrap(Tabular(gone)), base).estimates
         assert e["kl_to_base"].value is not None
         assert e["kl_to_base"].value > 0
-        assert "probability 0 now" in e["p_eff"].note
+        assert "probability 0 now" in e["exponent"].note
     only = np.full((P, M), -np.inf)
     only[:, 2] = 0.0
     e = measure(Tabular(only), reference(measure(Tabular(only)))).estimates
     assert e["kappa"].value == 1.0
     assert e["margin"].value == np.inf
-    assert e["p_eff"].value is None
+    assert e["exponent"].value is None
 
 
 def test_table_becomes_parquet() -> None:
     made = pa.table(measure(Drawn(table(2.0)), reference(measure(Drawn(table())))).table)
     assert made.num_rows == P
-    assert {"prompt", "p_star", "certified", "mode", "greedy", "margin_low"} <= set(
+    assert {"prompt_id", "p_star", "certified", "mode_text", "greedy_text", "margin"} <= set(
         made.column_names
     )
 
@@ -244,8 +249,8 @@ def test_language_model_end_to_end() -> None:
     )
     assert again.estimates["fidelity"].value == 1.0
     assert again.estimates["kl_to_base"].value == pytest.approx(0.0, abs=1e-4)
-    assert again.estimates["p_eff"].value == pytest.approx(1.0, abs=1e-4)
-    assert again.estimates["r2"].value == pytest.approx(1.0, abs=1e-4)
+    assert again.estimates["exponent"].value == pytest.approx(1.0, abs=1e-4)
+    assert again.estimates["exponent_r2"].value == pytest.approx(1.0, abs=1e-4)
     # No draw is likelier than the mode, and the mode's score is what a second pass gives.
     best_R = m.modes.logp_P[m.samples.prompt_R]
     assert (m.samples.logp_R <= best_R + 1e-4).all()

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import torch
 
-from srlm import pairs, updates
+from srlm import pairs
 from srlm import train as update
 from srlm.config import UpdateSettings, resolve
 from srlm.errors import UserError
-from srlm.loop import run
 from srlm.policies import lora
 from srlm.policies.hf import CausalLM
 from srlm.policies.load import load
 from srlm.policies.tabular import rows
 from srlm.report import page
+from srlm.runner import UPDATES, method_of, run
 from tests import tiny
 
 X = tiny.texts(12)
@@ -32,9 +32,9 @@ def weights(policy: CausalLM) -> dict[str, torch.Tensor]:
 def fitted(policy: CausalLM, seed: int = 0, kind: str = "weighted") -> Any:
     config = resolve(None, {"model": "m", "prompts.file": "p", "update.kind": kind})
     samples = policy.sample(X, 6, seed=0, max_tokens=4)
-    made = updates.pair_of(config)(samples, samples.logp_R)
+    made = method_of(config).pair(samples, samples.logp_R)
     settings = UpdateSettings(prompts_per_step=4, epochs=4, lr=2e-2, beta=1.0, lora=RANK)
-    objective = updates.objective_of(config)
+    objective = method_of(config).objective
     return update.fit(policy, X, made, objective, settings, seed=seed)[1]
 
 
@@ -75,7 +75,7 @@ def test_a_round_changes_linear_layers_by_low_rank(family: str, tmp_path: Path) 
     assert (copied.log_prob(X, samples.prompt_R, samples.tokens_R) == other).all()
 
 
-@pytest.mark.parametrize("kind", updates.UPDATES)
+@pytest.mark.parametrize("kind", UPDATES)
 def test_every_update_trains_adapters(kind: str) -> None:
     report = fitted(tiny.policy("llama"), kind=kind)
     assert report.loss_after < report.loss_before
@@ -120,7 +120,7 @@ def test_a_run_that_is_cut_off_ends_in_the_same_bytes(
     shutil.rmtree(cut / "rounds" / "002")
     (cut / "rounds" / "001" / "pairs.parquet").unlink()
     run(config, cut)
-    for name in ("policy/model.safetensors", "measure.json", "held_out.parquet"):
+    for name in ("policy/model.safetensors", "round.json", "held_out.parquet"):
         one, other = (folder / "rounds" / "002" / name for folder in (whole, cut))
         assert one.read_bytes() == other.read_bytes()
     assert not list(whole.rglob("adapter*"))
@@ -135,4 +135,4 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
         update.fit(table, rows(5), made, update.weighted_objective, settings, seed=0)
     monkeypatch.setattr(lora, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="--lora needs peft"):
-        updates.objective_of(resolve(None, {"model": "m", "prompts.file": "p", "update.lora": 4}))
+        method_of(resolve(None, {"model": "m", "prompts.file": "p", "update.lora": 4}))

@@ -11,21 +11,17 @@ import pytest
 from scipy import stats
 
 from srlm.report.changes import change
-from srlm.report.read import PromptTable, Round, read_run
-from srlm.types import Estimate, undefined
+from srlm.run_folder import read_run
+from srlm.types import Estimate, PromptTable, Round, undefined
 
 
 def table(p_star: np.ndarray, correct: np.ndarray | None = None) -> PromptTable:
-    n = len(p_star)
-    blank, nan = ("",) * n, np.full(n, np.nan)
-    return PromptTable(
-        tuple(map(str, range(n))), blank, (None,) * n, p_star, np.ones(n, dtype=bool), blank, blank,
-        nan, nan if correct is None else correct, nan, nan, np.zeros(n, dtype=np.int64),
-    )  # fmt: skip
+    columns: dict[str, Any] = {"prompt_id": [str(p) for p in range(len(p_star))], "p_star": p_star}
+    return PromptTable.of(columns | ({} if correct is None else {"mode_correct": correct}))
 
 
 def at(number: int, estimates: dict[str, Estimate], prompts: PromptTable | None) -> Round:
-    return Round(number, estimates, None, None, None, {}, (), prompts)
+    return Round(number, estimates, table=prompts)
 
 
 def mean(values: np.ndarray, half: float = 0.1) -> Estimate:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from srlm.report.page import run_page
 from srlm.report.summary import summarise
@@ -19,17 +20,19 @@ def test_nothing_without_forecasts(tmp_path: Path) -> None:
 
 def test_forecast_beside_measured(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "run")
+    config = yaml.safe_load((folder / "config.yaml").read_text())
     last = summarise(folder).rounds[-1]
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"rounds": last.round + 1}))
     kappa = {"value": 1.234, "low": 1.0, "high": 1.4}
     accuracy = {"value": 0.567, "low": 0.5, "high": 0.6}
     none = {"value": None, "low": None, "high": None}
     later = [
         {"round": t, "kappa": kappa, "sampling_accuracy": accuracy, "confidence": none,
          "length": none}
-        for t in (last.round, last.round + 1)
+        for t in range(last.round, last.round + 3)
     ]  # fmt: skip
     (folder / "rounds/000/forecast.json").write_text(
-        json.dumps({"made": 0, "efficiency": 0.5, "paces": [], "later": later})
+        json.dumps({"made": 0, "efficiency": 0.5, "pace": None, "later": later})
     )
     s = summarise(folder)
     assert s.later_rounds == [last.round, last.round + 1]

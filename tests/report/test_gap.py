@@ -12,13 +12,13 @@ import pytest
 import yaml
 from rich.console import Console
 
-from srlm.loop import run
 from srlm.policies.tabular import Tabular
 from srlm.report.gap import gap
 from srlm.report.page import run_page
-from srlm.report.read import read_run
 from srlm.report.summary import summarise
 from srlm.report.terminal import print_summary
+from srlm.run_folder import read_run
+from srlm.runner import run
 from tests import tiny
 
 Make = Callable[..., Path]

@@ -23,8 +23,8 @@ from srlm.rewards.consistency import consistency, votes
 from srlm.rewards.length import length_controlled, prefer_short
 from srlm.rewards.likelihood import likelihood
 from srlm.rewards.likelihood_per_token import likelihood_per_token
-from srlm.rewards.named import reward_of
 from srlm.rewards.self_certainty import self_certainty
+from srlm.runner import reward_of
 from tests import tiny
 from tests.rewards.scripted import by_prompt, responses
 

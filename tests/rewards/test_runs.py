@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from srlm import loop
 from srlm.errors import UserError
-from srlm.rewards.named import reward_of
+from srlm.runner import reward_of, run
 from tests import tiny
 from tests.rewards.scripted import bytes_model
 
@@ -29,17 +28,17 @@ def test_a_run_keeps_the_report_of_its_rewards(tmp_path: Path, reward: str) -> N
     file = tiny.write_prompts(tmp_path / "p.jsonl", tiny.texts(30))
     config = tiny.config(model, file, reward=reward, **LETTERS)
     out = tmp_path / "run"
-    summary = loop.run(config, out)
-    kept = json.loads((out / "rounds/000/reward.json").read_text())
-    assert summary.rounds[1]["reward"] == {k: v for k, v in kept.items() if k != "notes"}
-    assert "reward" not in summary.rounds[0]
+    summary = run(config, out)
+    kept = json.loads((out / "rounds/000/rewards.json").read_text())
+    assert {**summary.rounds[1].rewards, "notes": kept["notes"]} == kept
+    assert summary.rounds[0].rewards is None
     assert kept["rows"] > 0
-    assert set(kept["notes"]) <= set(summary.rounds[1]["notes"])
+    assert set(kept["notes"]) <= set(summary.rounds[1].notes)
     if "judge" in reward:
         assert kept["facts"]["judge: judgements"] > 0
     lines = (out / "metrics.jsonl").read_text()
     (out / "metrics.jsonl").unlink()
-    loop.run(config, out)  # nothing is made anew
+    run(config, out)  # nothing is made anew
     assert (out / "metrics.jsonl").read_text() == lines
 
 
@@ -64,8 +63,8 @@ def test_a_reward_that_is_missing_everywhere_is_an_error_with_a_remedy(tmp_path:
         model, file, reward="consistency", **{"prompts.answer": "last-number"}
     )  # the tiny model knows no figures
     with pytest.raises(UserError, match="reward"):
-        loop.run(config, tmp_path / "run")
-    kept = json.loads((tmp_path / "run/rounds/000/reward.json").read_text())
+        run(config, tmp_path / "run")
+    kept = json.loads((tmp_path / "run/rounds/000/rewards.json").read_text())
     assert kept["missing"] == kept["rows"]
     assert any("no readable answer" in note for note in kept["notes"])
 
@@ -76,7 +75,7 @@ def test_scores_that_the_model_cannot_say_are_refused(tmp_path: Path) -> None:
     for changes in ({"reward": "judge", **LETTERS, "judge.scores": "y=1,n=0"},
                     {"reward": "judge-pairwise"}):  # fmt: skip
         with pytest.raises(UserError, match="no single token"):
-            loop.run(tiny.config(model, file, **changes), tmp_path / changes["reward"])
+            run(tiny.config(model, file, **changes), tmp_path / changes["reward"])
 
 
 def test_a_judge_is_trained_by_the_meta_judge_alone() -> None:

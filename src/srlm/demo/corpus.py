@@ -17,7 +17,6 @@ the prompts of `prompts`, never to both: a hash of its operands decides.
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from srlm.errors import UserError
+from srlm.writing import write_text
 
 CORPUS_VERSION = 1
 ALPHABET = "0123456789+=,?yn"
@@ -215,6 +215,4 @@ def write_prompts(path: Path, n: int, seed: int) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps({"prompt": text, "answer": true_answer(text)}) for text in prompts(n, seed)]
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    os.replace(part, path)
+    write_text(path, "".join(f"{line}\n" for line in lines))

@@ -10,10 +10,9 @@ from typing import Any
 
 from rich.console import Console
 
-from srlm.config import ForecastConfig, RunConfig
+from srlm.config import ForecastConfig, PromptFile, RunConfig
 from srlm.demo.corpus import named_start
 from srlm.demo.settings import settings
-from srlm.loop import run
 from srlm.probe import forecast
 from srlm.progress import Progress
 from srlm.report.terminal import (
@@ -24,6 +23,7 @@ from srlm.report.terminal import (
     title,
 )
 from srlm.report.words import number, percent
+from srlm.runner import run
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def forecast_settings(config: RunConfig) -> ForecastConfig:
     """The forecast that the settings of a run ask for."""
     return ForecastConfig(
         model=config.model,
-        prompts=config.prompts,
+        prompts=PromptFile.model_validate(config.prompts.model_dump(exclude={"held_out"})),
         max_tokens=config.samples.max_tokens,
         beta=config.update.beta,
         rounds=config.rounds,
@@ -83,7 +83,7 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
     clock.append(perf_counter())
     title(console, f"{start}: run")
     done = run(config, out, progress=progress)
-    print_summary(done.summary, console)
+    print_summary(done, console)
     clock.append(perf_counter())
     names = ("base", "forecast", "run")
     return Shown(
@@ -91,7 +91,7 @@ def show(start: str, seed: int, out: Path, *, progress: Progress, console: Conso
         folder=str(out),
         verdict=found.verdict.verdict,
         forecast=found.end.sampling_accuracy.value,
-        rounds=done.rounds,
+        rounds=[record.to_json() for record in done.rounds],
         seconds={
             name: round(b - a, 1) for name, a, b in zip(names, clock, clock[1:], strict=False)
         },

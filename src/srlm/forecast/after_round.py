@@ -1,94 +1,69 @@
-"""A run's forecast of its later rounds, made again after each round.
-
-Everything is read from the run folder, so that a resumed run says the same.
-"""
+"""A run's forecast of its later rounds, made again after each round from what the run keeps."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from srlm import run_folder as runs
-from srlm.config import RunConfig
 from srlm.forecast.make import read_all
 from srlm.forecast.pace import Pace, forecast_json, later_rounds, pace_of_round
 from srlm.forecast.trajectory import Evidence, gather
-from srlm.grading import grader
-from srlm.types import Estimate, Prompt
+from srlm.grading import Grader
+from srlm.types import Prompt, PromptTable, Round, Samples
+
+AHEAD = 8
+"""Rounds forecast. A run's files do not depend on how many rounds are asked for, so that it can be
+given more later on."""
 
 
-def evidence_of_round(folder: Path, t: int, answer: str, seed: int) -> Evidence:
-    """What the held-out samples and modes of round t say of pi_t.
+def evidence_of(samples: Samples, table: PromptTable, grader: Grader, seed: int) -> Evidence:
+    """What the held-out samples and modes of a round say of its policy.
 
     Args:
-        folder: a run folder in which round t is measured.
-        t: the round.
-        answer: how answers are read (``grading.grader``).
+        samples: held-out samples.
+        table: its prompts with their modes.
+        grader: reads answers.
         seed: of the bootstrap.
     """
-    place = folder / "rounds" / f"{t:03d}"
-    samples = runs.read_samples(place / "held_out.parquet")
-    table = pq.read_table(place / "prompts.parquet")
-    prompts = [
-        Prompt(i, text, tuple(answers))
-        for i, text, answers in zip(
-            table["prompt_id"].to_pylist(),
-            table["prompt"].to_pylist(),
-            table["answers"].to_pylist(),
-            strict=True,
-        )
-    ]
-    mode_text = table["mode_text"].to_pylist()
-    finished = table["mode_finished"].to_numpy()
-    read = grader(answer)
-    answer_R, mode_answer_P = read_all(read, samples, mode_text, finished)
-
+    rows = zip(table.prompt_id, table.prompt, table.answers, strict=True)
+    prompts = [Prompt(i, text, answers) for i, text, answers in rows]
+    finished_P = table.mode_finished
+    answer_R, mode_answer_P = read_all(grader, samples, table.mode_text, finished_P)
     counts = np.bincount(samples.prompt_R)
     return gather(
         samples,
-        [tuple(m) for m in table["mode_tokens"].to_pylist()],
-        table["log_p_star"].to_numpy(),
+        table.mode_tokens,
+        table.log_p_star,
         answer_R,
         mode_answer_P,
-        read.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R),
-        read.grades(mode_text, finished, prompts),
+        grader.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R),
+        grader.grades(table.mode_text, finished_P, prompts),
         exact=not np.allclose(samples.weight_R, 1.0 / counts[samples.prompt_R]),
         seed=seed,
     )
 
 
-def forecast_after(folder: Path, t: int, config: RunConfig) -> dict[str, Any]:
-    """The forecast of rounds t + 1 .. T after round t (``pace.forecast_json``).
+def forecast_after(
+    records: Sequence[Round], at: Sequence[Evidence], paces: Sequence[Pace], *, beta: float
+) -> dict[str, Any]:
+    """The forecast of the ``AHEAD`` rounds after the last record (``pace.forecast_json``).
 
-    Kept as rounds/t/forecast.json, and read from there where it is kept already.
+    Args:
+        records: of rounds 0 to t.
+        at: evidence of the last round, and before it that of the round before, if there is one.
+        paces: of rounds 1 to t - 1.
+        beta: of the update.
     """
-    file = _file(folder, t)
-    if file.exists():
-        return _read(file)
-    answer, seed, beta = config.prompts.answer, config.seed, config.update.beta
-    now = evidence_of_round(folder, t, answer, seed)
-    paces = [Pace(**p) for p in _read(_file(folder, t - 1))["paces"]] if t else []
+    t = records[-1].round
+    known = list(paces)
     if t:
-        lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-        before, after = (
-            {name: Estimate(**line[name]) for name in ("confidence", "sampling_accuracy")}
-            for line in map(json.loads, lines[t - 1 : t + 1])
-        )
-        earlier = evidence_of_round(folder, t - 1, answer, seed)
-        paces.append(pace_of_round(earlier, before, after, beta))
-    later = later_rounds(now, t, paces, beta=beta, rounds=config.rounds)
-    out = forecast_json(t, paces, later)
-    runs.write_text(file, json.dumps(out, indent=1, allow_nan=False) + "\n")
-    return out
+        known.append(pace_of_round(at[0], records[-2].estimates, records[-1].estimates, beta))
+    later = later_rounds(at[-1], t, known, beta=beta, rounds=t + AHEAD)
+    return forecast_json(t, known, later)
 
 
-def _file(folder: Path, t: int) -> Path:
-    return folder / "rounds" / f"{t:03d}" / "forecast.json"
-
-
-def _read(file: Path) -> dict[str, Any]:
-    return dict(json.loads(file.read_text(encoding="utf-8")))
+def paces_of(forecasts: Sequence[Mapping[str, Any]]) -> list[Pace]:
+    """What each round did, of forecasts as they are kept."""
+    return [Pace(**made["pace"]) for made in forecasts if made["pace"] is not None]

@@ -12,7 +12,7 @@ from srlm.config import MeasureSettings
 from srlm.errors import UserError
 from srlm.forecast.trajectory import Evidence, Point, evidence, limit, trajectory
 from srlm.forecast.verdict import Verdict, decide
-from srlm.grading import Grader
+from srlm.grading import EXACT, Grader
 from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_curve
 from srlm.measure.evaluate import Measurement, evaluate
 from srlm.policies.base import Exact, Policy
@@ -73,9 +73,9 @@ def make_forecast(
     policy: Policy,
     prompts: Sequence[Prompt],
     *,
-    grader: Grader,
-    beta: float = 2.0,
-    betas: Sequence[float] = (1.0, 2.0, 4.0),
+    grader: Grader = EXACT,
+    beta: float = 0.5,
+    betas: Sequence[float] = (0.5, 1.0, 2.0),
     rounds: int = 8,
     samples: int = 64,
     max_tokens: int = 256,
@@ -139,7 +139,7 @@ def from_measurement(
 ) -> Forecast:
     """The forecast that a measurement of the base carries; nothing more is sampled."""
     prompts, drawn = measurement.prompts, measurement.samples
-    mode_text_P = measurement.table["mode"]
+    mode_text_P = measurement.table["mode_text"]
     modes = measurement.modes
     answer_R, mode_answer_P = read_all(grader, drawn, mode_text_P, modes.finished_P)
     right_R = grader.grades(drawn.text_R, drawn.finished_R, prompts, drawn.prompt_R)

@@ -186,13 +186,13 @@ def forecast_json(done: int, paces: Sequence[Pace], later: Sequence[Later]) -> d
     """A forecast made after round ``done``, as a run folder keeps it.
 
     Returns:
-        ``made`` (the round), ``efficiency`` (expected of later rounds), ``paces`` (of each round
-        done), ``later`` (each later round: estimates whose interval spans slow to fast).
+        ``made`` (the round), ``efficiency`` (expected of later rounds), ``pace`` (of the round
+        itself), ``later`` (each later round: estimates whose interval spans slow to fast).
     """
     return {
         "made": done,
         "efficiency": expected_efficiency(paces),
-        "paces": [asdict(p) for p in paces],
+        "pace": asdict(paces[-1]) if paces else None,
         "later": [x.to_json() for x in later],
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, TypeVar
 
 from srlm.lab.result import plain
 from srlm.progress import Progress
+from srlm.writing import write_text
 
 T = TypeVar("T")
 
@@ -64,13 +64,6 @@ class Setting:
         if file.exists():
             return json.loads(file.read_text(encoding="utf-8"))
         made = plain(make(**cell))
-        write_whole(file, json.dumps(made))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, json.dumps(made))
         return made
-
-
-def write_whole(file: Path, text: str) -> None:
-    """The file appears atomically."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, file)

@@ -1,4 +1,4 @@
-"""The slow twin of ``bulk``: one replicate at a time through ``srlm.loop.align``.
+"""The slow twin of ``bulk``: one replicate at a time through ``srlm.loop.self_reward``.
 
 ``Counted`` is a linear softmax policy that samples what ``bulk`` samples: the same uniform numbers,
 the same random prompts. All else is the production loop: its sampling table, pairs, least
@@ -18,10 +18,12 @@ from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.lab.bulk import Linear
 from srlm.lab.counter import uniforms
-from srlm.loop import Memory, Recipe, align
+from srlm.loop import self_reward
 from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.policies.listed import Listed
 from srlm.policies.tabular import rows
+from srlm.rounds import Method
+from srlm.run_folder import Memory
 from srlm.types import Floats, Ints, Pairs, Prompt, Samples, Tokens
 
 
@@ -121,7 +123,7 @@ def twin(
         e_2n = ndtri(now.numbers(noise=True)[3:])[:, now.order(X)]
         return samples.logp_R + noise * e_2n.T.ravel()
 
-    recipe = Recipe(
+    recipe = Method(
         SampleSettings(),
         reward,
         pairing.pairs if not noise else unmerged,
@@ -129,15 +131,15 @@ def twin(
         UpdateSettings(beta=beta),
         MeasureSettings(prompts=X),
     )
-    store = Memory()
+    memory = Memory()
     names = ("kappa", "failure_fraction", "confidence", "fidelity", "least_confidence")
     out: dict[str, list[float]] = {name: [] for name in names}
     start = Counted(policy, seed, replicate, pairs)
-    for done in align(start, rows(X), rows(X), recipe, rounds=rounds, store=store):
+    for done in self_reward(start, rows(X), rows(X), method=recipe, rounds=rounds, folder=memory):
         for name in names:
             value = done.estimates[name].value
             out[name].append(np.nan if value is None else value)
-    last = store.last if rounds else start
+    last = memory.policy if rounds else start
     assert isinstance(last, Counted)
     return {name: np.array(values) for name, values in out.items()}, last.theta
 

@@ -23,8 +23,9 @@ from srlm.errors import UserError
 from srlm.lab import CLAIMS, TASKS
 from srlm.lab.page import page
 from srlm.lab.result import Finding
-from srlm.lab.setting import Setting, write_whole
+from srlm.lab.setting import Setting
 from srlm.progress import Progress
+from srlm.writing import write_text
 
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
@@ -83,7 +84,8 @@ def experiments(
         one: Finding = module.experiment(setting)
         found.append(replace(one, seconds=round(time.perf_counter() - began, 2)))
         if out is not None:
-            write_whole(out / f"{name}.json", found[-1].to_json())
+            out.mkdir(parents=True, exist_ok=True)
+            write_text(out / f"{name}.json", found[-1].to_json())
     return found
 
 

@@ -7,6 +7,7 @@ and correctness where answers exist. Every number is an ``Estimate``; the defini
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,16 +16,26 @@ import numpy as np
 
 from srlm.config import MeasureSettings
 from srlm.errors import UserError
-from srlm.grading import Grader
+from srlm.grading import EXACT, Grader
 from srlm.measure import condition, quantities
 from srlm.measure.intervals import by_prompt
 from srlm.measure.modes import Modes, enumerated, improved, unsearched
 from srlm.measure.search import Second, find_modes, hopeless
 from srlm.policies.base import Exact, Policy
 from srlm.samples import in_parts
-from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, undefined
+from srlm.types import (
+    Bools,
+    Estimate,
+    Floats,
+    Ints,
+    Prompt,
+    PromptTable,
+    Samples,
+    Tokens,
+    undefined,
+)
 
-"""Whether a response's text answers the prompt rightly."""
+SETTINGS = MeasureSettings()
 LogProb = Callable[[Sequence[Prompt], Ints, Sequence[Tokens]], Floats]
 """``Policy.log_prob``."""
 
@@ -61,7 +72,7 @@ class Measurement:
     """By name: kappa, log10_kappa, failure_fraction, confidence, least_confidence, margin (the
     least), margin_mean, greedy_is_mode, fidelity, sampling_accuracy, greedy_accuracy,
     mode_accuracy, headroom_captured, entropy, length, truncated, distinct_responses,
-    kl_to_base, p_eff, r2."""
+    kl_to_base, exponent, exponent_r2."""
     prompts: tuple[Prompt, ...]
     samples: Samples
     """Held-out draws, or all responses with their probabilities."""
@@ -70,7 +81,7 @@ class Measurement:
     spread: condition.Spread
     """Quantiles of log10(1/p*) over prompts."""
     table: dict[str, list[Any]]
-    """One column a name, one row a prompt, for ``pyarrow.table``; None where unknown."""
+    """Columns of prompts.parquet, one row a prompt; None where unknown."""
 
 
 def reference(measurement: Measurement, log_prob: LogProb | None = None) -> BaseReference:
@@ -86,7 +97,22 @@ def reference(measurement: Measurement, log_prob: LogProb | None = None) -> Base
         unique_P=measurement.modes.unique_P,
         samples=measurement.samples,
         sampling_P=_column(measurement.table["sampling_accuracy"]),
-        mode_right_P=_column(measurement.table["mode_right"]),
+        mode_right_P=_column(measurement.table["mode_correct"]),
+        log_prob=log_prob,
+    )
+
+
+def reference_of(
+    table: PromptTable, samples: Samples, log_prob: LogProb | None = None
+) -> BaseReference:
+    """``reference`` from the base's table and held-out samples, as a run keeps them."""
+    return BaseReference(
+        ids_P=table.prompt_id,
+        mode_P=table.mode_tokens,
+        unique_P=table.unique,
+        samples=samples,
+        sampling_P=table.sampling_accuracy,
+        mode_right_P=table.mode_correct,
         log_prob=log_prob,
     )
 
@@ -94,12 +120,12 @@ def reference(measurement: Measurement, log_prob: LogProb | None = None) -> Base
 def evaluate(
     policy: Policy,
     prompts: Sequence[Prompt],
-    grader: Grader,
-    settings: MeasureSettings,
+    grader: Grader = EXACT,
+    settings: MeasureSettings = SETTINGS,
     *,
-    seed: int,
-    max_tokens: int,
-    base: BaseReference | None,
+    seed: int = 0,
+    max_tokens: int = 256,
+    base: BaseReference | None = None,
     second: Second = "least",
     advance: Callable[[int], None] = lambda prompts: None,
 ) -> Measurement:
@@ -187,23 +213,26 @@ def evaluate(
         )
     margin_low_P, margin_high_P = quantities.margin(modes)
     table: dict[str, list[Any]] = {
-        "prompt": [x.id for x in chosen],
+        "prompt_id": [x.id for x in chosen],
+        "prompt": [_readable(x.content) for x in chosen],
+        "answers": [list(x.answers) for x in chosen],
         "line": [x.line for x in chosen],
         "p_star": np.exp(modes.logp_P).tolist(),
         "log_p_star": modes.logp_P.tolist(),
         "log_p_star_upper": modes.upper_P.tolist(),
         "certified": modes.certified_P.tolist(),
         "unique": modes.unique_P.tolist(),
-        "margin_low": margin_low_P.tolist(),
+        "margin": margin_low_P.tolist(),
         "margin_high": margin_high_P.tolist(),
         "nodes": modes.nodes_P.tolist(),
-        "mode": mode_text_P,
+        "mode_text": mode_text_P,
+        "mode_tokens": [list(tokens) for tokens in modes.tokens_P],
         "mode_finished": modes.finished_P.tolist(),
-        "greedy": list(greedy.text_R),
+        "greedy_text": list(greedy.text_R),
         "greedy_is_mode": _nullable(is_greedy_P, bool),
         "mode_is_base_mode": _nullable(kept_P, bool),
-        "mode_right": _nullable(mode_right_P, bool),
-        "greedy_right": _nullable(greedy_right_P, bool),
+        "mode_correct": _nullable(mode_right_P, bool),
+        "greedy_correct": _nullable(greedy_right_P, bool),
         "sampling_accuracy": _nullable(sampling_P, float),
         "truncated": by_prompt(
             1.0 - samples.finished_R.astype(np.float64), samples.weight_R, samples.prompt_R, P
@@ -218,7 +247,8 @@ def _of_base(P: int, answers: bool) -> dict[str, Estimate]:
     def known(value: float) -> Estimate:
         return Estimate(value, value, value, P, "by definition", "exact", "this is the base")
 
-    out = {"fidelity": known(1.0), "kl_to_base": known(0.0), "p_eff": known(1.0), "r2": known(1.0)}
+    out = {"fidelity": known(1.0), "kl_to_base": known(0.0)}
+    out |= {"exponent": known(1.0), "exponent_r2": known(1.0)}
     headroom = known(0.0) if answers else undefined("by definition", "no answers")
     return out | {"headroom_captured": headroom}
 
@@ -237,12 +267,12 @@ def _against(
     P = len(prompts)
     then = base.samples
     now_R = log_probs(policy.log_prob, prompts, then.prompt_R, then.tokens_R, samples)
-    p_eff, r2 = quantities.pace(now_R, then, P, seed)
+    exponent, r2 = quantities.pace(now_R, then, P, seed)
     kl = undefined(method, "the base policy cannot be asked")
     if base.log_prob is not None:
         base_logp_R = log_probs(base.log_prob, prompts, samples.prompt_R, samples.tokens_R, then)
         kl = quantities.kl(samples, base_logp_R, P, method, exact, seed)
-    return {"kl_to_base": kl, "p_eff": p_eff, "r2": r2}
+    return {"kl_to_base": kl, "exponent": exponent, "exponent_r2": r2}
 
 
 def log_probs(
@@ -266,6 +296,10 @@ def log_probs(
 
 def _rows(prompt_R: Ints, tokens_R: Sequence[Tokens]) -> list[tuple[int, Tokens]]:
     return list(zip(prompt_R.tolist(), tokens_R, strict=True))
+
+
+def _readable(content: Any) -> str:
+    return content if isinstance(content, str) else json.dumps(content, ensure_ascii=False)
 
 
 def _nullable(value_P: Floats, kind: type) -> list[Any]:

@@ -1,6 +1,6 @@
 """Policy: the small protocol that the loop needs, and what search needs of it.
 
-Three kinds satisfy it, and the same ``srlm.loop.align`` runs on each of them:
+Three kinds satisfy it, and the same ``srlm.loop.self_reward`` runs on each of them:
 ``CausalLM`` (a Hugging Face causal model), ``LinearSoftmax`` and ``Tabular`` (exact, float64).
 """
 

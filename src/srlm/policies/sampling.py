@@ -12,7 +12,7 @@ Memory: as many samples at once as would fit if they shared nothing (``devices.B
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,10 +22,8 @@ from srlm.errors import UserError
 from srlm.policies.base import uniforms
 from srlm.policies.devices import in_halves
 from srlm.policies.network import Rows
+from srlm.policies.parts import Parts
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
-
-if TYPE_CHECKING:
-    from srlm.policies.hf import CausalLM
 
 AT_ONCE = {"cpu": 1 << 17}
 """Probabilities summed at once: on the CPU what its cache holds, elsewhere 2^24."""
@@ -36,7 +34,7 @@ row * V + token of each sample, [D]."""
 
 
 def sampled(
-    policy: CausalLM, prompts: Sequence[Prompt], draws: int, seed: int, max_tokens: int
+    policy: Parts, prompts: Sequence[Prompt], draws: int, seed: int, max_tokens: int
 ) -> Samples:
     """Samples at temperature 1; see ``CausalLM.sample``."""
     u_RT = np.concatenate([uniforms(seed, x.id, draws, max_tokens) for x in prompts])
@@ -47,7 +45,7 @@ def sampled(
     return _decode(policy, prompts, draws, choose, max_tokens)
 
 
-def greedy(policy: CausalLM, prompts: Sequence[Prompt], max_tokens: int) -> Samples:
+def greedy(policy: Parts, prompts: Sequence[Prompt], max_tokens: int) -> Samples:
     """The likeliest token at each step, one row a prompt."""
 
     def choose(logp_BV: torch.Tensor, row_D: Ints, draw_D: Ints, t: int) -> torch.Tensor:
@@ -59,7 +57,7 @@ def greedy(policy: CausalLM, prompts: Sequence[Prompt], max_tokens: int) -> Samp
 
 @torch.inference_mode()
 def _decode(
-    policy: CausalLM, prompts: Sequence[Prompt], draws: int, choose: Choose, max_tokens: int
+    policy: Parts, prompts: Sequence[Prompt], draws: int, choose: Choose, max_tokens: int
 ) -> Samples:
     found = _Found(policy, prompts, draws, max_tokens)
     length_P = np.array([len(policy.encode(x)) for x in prompts])
@@ -68,7 +66,7 @@ def _decode(
     return found.samples()
 
 
-def _parts(policy: CausalLM, length_P: Ints, draws: int, max_tokens: int) -> Iterator[Ints]:
+def _parts(policy: Parts, length_P: Ints, draws: int, max_tokens: int) -> Iterator[Ints]:
     """Numbers of samples that are made together: of prompts of like length, those of a prompt
     together where they fit. The longest come first, so that what does not fit shows early."""
     order = np.argsort(-length_P, kind="stable")
@@ -88,7 +86,7 @@ class _Found:
     """The samples of each prompt in turn: tokens and log-probabilities, [R, T]."""
 
     def __init__(
-        self, policy: CausalLM, prompts: Sequence[Prompt], draws: int, max_tokens: int
+        self, policy: Parts, prompts: Sequence[Prompt], draws: int, max_tokens: int
     ) -> None:
         R = len(prompts) * draws
         self._policy, self._prompts, self._draws = policy, prompts, draws

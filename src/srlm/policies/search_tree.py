@@ -9,7 +9,6 @@ that keep more than keys and values.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -17,11 +16,9 @@ from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from srlm.policies.devices import in_halves
 from srlm.policies.network import left_padded
+from srlm.policies.parts import Parts
 from srlm.policies.sampling import log_probs
 from srlm.types import Ints, Prompt
-
-if TYPE_CHECKING:
-    from srlm.policies.hf import CausalLM
 
 
 class Arena:
@@ -69,7 +66,7 @@ class CausalTree:
     cache a node, plus the prompts', ``devices.Budget.held`` positions at most.
     """
 
-    def __init__(self, policy: CausalLM, prompts: Sequence[Prompt], max_tokens: int) -> None:
+    def __init__(self, policy: Parts, prompts: Sequence[Prompt], max_tokens: int) -> None:
         self.ends = policy.ends
         self.max_tokens = max_tokens
         self._policy, self._network = policy, policy.network

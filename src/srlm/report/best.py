@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from srlm.report.changes import change
-from srlm.report.read import Round, Run
 from srlm.report.words import SYMBOL, number, percent
+from srlm.run_folder import Run
+from srlm.types import Round
 
 FAITHFUL = 0.95
 """Without answers, a round whose fidelity is below this is not offered as the best."""

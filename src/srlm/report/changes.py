@@ -14,8 +14,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from srlm.report.read import PromptTable, Round
-from srlm.types import Estimate, Floats
+from srlm.types import Estimate, Floats, PromptTable, Round
 
 LEAST_CHANGE = 0.005
 """Smaller changes count as none (times the value where it is above 1), however sure they are."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from srlm.report.read import PromptTable, Run
-from srlm.types import Floats
+from srlm.run_folder import Run
+from srlm.types import Floats, PromptTable
 
 EACH = 3
 """Examples of a kind."""

@@ -22,7 +22,7 @@ def _note(code: str, title: str, evidence: str, advice: str) -> Notice:
 
 def shared(found: Forecast) -> Notice | None:
     """One response is the likeliest for many prompts."""
-    most = commonest(found.measurement.table["mode"])
+    most = commonest(found.measurement.table["mode_text"])
     if most.share < SHARED:
         return None
     return _note(

@@ -17,15 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from srlm.forecast.after_round import evidence_of_round
+from srlm.forecast.after_round import evidence_of
 from srlm.forecast.pace import pace
 from srlm.forecast.powers import Known, Sharpened, expect, exponents, sharpen
 from srlm.forecast.trajectory import LEAST_SUPPORTED, Evidence
+from srlm.grading import grader
 from srlm.measure.intervals import mean
-from srlm.report.read import Run
 from srlm.report.words import number, signed, with_interval
+from srlm.run_folder import Run, sharpens
 from srlm.types import Estimate, Floats
 
 SAME = 0.005
@@ -186,12 +186,10 @@ def _wider(e: Estimate, shifts: list[float]) -> Estimate:
 
 def _base(run: Run) -> Evidence | None:
     """What is known of the base; None where the folder lacks it or another reward was run."""
-    place, answer = run.folder / "rounds" / "000", run.config.get("prompts.answer")
-    table, samples = place / "prompts.parquet", place / "held_out.parquet"
-    if run.config.get("reward", "likelihood") != "likelihood" or not isinstance(answer, str):
+    answer = run.config.get("prompts.answer")
+    table, samples = run.rounds[0].table, run.held_out(0)
+    if not sharpens(run.config) or not isinstance(answer, str) or table is None or samples is None:
         return None
-    if not (table.is_file() and samples.is_file()):
+    if np.isnan(table.log_p_star).any():
         return None
-    if not {"mode_tokens", "log_p_star"} <= set(pq.read_schema(table).names):
-        return None
-    return evidence_of_round(run.folder, 0, answer, SEED)
+    return evidence_of(samples, table, grader(answer), SEED)

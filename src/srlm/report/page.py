@@ -13,8 +13,6 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -30,8 +28,9 @@ from srlm.report import charts, words
 from srlm.report.forecast_warnings import forecast_warnings
 from srlm.report.plots import DARK
 from srlm.report.prompts import to_read
-from srlm.report.read import sharpens
 from srlm.report.summary import KEY_FIGURES, NEED_ANSWERS, Summary
+from srlm.run_folder import sharpens
+from srlm.writing import write_text
 
 NAME = "report.html"
 LONGEST = 600
@@ -39,22 +38,27 @@ LONGEST = 600
 
 
 def write_page(summary: Summary) -> Path:
-    """Write ``report.html`` into a run's folder, atomically; its path."""
-    return write_whole(summary.folder / NAME, run_page(summary))
+    """Write ``report.html`` into a run's folder, whole or not at all; its path."""
+    return _write(summary.folder / NAME, run_page(summary))
 
 
 def write_forecast(
     found: Forecast, out: Path, settings: Mapping[str, object] | None = None
 ) -> Path:
     """Write ``forecast.html`` into an existing folder; its path."""
-    return write_whole(out / "forecast.html", forecast_page(found, settings))
+    return _write(out / "forecast.html", forecast_page(found, settings))
 
 
 def write_measurement(
     found: Forecast, out: Path, settings: Mapping[str, object] | None = None
 ) -> Path:
     """Write ``measure.html``: the model as it is, without a verdict or a trajectory."""
-    return write_whole(out / "measure.html", forecast_page(found, settings, ahead=False))
+    return _write(out / "measure.html", forecast_page(found, settings, ahead=False))
+
+
+def _write(page: Path, text: str) -> Path:
+    write_text(page, text)
+    return page
 
 
 def run_page(s: Summary) -> str:
@@ -117,23 +121,6 @@ def render(template: str, *, drawn: bool, **context: Any) -> str:
         dark=sorted(DARK.items()),
         **context,
     )
-
-
-def write_whole(target: Path, text: str) -> Path:
-    """Write a page, atomically; its path."""
-    content = text.encode("utf-8")
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    part = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        part.chmod(0o644)
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
-    return target
 
 
 METHODS = (

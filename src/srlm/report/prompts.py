@@ -20,10 +20,10 @@ class Row:
 
     prompt: str
     answer: str | None
-    mode: str | None
-    mode_right: bool | None
-    greedy: str | None
-    greedy_right: bool | None
+    mode_text: str | None
+    mode_correct: bool | None
+    greedy_text: str | None
+    greedy_correct: bool | None
     p_star: float
     certified: bool
     sampling_accuracy: float | None
@@ -53,7 +53,7 @@ def to_read(found: Forecast) -> Reading:
     """Commonest modes; prompts whose mode is wrong, whose greedy response differs, least sure."""
     data = found.measurement.table
     p_star_P = np.array(data["p_star"])
-    wrong = [p for p, right in enumerate(data["mode_right"]) if right is False]
+    wrong = [p for p, right in enumerate(data["mode_correct"]) if right is False]
     differ = [p for p, same in enumerate(data["greedy_is_mode"]) if same is False]
     lists = (
         _listed(found, f"Mode wrong: {len(wrong)} prompts, surest first",
@@ -63,7 +63,7 @@ def to_read(found: Forecast) -> Reading:
                 differ, p_star_P),
         _listed(found, "Least sure", "Lowest p*.", range(len(p_star_P)), p_star_P),
     )  # fmt: skip
-    counts = Counter(m for m in data["mode"] if m is not None)
+    counts = Counter(m for m in data["mode_text"] if m is not None)
     common = [(m, n) for m, n in sorted(counts.items(), key=lambda x: (-x[1], x[0])) if n > 1]
     return Reading(
         tuple((m, n, n / len(p_star_P)) for m, n in common[:EACH]),
@@ -80,10 +80,10 @@ def _listed(
         Row(
             prompt=str(asked[p].content),
             answer=" or ".join(asked[p].answers) or None,
-            mode=data["mode"][p],
-            mode_right=data["mode_right"][p],
-            greedy=data["greedy"][p],
-            greedy_right=data["greedy_right"][p],
+            mode_text=data["mode_text"][p],
+            mode_correct=data["mode_correct"][p],
+            greedy_text=data["greedy_text"][p],
+            greedy_correct=data["greedy_correct"][p],
             p_star=data["p_star"][p],
             certified=bool(data["certified"][p]),
             sampling_accuracy=data["sampling_accuracy"][p],

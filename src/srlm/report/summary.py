@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,10 @@ from srlm.report.best import Best, best_round
 from srlm.report.changes import Change, change
 from srlm.report.examples import Group, choose
 from srlm.report.gap import Gap, gap
-from srlm.report.read import Round, Run, estimate, read_run
 from srlm.report.verdict import Verdict, judge
 from srlm.report.warnings import Notice, warnings
-from srlm.types import Estimate
+from srlm.run_folder import Run, read_run
+from srlm.types import Estimate, Round
 
 KEY_FIGURES = (
     "sampling_accuracy",
@@ -143,16 +142,16 @@ def summary_of(run: Run) -> Summary:
 
 
 def forecasts(run: Run) -> tuple[Forecast, ...]:
-    """From rounds/NNN/forecast.json (``srlm.forecast.after_round``), scored on the rounds since."""
+    """Those made after each round, as far as rounds are planned, scored on the rounds since."""
     measured = {r.round: r.estimates for r in run.rounds}
+    planned = max(run.rounds[-1].round, int(run.config.get("rounds") or 0))
     out = []
-    for t in measured:
-        file = run.folder / "rounds" / f"{t:03d}" / "forecast.json"
-        if not file.is_file():
-            continue
-        data = json.loads(file.read_text(encoding="utf-8"))
-        later = {row["round"]: {n: estimate(row.get(n)) for n in FORECAST} for row in data["later"]}
+    for made in run.forecasts:
+        rows = [row for row in made["later"] if row["round"] <= planned]
+        later = {
+            row["round"]: {n: Estimate.from_json(row.get(n)) for n in FORECAST} for row in rows
+        }
         if later:
-            scores = tuple(score(data["later"], measured))
-            out.append(Forecast(data["made"], data["efficiency"], later, scores))
+            scores = tuple(score(rows, measured))
+            out.append(Forecast(made["made"], made["efficiency"], later, scores))
     return tuple(out)

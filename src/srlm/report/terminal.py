@@ -275,7 +275,7 @@ def _print_modes(found: Forecast, console: Console) -> None:
     for name in ("prompt", "mode", "greedy"):
         table.add_column(name, overflow="ellipsis", no_wrap=True, max_width=22)
     for i in order:
-        texts = (found.measurement.prompts[i].content, data["mode"][i], data["greedy"][i])
+        texts = (found.measurement.prompts[i].content, data["mode_text"][i], data["greedy_text"][i])
         line = (visible(shorten(str(text), 60)).replace("\n", "⏎") for text in texts)
         table.add_row(number(data["p_star"][i]), *map(Text, line))
     console.print()

@@ -8,9 +8,9 @@ from typing import Literal
 
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
-from srlm.report.read import Run
 from srlm.report.warnings import VERY_LOW_FIDELITY, Notice
 from srlm.report.words import SYMBOL, number, percent, sentence
+from srlm.run_folder import Run
 
 Status = Literal["improved", "sharpened", "unchanged", "failing", "failed", "base only"]
 

@@ -16,9 +16,9 @@ import numpy as np
 
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
-from srlm.report.read import Round, Run, sharpens
 from srlm.report.words import SYMBOL, count, number, percent, with_interval
-from srlm.types import Estimate
+from srlm.run_folder import Run, sharpens
+from srlm.types import Estimate, Round
 
 LEFT_TO_LEARN = 1.1
 """kappa above which a round still has something to sharpen."""

@@ -50,7 +50,7 @@ class RewardReport:
     """What the user should know."""
 
     def to_json(self) -> dict[str, Any]:
-        """The object of rounds/t/reward.json."""
+        """The object of rounds/t/rewards.json."""
         return {
             "rows": self.rows,
             "missing": self.missing,

@@ -15,9 +15,10 @@ from srlm.lab.fits import mean_of
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
 from srlm.lab.twin import Counted
-from srlm.loop import Recipe, align
+from srlm.loop import self_reward
 from srlm.report.plots import COLORS, FAINT, panels, series
 from srlm.rewards.likelihood import likelihood
+from srlm.rounds import Method
 from srlm.types import Estimate
 
 ORIENTATION = {64: (1.33, 0.76), 256: (1.12, 0.88), 1024: (1.07, 0.90), 4096: (1.03, 0.93)}
@@ -143,7 +144,7 @@ def apart(raw: list[dict[str, Any]]) -> str:
 def through_align(setting: Setting) -> float:
     """Largest difference of kappa between this path and the production loop's, four rounds."""
     policy, train, held_out = digits("good")
-    recipe = Recipe(
+    recipe = Method(
         SampleSettings(),
         likelihood,
         pairing.pairs,
@@ -155,7 +156,9 @@ def through_align(setting: Setting) -> float:
     start = Counted(policy, setting.seed, 0, 64)
     seen = [
         done.estimates["kappa"].value or np.nan
-        for done in align(start, train, held_out, recipe, rounds=rounds, seed=setting.seed)
+        for done in self_reward(
+            start, train, held_out, method=recipe, rounds=rounds, seed=setting.seed
+        )
     ]
     fast = digit_path("good", 64, setting.seed, 0).kappa_T[: rounds + 1]
     return float(np.abs(np.array(seen) - fast).max())

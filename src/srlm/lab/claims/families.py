@@ -22,10 +22,11 @@ from srlm.lab.families import (
 )
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
-from srlm.loop import Recipe, align
+from srlm.loop import self_reward
 from srlm.measure.search import find_modes
 from srlm.report.plots import COLORS, panels, series
 from srlm.rewards.likelihood import likelihood
+from srlm.rounds import Method
 from srlm.theory.dimension import effective_dimension
 from srlm.theory.spectrum import fit_decay
 from srlm.types import Prompt
@@ -119,7 +120,7 @@ def measure(policy: Any, asked: list[Prompt], train: list[Prompt], seed: int) ->
     drawn = policy.sample(asked, DRAWS, seed=seed, max_tokens=MAX_TOKENS)
     listed = known(drawn, modes.tokens_P, modes.logp_P)
     eigenvalues = spectrum(hidden_states(policy, asked, drawn.take(np.arange(0, len(drawn), 8))))
-    recipe = Recipe(
+    recipe = Method(
         SampleSettings(per_prompt=4, max_tokens=MAX_TOKENS),
         likelihood,
         pairing.groups,
@@ -127,8 +128,8 @@ def measure(policy: Any, asked: list[Prompt], train: list[Prompt], seed: int) ->
         UpdateSettings(beta=BETA),
         MeasureSettings(prompts=len(asked), samples=DRAWS, nodes=400),
     )
-    base, after = list(align(policy, train, asked, recipe, rounds=1, seed=seed))
-    p_eff = after.estimates["p_eff"].value or 1.0
+    base, after = list(self_reward(policy, train, asked, method=recipe, rounds=1, seed=seed))
+    p_eff = after["exponent"].value or 1.0
     right_R = answers(drawn, asked)
     drawn_R = listed.row_R >= 0
     metric_R = np.where(drawn_R, right_R[listed.row_R], 0.0)
@@ -144,7 +145,7 @@ def measure(policy: Any, asked: list[Prompt], train: list[Prompt], seed: int) ->
         "kappa told, exact round": told(1 + 1 / BETA),
         "kappa after a round": after.estimates["kappa"].value,
         "p_eff": p_eff,
-        "r2": after.estimates["r2"].value,
+        "r2": after["exponent_r2"].value,
         "kappa told at p_eff": told(p_eff),
         "d_eff": effective_dimension(eigenvalues / eigenvalues[0], RIDGE),
         "width": len(eigenvalues),

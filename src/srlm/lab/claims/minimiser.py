@@ -16,11 +16,13 @@ from srlm.lab.counter import uniforms
 from srlm.lab.fits import mean_of
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
-from srlm.loop import Memory, Recipe, align
+from srlm.loop import self_reward
 from srlm.policies.listed import Listed
 from srlm.policies.tabular import Tabular, rows
 from srlm.report.plots import BLUE, VERMILION, panels, series
 from srlm.rewards.likelihood import likelihood
+from srlm.rounds import Method
+from srlm.run_folder import Memory
 from srlm.types import Bools, Floats
 
 X, M, D, BETA, KAPPA = 24, 8, 16, 2.0, 3.0
@@ -119,7 +121,7 @@ def through_loop(loss: str, seed: int) -> float:
     rng = np.random.default_rng(seed)
     policy = Tabular(1.5 * rng.standard_normal((12, 6)))
     objective = update.square_objective if loss == "square" else update.weighted_objective
-    recipe = Recipe(
+    recipe = Method(
         SampleSettings(source="enumerate"),
         likelihood,
         pairs.groups,
@@ -127,12 +129,12 @@ def through_loop(loss: str, seed: int) -> float:
         UpdateSettings(beta=BETA),
         MeasureSettings(),
     )
-    store, prompts = Memory(), rows(12)
+    memory, prompts = Memory(), rows(12)
     base_PM, worst = policy.log_table(prompts), 0.0
-    for done in align(policy, prompts, prompts, recipe, rounds=3, store=store):
-        if done.number:
-            assert isinstance(store.last, Listed)
-            target_PM = log_softmax((1 + 1 / BETA) ** done.number * base_PM, axis=1)
-            gap_PM = np.exp(store.last.log_table(prompts)) - np.exp(target_PM)
+    for done in self_reward(policy, prompts, prompts, method=recipe, rounds=3, folder=memory):
+        if done.round:
+            assert isinstance(memory.policy, Listed)
+            target_PM = log_softmax((1 + 1 / BETA) ** done.round * base_PM, axis=1)
+            gap_PM = np.exp(memory.policy.log_table(prompts)) - np.exp(target_PM)
             worst = max(worst, float(0.5 * np.abs(gap_PM).sum(1).max()))
     return worst

@@ -16,14 +16,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from srlm import run_folder as runs
+from srlm import runner, writing
 from srlm import samples as draws
 from srlm.config import RunConfig
-from srlm.durable import Durable
 from srlm.errors import UserError
-from srlm.loop import run
 from srlm.policies import devices
-from srlm.report import page
+from srlm.run_folder import RunFolder, manifest
+from srlm.run_folder import tables as runs
+from srlm.runner import run
+from srlm.writing import read_json, write_text
 from tests import killing, tiny
 
 HERE = Path(__file__).parent.parent
@@ -32,7 +33,7 @@ HERE = Path(__file__).parent.parent
 @pytest.fixture
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the page out: it takes most of a small run's time."""
-    monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
+    monkeypatch.setattr(runner, "write_page", lambda summary: summary.folder / "report.html")
 
 
 def linear_job(folder: Path, **changes: Any) -> RunConfig:
@@ -98,7 +99,7 @@ def test_killed_at_every_write(tmp_path: Path) -> None:
     assert answer["writes"] > 25
     expected = {"config.yaml", "manifest.json", "metrics.jsonl"}
     for t in range(3):
-        names = ["measure.json", "prompts.parquet", "held_out.parquet"]
+        names = ["round.json", "prompts.parquet", "held_out.parquet"]
         names += ["policy/config.json", "policy/model.safetensors"]
         names += ["policy/srlm.json"] if t else []
         names += ["samples.parquet", "pairs.parquet"] if t < 2 else []
@@ -110,7 +111,7 @@ def test_killed_at_every_write(tmp_path: Path) -> None:
 def test_a_network_killed_at_some_writes(tmp_path: Path) -> None:
     """In the middle of round 1's policy and its measurement, and after its policy."""
     config = causal_job(tmp_path / "in").model_dump(mode="json")
-    kills = [[f"001/{name}", "middle"] for name in ("policy", "measure.json")]
+    kills = [[f"001/{name}", "middle"] for name in ("policy", "round.json")]
     kills += [["001/policy", "after"]]
     check(killing.start(config, tmp_path / "runs", kills, random=1), tmp_path / "runs")
 
@@ -162,7 +163,7 @@ def test_a_finished_run_given_again_changes_nothing(name: str, tmp_path: Path) -
     times = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "rounds").rglob("*.parquet")}
     again = run(config, tmp_path / "out")
     assert contents(tmp_path / "out") == before
-    assert again.rounds == first.rounds
+    assert [r.to_json() for r in again.rounds] == [r.to_json() for r in first.rounds]
     assert {p: p.stat().st_mtime_ns for p in times} == times
 
 
@@ -215,7 +216,10 @@ def test_a_folder_in_use_is_refused(linear: tuple[RunConfig, Path]) -> None:
     def unused(_: Any) -> Any:
         raise AssertionError
 
-    with Durable(out, config, unused), pytest.raises(UserError, match="in use by another process"):
+    with (
+        RunFolder(out, config, unused),
+        pytest.raises(UserError, match="in use by another process"),
+    ):
         run(config, out)
     run(config, out)
 
@@ -280,7 +284,7 @@ def test_a_full_disk_loses_nothing(
     """A write fails halfway, again and again; the same call goes on to the same end."""
     config = JOBS[name](tmp_path / "in")
     run(config, tmp_path / "whole")
-    real, left = runs.commit, 0
+    real, left = writing.commit, 0
 
     def commit(path: Path, write: Any) -> None:
         nonlocal left
@@ -294,7 +298,7 @@ def test_a_full_disk_loses_nothing(
 
         real(path, full)
 
-    monkeypatch.setattr(runs, "commit", commit)
+    monkeypatch.setattr(writing, "commit", commit)
     for after in (1, 4, 6, 9, 7, 8):
         left = after
         with pytest.raises(OSError, match="No space left"):
@@ -381,14 +385,14 @@ def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
 
 def test_commit_leaves_the_old_file_where_writing_fails(tmp_path: Path) -> None:
     file = tmp_path / "a.json"
-    runs.write_text(file, "old")
+    write_text(file, "old")
 
     def failing(partial: Path) -> None:
         partial.write_text("ne")
         raise RuntimeError("no")
 
     with pytest.raises(RuntimeError, match="no"):
-        runs.commit(file, failing)
+        writing.commit(file, failing)
     assert file.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
@@ -398,7 +402,7 @@ def test_manifest_names_what_the_run_was_made_of(linear: tuple[RunConfig, Path])
     made = json.loads((out / "manifest.json").read_text())
     assert {"srlm", "torch", "transformers", "numpy", "python"} <= set(made["versions"])
     assert made["prompts"]["train"] + made["prompts"]["held_out"] == 24
-    assert made["model"]["sha256"] == runs.hash_model(config.model)
+    assert made["model"]["sha256"] == manifest.hash_model(config.model)
     assert made["seed"] == 0
 
 
@@ -409,7 +413,14 @@ def test_manifest_names_what_the_run_was_made_of(linear: tuple[RunConfig, Path])
     "changes",
     [
         {},
-        {"update.kind": "dpo", "pairs.kind": "voted", "reward": "consistency"},
+        {
+            "update.kind": "dpo",
+            "pairs.kind": "voted",
+            "reward": "consistency",
+            "prompts.answer": "regex:[a-h]",  # so that answers agree by chance
+            "samples.per_prompt": 8,
+            "samples.max_tokens": 12,
+        },
         {"update.kind": "best-of-n", "samples.mu": 1.0},
     ],
     ids=["weighted", "voted", "adaptive"],
@@ -422,7 +433,9 @@ def test_parts_change_no_result(
     monkeypatch.setitem(devices.POSITIONS, "cpu", 1)  # a row at a time: the same bits
     config = causal_job(tmp_path / "in", **changes)
     run(config, tmp_path / "whole")
-    monkeypatch.setattr(draws, "PART_TOKENS", 5 * 4 * 4)
+    monkeypatch.setattr(
+        draws, "PART_TOKENS", 5 * config.samples.per_prompt * config.samples.max_tokens
+    )
     run(config, tmp_path / "parts")
     groups = []
     for name in ("whole", "parts"):
@@ -433,11 +446,11 @@ def test_parts_change_no_result(
     assert groups == [1, 4]
     one, other = (contents(tmp_path / name) for name in ("whole", "parts"))
     differing = {Path(name).name for name in one if one[name] != other[name]}
-    assert differing - {"reward.json", "metrics.jsonl"} == {"samples.parquet"}
+    assert differing - {"rewards.json", "round.json", "metrics.jsonl"} == {"samples.parquet"}
     for t in range(2):  # what a reward tells of itself is averaged over the parts by their rows
         here, there = (
-            runs.read_json(tmp_path / name / f"rounds/00{t}/reward.json")
-            for name in ("whole", "parts")
+            read_json(tmp_path / name / f"rounds/00{t}/rewards.json") for name in ("whole", "parts")
         )
         assert here.pop("facts") == pytest.approx(there.pop("facts"), abs=0.02)
+        here.pop("notes"), there.pop("notes")  # each part has its own figures in them
         assert here == there

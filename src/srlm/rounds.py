@@ -1,0 +1,176 @@
+"""What one round consists of, for the loop: its prompts, its pairs, its measurement, its seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from math import log
+
+import numpy as np
+
+from srlm import pairs as pairing
+from srlm import stopping
+from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
+from srlm.forecast.powers import kappa_next
+from srlm.grading import EXACT, Grader
+from srlm.measure.agreement import kept
+from srlm.measure.evaluate import BaseReference, Measurement, evaluate
+from srlm.pairs import Pair
+from srlm.policies.base import Exact, Policy
+from srlm.rewards.base import Reward, scored
+from srlm.rewards.likelihood import likelihood
+from srlm.rewards.report import RewardReport, Seen, joined, seen, summary
+from srlm.train import Objective, weighted_objective
+from srlm.types import Estimate, Pairs, Prompt, Round, Samples, undefined
+
+SAMPLES, UPDATE, MEASURE = SampleSettings(), UpdateSettings(), MeasureSettings()
+"""The defaults of the command line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """How a round is made: functions and their settings. Every field has a default."""
+
+    samples: SampleSettings = SAMPLES
+    reward: Reward = likelihood
+    pair: Pair | None = None
+    """How responses are compared; None: as the objective is meant to be used."""
+    objective: Objective = weighted_objective
+    update: UpdateSettings = UPDATE
+    measure: MeasureSettings = MEASURE
+    grader: Grader = EXACT
+    """How answers are read and compared: for votes, and to measure accuracy."""
+    stop: stopping.Rule | None = None
+    """None: all rounds are run."""
+
+
+def round_prompts(prompts: Sequence[Prompt], count: int | None, seed: int, t: int) -> list[Prompt]:
+    """The training prompts of a round: all, or ``count`` chosen without replacement."""
+    if count is None or count >= len(prompts):
+        return list(prompts)
+    order = np.random.default_rng(derived(seed, "prompts", t)).permutation(len(prompts))
+    return [prompts[i] for i in np.sort(order[:count])]
+
+
+@dataclass(frozen=True, slots=True)
+class Paired:
+    """Some prompts of a round: the pairs made of their samples, and what the rewards were like."""
+
+    first: int
+    """Number of its first prompt in the round."""
+    pairs: Pairs | None
+    """None where no response has a reward."""
+    rewards: Seen
+    judged: Pairs | None = None
+    """Of judgements that are trained on beside the responses."""
+    questions: tuple[Prompt, ...] = ()
+    """What ``judged`` counts."""
+
+
+def reward_and_pair(
+    policy: Policy, prompts: Sequence[Prompt], part: Samples, method: Method
+) -> Paired:
+    """Reward a part of a round's samples, all those of its prompts, and pair them."""
+    pair = method.pair or method.objective.pair
+    first = int(part.prompt_R[0])
+    own = replace(part, prompt_R=part.prompt_R - first)
+    found = scored(method.reward(policy, prompts[first : part.prompt_R[-1] + 1], own), own)
+    judge = found.training
+    return Paired(
+        first=first,
+        pairs=pair(own, found.reward_R) if np.isfinite(found.reward_R).any() else None,
+        rewards=seen(part, found, method.grader),
+        judged=pair(judge.samples, judge.reward_J) if judge else None,
+        questions=tuple(judge.prompts) if judge else (),
+    )
+
+
+def reward_report(parts: Sequence[Paired]) -> RewardReport:
+    """What the rewards of a round were like."""
+    return summary(joined([part.rewards for part in parts]))
+
+
+def joined_pairs(parts: Sequence[Paired], prompts: int) -> Pairs:
+    """The pairs of a round of so many prompts; those of its judge after them.
+
+    Raises:
+        UserError: no response has a reward.
+    """
+    made = pairing.joined([(part.pairs, part.first) for part in parts if part.pairs is not None])
+    questions: list[Prompt] = []
+    judged: list[tuple[Pairs, int]] = []
+    for part in parts:
+        if part.judged is not None:
+            judged.append((part.judged, len(questions)))
+            questions += part.questions
+    if not judged:
+        return made
+    return pairing.with_judge(made, pairing.joined(judged), prompts, questions)
+
+
+def measure_round(
+    policy: Policy,
+    held_out: Sequence[Prompt],
+    method: Method,
+    base: BaseReference | None,
+    before: Sequence[Round],
+    seed: int,
+    advance: Callable[[int], None],
+) -> Measurement:
+    """Measure pi_t: ``evaluate``, what it kept of the base, and its pace along exact updates.
+
+    Args:
+        policy: pi_t.
+        held_out: prompts that are never trained on.
+        method: settings; the grader.
+        base: what pi_t is compared with; None for the base itself.
+        before: the records of rounds 0 to t - 1.
+        seed: of the run.
+        advance: called with the number of prompts sampled for.
+    """
+    made = evaluate(
+        policy,
+        held_out,
+        method.grader,
+        method.measure,
+        seed=derived(seed, "measure"),
+        max_tokens=method.samples.max_tokens,
+        base=base,
+        advance=advance,
+    )
+    beta = method.update.beta
+    ahead = kappa_next(made.samples, made.modes, beta, seed=seed, exact=isinstance(policy, Exact))
+    ideal = undefined("one exact round from the policy before", "this is the base")
+    more = {
+        "kappa_next": ahead,
+        **kept(policy, made, base, method.grader, seed=seed),
+        "efficiency": efficiency(made.estimates["exponent"], len(before), beta),
+        "kappa_ideal": before[-1]["kappa_next"] if before else ideal,
+    }
+    return replace(made, estimates=made.estimates | more)
+
+
+def efficiency(exponent: Estimate, t: int, beta: float) -> Estimate:
+    """Update efficiency log p / (t log(1 + 1/beta)) of the exponent p (theory.md section 3).
+
+    >>> round(efficiency(Estimate(4.0, 2.0, 8.0, 9, "slope"), 2, 1.0).value, 6)
+    1.0
+    """
+    method = "log exponent / log of t exact rounds'"
+    if t == 0 or exponent.value is None or exponent.value <= 0:
+        return undefined(method, "no update yet")
+    ideal = t * log(1 + 1 / beta)
+    low, high = (
+        None if x is None or x <= 0 else log(x) / ideal for x in (exponent.low, exponent.high)
+    )
+    return Estimate(log(exponent.value) / ideal, low, high, exponent.n, method)
+
+
+def derived(seed: int, purpose: str, t: int = 0) -> int:
+    """A seed for one purpose of one round, 63 bits.
+
+    >>> derived(0, "samples", 1) != derived(0, "samples", 2)
+    True
+    """
+    state = np.random.SeedSequence([seed, t, *purpose.encode()]).generate_state(1, np.uint64)
+    return int(state[0] >> np.uint64(1))

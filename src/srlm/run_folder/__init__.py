@@ -1,0 +1,41 @@
+"""The run folder: the one module that knows its files.
+
+::
+
+    runs/mine/
+      config.yaml            settings as resolved
+      manifest.json          versions, machine, seed, hashes of model and prompts
+      rounds/000/            the base pi_0 ... rounds/t/ is about pi_t
+        policy/              a Hugging Face folder (safetensors); srlm.json: the update's losses
+        held_out.parquet     held-out samples of pi_t
+        prompts.parquet      what they and the search say, one row per held-out prompt
+        round.json           the round's record: every estimate, losses, notes, rewards
+        forecast.json        forecast of the rounds after it
+        samples.parquet      training samples of pi_t, one row per response
+        rewards.json         what their rewards were like: missing, spread, length, ...
+        pairs.parquet        groups made of them, from which pi_{t+1} is trained
+        seconds.json         time by stage
+      metrics.jsonl          the records of the rounds, one a line, with their times
+      stop.json              why the run ended and its best round, with --stop auto
+      report.html
+
+Files and folders are written atomically (``srlm.writing``); a name without ``.partial`` is whole.
+``RunFolder`` writes and locks a folder, and the same command on it continues after the last stage
+that is complete; ``read_run`` reads it, also while it is being made. Other settings are refused,
+but for the number of rounds: a finished run can be given more.
+"""
+
+from srlm.run_folder.folder import Folder, Memory, RunFolder
+from srlm.run_folder.reader import LARGE, Run, read_run, sharpens
+from srlm.run_folder.tables import write_prompt_table
+
+__all__ = [
+    "LARGE",
+    "Folder",
+    "Memory",
+    "Run",
+    "RunFolder",
+    "read_run",
+    "sharpens",
+    "write_prompt_table",
+]

@@ -1,0 +1,211 @@
+"""``srlm run``: settings -> objects -> loop -> report; names become functions here alone.
+
+The loop knows functions alone. What ``--reward``, ``--update`` and ``--pairs`` name is looked up
+here, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from srlm import data, losses, pairs, stopping, train
+from srlm.config import REWARDS, RunConfig, reward_parts, template_arguments
+from srlm.errors import UserError
+from srlm.forecast.after_round import evidence_of, forecast_after, paces_of
+from srlm.grading import grader
+from srlm.loop import self_reward
+from srlm.policies.base import Policy
+from srlm.policies.load import check_fit, load
+from srlm.policies.lora import require_peft
+from srlm.progress import Progress
+from srlm.report.page import write_page
+from srlm.report.summary import Summary, summarise
+from srlm.rewards.base import Reward
+from srlm.rewards.combined import combined
+from srlm.rewards.consistency import consistency
+from srlm.rewards.judge import judge
+from srlm.rewards.judge_pairwise import judge_pairwise
+from srlm.rewards.length import length_controlled
+from srlm.rewards.likelihood import likelihood
+from srlm.rewards.likelihood_per_token import likelihood_per_token
+from srlm.rewards.meta_judge import meta_judge
+from srlm.rewards.self_certainty import self_certainty
+from srlm.rounds import Method
+from srlm.run_folder import RunFolder, sharpens
+from srlm.types import Round
+
+
+def run(config: RunConfig, out: str | Path, *, progress: Progress | None = None) -> Summary:
+    """Self-reward a model in a run folder, to its report. Goes on where it stopped.
+
+    Args:
+        config: all settings; ``srlm.config.resolve`` makes them of a file and flags.
+        out: the folder; made if missing.
+        progress: where stages are shown; silent if left out.
+
+    Raises:
+        UserError: anything in the settings, the prompts, the model or the folder that the user
+            can put right; found before the first sample where it can be.
+    """
+    progress, method = progress or Progress.silent(), method_of(config)
+    source = data.open_source(config.prompts.file)
+    prompts = data.prompts_of(
+        source,
+        prompt_column=config.prompts.prompt_column,
+        answer_column=config.prompts.answer_column,
+    )
+    method.grader.check(prompts)
+    if note := data.answers_note(prompts):
+        progress.note(note)
+    training, held_out = data.split(prompts, config.prompts.held_out)
+    with RunFolder(Path(out), config, partial(_load, config)) as folder:
+        policy = _load(config, folder.latest() or config.model)
+        check_fit(policy, prompts, config.samples.max_tokens)
+        folder.describe(source.sha256, len(training), len(held_out))
+        records: list[Round] = []
+        for record in self_reward(
+            policy,
+            training,
+            held_out,
+            rounds=config.rounds,
+            method=method,
+            seed=config.seed,
+            folder=folder,
+            progress=progress,
+        ):
+            records.append(record)
+            if sharpens({"reward": config.reward}) and not folder.has(record.round, "forecast"):
+                _forecast(folder, records, method, config.seed)
+        with progress.stage("report"):
+            summary = summarise(folder.folder)
+            write_page(summary)
+        return summary
+
+
+def _load(config: RunConfig, model: str | Path) -> Policy:
+    return load(
+        model,
+        device=config.device,
+        dtype=config.dtype,
+        chat=config.prompts.chat == "auto",
+        system=config.prompts.system,
+        chat_args=template_arguments(config.prompts.chat_args),
+        download=config.download,
+        trained=True,
+    )
+
+
+def _forecast(folder: RunFolder, records: list[Round], method: Method, seed: int) -> None:
+    """Forecast the later rounds from the last one."""
+    t = records[-1].round
+    at = [
+        evidence_of(folder.get(s, "held_out"), folder.get(s, "table"), method.grader, seed)
+        for s in range(max(0, t - 1), t + 1)
+    ]
+    paces = paces_of([folder.get(s, "forecast") for s in range(t)])
+    folder.keep(t, "forecast", forecast_after(records, at, paces, beta=method.update.beta))
+
+
+# ---- names
+
+
+Update = tuple[Callable[[float], train.Objective], tuple[str, ...]]
+"""An objective, made of the weight of its likelihood term, and the pairings that it can take; the
+first of them is what ``--pairs auto`` takes."""
+
+UPDATES: dict[str, Update] = {
+    "weighted": (lambda _: train.weighted_objective, ("groups", "pairs")),
+    "square": (lambda _: train.square_objective, ("groups", "pairs", "best-worst", "voted")),
+    "best-of-n": (lambda _: train.best_of_n_objective, ("best",)),
+    "dpo": (
+        lambda nll: train.preference(losses.dpo, nll, attained=False),
+        ("best-worst", "voted", "pairs"),
+    ),
+    "ipo": (
+        lambda nll: train.preference(losses.ipo, nll, attained=True),
+        ("best-worst", "voted", "pairs"),
+    ),
+}
+PREFERENCES = ("dpo", "ipo")
+"""Updates that may have a likelihood term beside."""
+PAIRINGS: dict[str, Callable[..., pairs.Pairs]] = {
+    "groups": pairs.groups,
+    "pairs": pairs.pairs,
+    "best": pairs.best,
+    "best-worst": pairs.best_worst,
+    "voted": pairs.voted,
+}
+MAKERS: dict[str, Callable[[RunConfig], Reward]] = {
+    "likelihood": lambda _: likelihood,
+    "likelihood-per-token": lambda _: likelihood_per_token,
+    "self-certainty": lambda _: self_certainty,
+    "consistency": lambda config: consistency(grader(config.prompts.answer)),
+    "judge": lambda config: judge(config.judge, config.seed),
+    "judge-pairwise": lambda config: judge_pairwise(config.judge),
+    "meta-judge": lambda config: meta_judge(config.judge, config.seed),
+}
+assert tuple(MAKERS) == REWARDS
+
+
+def method_of(config: RunConfig) -> Method:
+    """Settings to functions.
+
+    Raises:
+        UserError: settings that do not go together; adapters without peft.
+    """
+    if config.update.lora is not None:
+        require_peft()
+    kind = config.update.kind
+    objective, pairings = UPDATES[kind]
+    if config.update.nll and kind not in PREFERENCES:
+        raise UserError(
+            f"--nll {config.update.nll:g} with --update {kind}: it has no likelihood term beside",
+            "leave --nll out, or use --update dpo or ipo",
+        )
+    if config.samples.mu is not None and (
+        kind != "best-of-n" or config.samples.source == "enumerate"
+    ):
+        raise UserError(
+            f"--mu with --update {kind}, --source {config.samples.source}: only best-of-n can "
+            "sample adaptively",
+            "leave --mu out, or use --update best-of-n and --source sampling",
+        )
+    name = pairings[0] if config.pairs.kind == "auto" else config.pairs.kind
+    if name not in pairings:
+        raise UserError(
+            f"--update {kind} cannot be trained on --pairs {name}",
+            f"use --pairs {' or '.join(x for x in (*pairings, 'auto') if x != 'best')}",
+        )
+    return Method(
+        reward=reward_of(config),
+        objective=objective(config.update.nll),
+        pair=partial(PAIRINGS[name], reward_floor=config.pairs.reward_floor),
+        samples=config.samples,
+        update=config.update,
+        measure=config.measure,
+        grader=grader(config.prompts.answer),
+        stop=stopping.rule_of(config.reward) if config.stop == "auto" else None,
+    )
+
+
+def reward_of(config: RunConfig) -> Reward:
+    """The reward that the settings name, with its weights and its length control.
+
+    Raises:
+        UserError: a template or pattern that cannot be used; judge training without the reward
+            that makes its pairs.
+    """
+    weights = reward_parts(config.reward)
+    if config.judge.train and "meta-judge" not in weights:
+        raise UserError(
+            f"--judge-train with --reward {config.reward}: nothing judges the judgements",
+            "leave --judge-train out, or use --reward meta-judge",
+        )
+    parts = [(MAKERS[name](config), weight) for name, weight in weights.items()]
+    alone = len(parts) == 1 and parts[0][1] == 1.0
+    reward = parts[0][0] if alone else combined(parts)
+    if config.length_tolerance is None:
+        return reward
+    return length_controlled(reward, config.length_tolerance)

@@ -1,0 +1,60 @@
+"""Writing atomically: under another name, flushed to the disk, renamed.
+
+A name without ``.partial`` is complete. Every file that the package makes for a user goes this way.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def commit(path: Path, write: Callable[[Path], None]) -> None:
+    """Make a file or a folder; leaves nothing on failure, and the old one where there was one.
+
+    Args:
+        path: its place; a folder must not be there yet.
+        write: makes it at the place that it is given.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # of this process alone
+    try:
+        write(partial)
+        files = [f for f in partial.rglob("*") if f.is_file()] if partial.is_dir() else [partial]
+        for file in files:
+            with file.open("rb") as f:
+                os.fsync(f.fileno())
+        os.replace(partial, path)
+    except BaseException:
+        if partial.is_dir():
+            shutil.rmtree(partial, ignore_errors=True)
+        else:
+            partial.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file in UTF-8."""
+
+    def write(partial: Path) -> None:
+        partial.write_bytes(text.encode("utf-8"))
+
+    commit(path, write)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Stable JSON: the same value gives the same bytes. Not-a-number is refused."""
+    write_text(path, json_text(value))
+
+
+def json_text(value: Any) -> str:
+    """The text of a JSON file."""
+    return json.dumps(value, indent=1, allow_nan=False) + "\n"
+
+
+def read_json(path: Path) -> Any:
+    """What ``write_json`` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
