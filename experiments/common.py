@@ -14,8 +14,8 @@ from srlm.data import read_prompts, split
 from srlm.policies.base import Policy
 from srlm.policies.load import load
 from srlm.progress import Bar
-from srlm.run_folder import write_text
 from srlm.types import Prompt
+from srlm.writing import write_text
 
 HERE = Path(__file__).parent
 

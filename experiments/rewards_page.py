@@ -6,7 +6,8 @@ import shlex
 from itertools import accumulate
 from typing import Any
 
-from srlm.flags import RUN
+from srlm.cli import flag_of, options
+from srlm.config import RunConfig
 
 Row = dict[str, Any]
 
@@ -163,7 +164,7 @@ def _rounds(rows: list[Row]) -> list[str]:
 
 def _commands(asked: dict[str, Any]) -> list[str]:
     """How a user asks the same."""
-    flag = {key: name for rows in RUN.values() for name, key in rows.items()}
+    flag = {key: flag_of(field) for key, field in options(RunConfig)}
     told = " \\\n    ".join(f"{flag[k]} {shlex.quote(str(v))}" for k, v in asked.items())
     return [
         "## From the command line",

@@ -70,8 +70,13 @@ def _extra(field: FieldInfo, name: str) -> str:
     return str(field.json_schema_extra[name])
 
 
+def flag_of(field: FieldInfo) -> str:
+    """The flag of a setting, as ``--lr``."""
+    return _extra(field, "flag")
+
+
 def _name(field: FieldInfo) -> str:
-    return _extra(field, "flag").removeprefix("--").replace("-", "_")
+    return flag_of(field).removeprefix("--").replace("-", "_")
 
 
 def _option(field: FieldInfo) -> inspect.Parameter:
@@ -81,7 +86,7 @@ def _option(field: FieldInfo) -> inspect.Parameter:
     """
     switch = field.annotation is bool
     option = typer.Option(
-        _extra(field, "flag"),
+        flag_of(field),
         help=_help(field),
         metavar=" " if switch else _metavar(field.annotation),
         rich_help_panel=_extra(field, "panel"),
