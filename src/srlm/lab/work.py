@@ -68,7 +68,7 @@ def run(
     else:
         found = experiments(names, seed=seed, quick=quick, out=out, progress=progress)
     if out is not None:
-        write_whole(out / "lab.html", page(found))
+        write_text(out / "lab.html", page(found))
     return found
 
 
