@@ -7,12 +7,14 @@ BENCHED := $(VENV)/benched
 DOCUMENTED := $(VENV)/documented
 BENCH ?=
 MEASURED := round generate search growth
+SMOKE := tests/test_losses.py tests/test_pairs.py tests/test_config.py tests/test_loop.py \
+  tests/policies/test_exact.py tests/measure/test_search.py
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \
 	  $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	    >/dev/null 2>&1 && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint format docs bench lock clean
+.PHONY: help demo test smoke slow everywhere lint format docs bench lock clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -22,6 +24,12 @@ demo: $(READY)  ## self-reward a small model and name the report page
 
 test: $(READY)  ## run the fast tests (one process a core, one thread each)
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto -q -m "not slow"
+
+smoke: $(READY)  ## run the tests of what everything rests on, some 15 seconds
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -m smoke $(SMOKE)
+
+everywhere: $(READY)  ## run the numeric tests as slower processors would, and in shuffled order
+	PYTHON=$(VENV)/bin/python tests/everywhere.sh
 
 slow: $(READY)  ## run the slow tests: kills at every write, wide simulations
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto -q -m slow

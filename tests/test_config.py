@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from srlm.config import RunConfig, differences, flatten, nest, resolve
 from srlm.errors import UserError
 
+pytestmark = pytest.mark.smoke
+
 NEEDED = {"model": "m", "prompts.file": "p.jsonl"}
 
 

@@ -199,9 +199,9 @@ def test_answers_that_no_response_can_give() -> None:
 )  # fmt: skip
 def test_hostile_text_takes_linear_time(spec: str, unit: str) -> None:
     text = (unit * 10_000)[:10_000]
-    start = time.perf_counter()
+    start = time.process_time()  # of this process: other jobs on the machine count for nothing
     for hostile in (text, text + "1", text + "x", "\\boxed{" + text):
         found = grader(spec).read(hostile)
         if found is not None:
             grader(spec).same(found, "1")
-    assert time.perf_counter() - start < 0.5
+    assert time.process_time() - start < 1  # a quadratic reading takes tens of seconds

@@ -140,9 +140,9 @@ def test_a_grader_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize("answer", ["{" * 10_000 + "1" + "}" * 10_000, "(" * 3000, "x+" * 5000])
 def test_long_answers_are_compared_as_text(answer: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     assert not grader("boxed").right(answer, ("7",))
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1
 
 
 @pytest.mark.slow

@@ -14,6 +14,8 @@ from srlm import losses, pairs
 from srlm.types import Pairs, Samples
 from tests.naive import comparing
 
+pytestmark = pytest.mark.smoke
+
 finite = st.floats(-30, 0)
 betas = st.floats(0.05, 20)
 draws_of_a_prompt = st.lists(

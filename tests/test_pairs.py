@@ -18,6 +18,8 @@ from srlm.run_folder import tables as runs
 from srlm.types import Pairs, Samples
 from tests import tiny
 
+pytestmark = pytest.mark.smoke
+
 
 def drawn(labels: list[list[int]]) -> Samples:
     """Draws (labels) of each prompt; a label's log-probability is -(label + 1)."""

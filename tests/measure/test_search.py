@@ -78,6 +78,7 @@ def test_no_time_leaves_the_roots() -> None:
     assert (modes.nodes_P == 1).all()
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("batch", [1, 8, 512])
 def test_equals_its_slow_twin(batch: int) -> None:
     for toy in toys(120):

@@ -20,6 +20,8 @@ from srlm.policies.tabular import Tabular, rows
 from srlm.types import Prompt
 from tests import tiny
 
+pytestmark = pytest.mark.smoke
+
 WORDS = ((0,), (1, 0), (1, 1, 0), (1, 1, 2), (2, 0))
 """Responses of several tokens, none a prefix of another."""
 
