@@ -49,6 +49,9 @@ def rounds(
     return [
         {
             "kappa": near(k, width),
+            "log10_kappa": Estimate(
+                np.log10(k), np.log10(max(k - width, 1e-9)), np.log10(k + width), 100, "test"
+            ),
             "kappa_next": near(a),
             "confidence": near(1 / k),
             "fidelity": near(0.99),
@@ -94,7 +97,7 @@ def test_level() -> None:
     end = ends(rounds([3.0, 2.0, 1.995, 1.5]))
     assert end is not None
     assert (end.round, end.code) == (2, "level")
-    assert "is little or nothing below that of round 1, 2 [1.99, 2.01]" in end.reason
+    assert "round 1" in end.reason and "2 [1.99, 2.01]" in end.reason
     assert ends(rounds([3.0, 2.0, 1.995, 1.5]), FREE) is None
     assert ends(rounds([3.0, 3.0, 2.0])) is None  # one round says little: it may warm up
 
@@ -125,6 +128,17 @@ def test_drift_by_answers_where_modes_are_unknown() -> None:
     assert end is not None
     assert (end.code, end.best) == ("drift", 2)
     assert "base answer share fell" in end.reason
+
+
+def test_rounds_are_level_where_kappa_overflows() -> None:
+    history = rounds([3.0, 3.0, 3.0, 3.0])
+    for t, e in enumerate(history):
+        e["kappa"] = e["kappa_next"] = Estimate(np.inf, None, None, 9, "search")
+        at = [990.0, 700.0, 400.0, 400.01][t]
+        e["log10_kappa"] = Estimate(at, at - 0.1, at + 0.1, 9, "search")
+    end = ends(history)
+    assert end is not None
+    assert (end.code, end.round) == ("level", 3)
 
 
 def test_nothing_known_stops_nothing() -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from math import isfinite
+from math import expm1, isfinite, log, log10
 from typing import Any
 
 from srlm.config import reward_parts
@@ -112,23 +112,25 @@ def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:
       the reward leads to the base's modes, an exact round would be level (tied modes).
     * drift: confidence rose and one of ``rule.kept`` fell under the interval of its best round.
     * level: kappa is inside the interval of the round before (or above) and the round took less
-      than ``LITTLE`` off kappa - 1; only with ``rule.kept``, and not in the first round.
+      than ``LITTLE`` off kappa - 1; only with ``rule.kept``, and not in the first round. Read off
+      log10 kappa, since kappa of long responses overflows.
     """
     t, now = len(history) - 1, history[-1]
     if t == 0:
         return None
     before = history[-2]
-    text = f"kappa {_told(now['kappa'])} in round {t}"
-    kappa, low, high = map(_known, (now["kappa"].value, now["kappa"].low, now["kappa"].high))
+    text = f"{_kappa(now)} in round {t}"
+    low, high = _known(now["kappa"].low), _known(now["kappa"].high)
     if low is not None and high is not None and low <= 1 + FLOOR and high <= 1 + WIDE:
         return _stop(history, rule, "floor", f"{text} has reached its floor of 1")
-    if rule.kept and _level(now["kappa"], _known(now["kappa_next"].value)):
+    ahead = _known(now["kappa_next"].value)
+    if rule.kept and ahead is not None and _level(now["log10_kappa"], log10(ahead)):
         what = f"an exact round would leave it at {_told(now['kappa_next'])}"
         return _stop(history, rule, "floor", f"{text} has reached its floor: {what}")
     if (drift := _drift(history, rule)) is not None:
         return _stop(history, rule, "drift", drift)
-    if rule.kept and t > 1 and _level(before["kappa"], kappa):
-        what = f"is little or nothing below that of round {t - 1}, {_told(before['kappa'])}"
+    if rule.kept and t > 1 and _level(before["log10_kappa"], _known(now["log10_kappa"].value)):
+        what = f"is little or nothing below that of round {t - 1}, {_kappa(before)}"
         return _stop(history, rule, "level", f"{text} {what}")
     return None
 
@@ -219,11 +221,24 @@ def _drift(history: Sequence[Estimates], rule: Rule) -> str | None:
 
 
 def _level(before: Estimate, after: float | None) -> bool:
-    """Whether kappa stays in its interval and loses less than ``LITTLE`` of what is above 1."""
+    """Whether kappa stays in its interval and loses less than ``LITTLE`` of what is above 1.
+
+    Args:
+        before, after: log10 kappa.
+    """
     value, low = _known(before.value), _known(before.low)
     if value is None or low is None or after is None:
         return False
-    return after >= low and after - 1 >= (1 - LITTLE) * (value - 1)
+    # kappa - 1 over kappa, which never overflows: after - 1 >= (1 - LITTLE) (before - 1).
+    excess, was = -expm1(-after * log(10)), -expm1(-value * log(10))
+    return after >= low and excess >= (1 - LITTLE) * was * 10 ** min(value - after, 300.0)
+
+
+def _kappa(estimates: Estimates) -> str:
+    """kappa, or its logarithm where it overflows."""
+    if _known(estimates["kappa"].value) is not None:
+        return f"kappa {_told(estimates['kappa'])}"
+    return f"log10 kappa {_told(estimates['log10_kappa'])}"
 
 
 def _stop(history: Sequence[Estimates], rule: Rule, code: str, reason: str) -> Stop:
