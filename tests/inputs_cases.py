@@ -243,6 +243,31 @@ ANSWERS = (
     Answer("regex:=(.*)", "20*50=1,000", "1,000"),
 )  # fmt: skip
 
+JUDGED: tuple[tuple[str, float | None, str], ...] = (
+    ("Score: 4", 4, ""),
+    ("**Score:** 4", 4, ""),
+    ("Score: **4**", 4, ""),
+    ("score: 4", 4, ""),
+    ("Total score: 4", 4, ""),
+    ("Score: 4/5", 4, "5 is the highest"),
+    ("Score: 4 out of 5", 4, ""),
+    ("Score (0-5): 4", 4, ""),
+    ("Score: [[3]]", 3, ""),
+    ('{"score": 4}', 4, ""),
+    ("Score: 4.5.", 4.5, ""),
+    ("Score: 2 would be harsh.\nScore: 4", 4, "the last one counts"),
+    ('It says "Score: 5". Score: 2', 2, "a quotation does not"),
+    ("> Score: 5\nNo.", None, "a cited line"),
+    ("Score: 15", None, "not within 0 to 5, and not 1"),
+    ("Score: 4-5", None, "a range"),
+    ("Score: 1/2", None, ""),
+    ("Score: 4,5", None, ""),
+    ("Score: -1", None, ""),
+    ("Score: five", None, ""),
+    ("4", None, ""),
+)
+"""A judgement under the default pattern, its score, and a remark."""
+
 PAIRS = tuple(
     tuple(line.split("\t"))
     for line in (Path(__file__).parent / "answer_pairs.tsv").read_text("utf-8").splitlines()[1:]

@@ -10,7 +10,7 @@ from pathlib import Path
 from srlm.data import read_prompts
 from srlm.errors import UserError
 from srlm.grading import grader
-from tests.inputs_cases import ANSWERS, CHATS, FILES, GRADERS, PAIRS, response
+from tests.inputs_cases import ANSWERS, CHATS, FILES, GRADERS, JUDGED, PAIRS, response
 
 PAGE = Path(__file__).parents[1] / "docs" / "inputs.md"
 BEFORE = r"""# Inputs
@@ -36,6 +36,11 @@ yes or no for `yes-no`, all numbers for `last-number`, answers with signs of mat
 `math-verify`, others for `text`. `MODULE:FUNCTION` is your own: a function of a response and an
 answer, or a `srlm.grading.Grader`. A response that the length limit cut off has no answer: it is
 wrong, and it has no vote.
+"""
+JUDGING = """
+## Judgements
+
+What `--judge-pattern` finds by default; numbers are taken whole or not at all.
 """
 PAIRED = """
 ## The same answer or not
@@ -72,6 +77,9 @@ def page() -> str:
         read = grader(a.grader).read(a.response)
         answer = "none" if read is None else _code(read)
         out.append(f"| `{a.grader}` | {_code(a.response)} | {answer} | {a.note} |")
+    out += [JUDGING, "| judgement | score | |\n| --- | --- | --- |"]
+    for said, score, note in JUDGED:
+        out.append(f"| {_code(said)} | {'none' if score is None else f'{score:g}'} | {note} |")
     return "\n".join([*out, *_pairs()]) + "\n"
 
 

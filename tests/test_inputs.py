@@ -12,13 +12,16 @@ import time
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srlm.config import JudgeSettings, score_values
 from srlm.data import answers_note, prompts_of, read_prompts
 from srlm.errors import UserError
 from srlm.grading import NAMED, grader, picked
+from srlm.rewards.judge import score_reader
 from srlm.rows import open_source
 from srlm.types import Prompt
 from tests import inputs_page
@@ -27,6 +30,7 @@ from tests.inputs_cases import (
     CHATS,
     FILES,
     GRADERS,
+    JUDGED,
     PAIRS,
     ROWS,
     Answer,
@@ -89,6 +93,13 @@ def test_chats(case: Chat, tmp_path: Path) -> None:
 def test_answers(case: Answer) -> None:
     assert grader(case.grader).read(case.response) == case.answer
     assert grader(case.grader).read(case.response, finished=False) is None
+
+
+@pytest.mark.parametrize(("said", "score", "_"), JUDGED)
+def test_judgements(said: str, score: float | None, _: str) -> None:
+    settings = JudgeSettings()
+    read = score_reader(settings.pattern, score_values(settings.scores))(said)
+    assert read == score if score is not None else np.isnan(read)
 
 
 @pytest.mark.parametrize(("form", "reference", "answer", "verdict"), PAIRS)

@@ -218,7 +218,7 @@ def _not_a_number(folder: Path) -> None:
 
 
 GOOD = '{"prompt": "abc"}'
-LONG = json.dumps({"prompt": "a" * 30})
+LONG = json.dumps({"prompt": "a" * 40})
 BAD: dict[str, tuple[Change, list[str], list[str]]] = {
     "no prompts file": (_missing("p.jsonl"), [], ["p.jsonl: no such file"]),
     "empty file": (_lines(""), [], ["p.jsonl: the file is empty"]),
@@ -237,12 +237,7 @@ BAD: dict[str, tuple[Change, list[str], list[str]]] = {
     "longer than the context": (
         _lines(GOOD, LONG, '{"prompt": "h"}', *(GOOD.replace("abc", c * 2) for c in "abcdefgh")),
         [],
-        ["1 prompts leave no room for 4 response tokens", "line 2: 30 tokens", "--max-tokens"],
-    ),
-    "no room for responses": (
-        lambda _: None,
-        ["--max-tokens", "256"],
-        ["16 prompts leave no room for 256", "context of 32", "--max-tokens"],
+        ["1 of 11 prompts leave no room", "context of 32", "line 2"],
     ),
     "no tokenizer": (_missing("model/tokenizer*"), [], ["no tokenizer", "save_pretrained"]),
     "no end token": (_no_end, [], ["no end-of-sequence token", "eos_token"]),
@@ -299,8 +294,8 @@ def test_settings_can_be_mended_until_the_run_has_begun(
     """The remedy named is taken with the same --out."""
     given = ["run", "--model", good / "model", "--prompts", good / "p.jsonl", *SHORT]
     given += ["--out", tmp_path / "out", "--rounds", "1"]
-    assert srlm(*given, "--max-tokens", "256") == 2
-    assert "lower --max-tokens" in capsys.readouterr().err
+    assert srlm(*given, "--answer-column", "gold") == 2
+    assert "--answer-column" in capsys.readouterr().err
     assert srlm(*given) == 0
     assert srlm(*given, "--max-tokens", "3") == 2
     assert "samples.max_tokens: 4 -> 3" in capsys.readouterr().err
@@ -369,3 +364,14 @@ def test_models_that_are_not_there(
     shown = capsys.readouterr().err
     assert model in shown
     assert named in shown
+
+
+def test_a_limit_beyond_the_context_is_lowered_and_said(
+    good: Path, srlm: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ["run", "--model", good / "model", "--prompts", good / "p.jsonl", *SHORT]
+    given += ["--out", tmp_path / "out", "--rounds", "1", "--max-tokens", "256"]
+    given.remove("--quiet")
+    assert srlm(*given) == 0
+    out = capsys.readouterr()
+    assert "--max-tokens 256 is lowered to" in out.out + out.err

@@ -67,16 +67,24 @@ SEARCH, FORECAST, PILOT = "Samples and search", "Forecast", "Pilot"
 class PromptFile(Settings):
     """Where the prompts are and how answers are read."""
 
-    file: str = setting("JSONL file of prompts", flag="--prompts", panel=INPUT)
+    file: str = setting(
+        "prompts: JSONL, JSON, CSV, parquet, gzip of each, a folder of them, or - (stdin)",
+        flag="--prompts",
+        panel=INPUT,
+    )
     prompt_column: str = setting(
         "column of the prompts", "prompt", flag="--prompt-column", panel=INPUT
     )
     answer_column: str = setting(
-        "column of the answers", "answer", flag="--answer-column", panel=INPUT
+        "column of the answers; a dot leads inside",
+        "answer",
+        flag="--answer-column",
+        panel=INPUT,
     )
     answer: str = setting(
-        "how to read a response's answer: exact, text, last-number, boxed, regex:PATTERN",
-        "exact",
+        "how to read a response's answer: auto, exact, text, last-number, boxed, math-verify,"
+        " choice, yes-no, regex:PATTERN or MODULE:FUNCTION",
+        "auto",
         flag="--answer",
         panel=INPUT,
     )
@@ -279,7 +287,8 @@ class JudgeSettings(Settings):
     )
     pattern: str = setting(
         "regular expression of the score in a judgement; its first group is read",
-        r"Score:\s*([0-9]+(?:\.[0-9]+)?)",
+        r"(?i)\bscore\b(?: ?\([^()\n]{0,20}\))?\W{0,6}(?:(?:is|of)\b\W{0,6})?"
+        r"([-+]?[0-9]+(?:\.[0-9]+)?)",
         flag="--judge-pattern",
         panel=JUDGE,
     )

@@ -22,10 +22,11 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from srlm.config import PromptFile
 from srlm.errors import UserError
-from srlm.grading import same_value
+from srlm.grading import Grader, grader, same_value
 from srlm.rows import Rows, Source, kind, open_source, rows_of
 from srlm.types import Prompt
 
@@ -158,6 +159,35 @@ def _distinct(name: str, table: Rows, prompt_column: str, answer_column: str) ->
             "name the column of answers with --answer-column, or leave the option out",
         )
     return list(found.values())
+
+
+class Given(NamedTuple):
+    """The prompts that settings name, and how their answers are read."""
+
+    prompts: list[Prompt]
+    source: Source
+    grader: Grader
+    notes: tuple[str, ...]
+    """What a user should know: how answers are read, and where there are none."""
+
+
+def prompts_for(settings: PromptFile) -> Given:
+    """Read what the settings name, once.
+
+    Raises:
+        UserError: as ``open_source`` and ``prompts_of``; there is no such grader, or answers could
+            never be given under it.
+    """
+    source = open_source(settings.file)
+    prompts = prompts_of(
+        source, prompt_column=settings.prompt_column, answer_column=settings.answer_column
+    )
+    read = grader(settings.answer, prompts)
+    read.check(prompts)
+    some = any(x.answers for x in prompts)
+    picked = f"--answer auto: {read.name}, by what the answers look like"
+    notes = (picked if settings.answer == "auto" and some else "", answers_note(prompts))
+    return Given(prompts, source, read, tuple(filter(None, notes)))
 
 
 def answers_note(prompts: Sequence[Prompt]) -> str:

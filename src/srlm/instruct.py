@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 
 from srlm.config import ProbeConfig, template_arguments
-from srlm.data import prompt_id, read_prompts
+from srlm.data import prompt_id, prompts_for
 from srlm.errors import UserError
-from srlm.grading import EXACT, Grader, grader
+from srlm.grading import EXACT, Grader
 from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
 from srlm.types import Floats, Prompt, Samples
@@ -139,17 +139,13 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
     """``srlm instruct``: new prompts to a file, and a sentence about them.
 
     Raises:
-        UserError: the file is there already, or as ``instruct``, ``load`` and ``read_prompts``.
+        UserError: the file is there already, or as ``instruct``, ``load`` and ``prompts_for``.
     """
     from srlm.policies.load import load
 
     if out.exists():
         raise UserError(f"{out}: exists already", "give another --out")
-    given = read_prompts(
-        config.prompts.file,
-        prompt_column=config.prompts.prompt_column,
-        answer_column=config.prompts.answer_column,
-    )
+    prompts, _, read, _ = prompts_for(config.prompts)
     policy = load(
         config.model,
         device=config.device,
@@ -161,14 +157,14 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
     )
     made = instruct(
         policy,
-        given,
+        prompts,
         count,
         seed=config.seed,
         max_tokens=config.max_tokens,
         response_tokens=config.max_tokens,
         draws=config.samples,
         distinct=(1.5 / config.samples, 1.0),
-        grader=grader(config.prompts.answer),
+        grader=read,
     )
     rows = [{config.prompts.prompt_column: x.content} for x in made.prompts]
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

@@ -21,7 +21,7 @@ from srlm.forecast.pace import later_rounds
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Exact, Policy
-from srlm.policies.load import check_fit, load
+from srlm.policies.load import fitting, load
 from srlm.progress import Progress
 from srlm.report.page import write_forecast, write_measurement
 from srlm.report.samples_forecast import print_samples_forecast
@@ -42,6 +42,10 @@ class Opened:
     policy: Policy
     prompts: list[Prompt]
     grader: Grader
+    max_tokens: int
+    """Length limit of a response that the context has room for."""
+    notes: tuple[str, ...]
+    """What a user should know."""
 
 
 def measure(
@@ -91,7 +95,7 @@ def _by_samples(
             opened.prompts,
             mu=mu,
             seed=config.seed,
-            max_tokens=config.max_tokens,
+            max_tokens=opened.max_tokens,
         )
     return out | {"kappa_adaptive": adaptive.kappa(seed=config.seed)}
 
@@ -142,7 +146,7 @@ def pilot(config: ForecastConfig, out: Path | None, progress: Progress) -> dict[
     kept = read_run(out / "pilot")
     samples, table = kept.held_out(done), kept.rounds[done].table
     assert samples is not None and table is not None  # the run is done
-    now = evidence_of(samples, table, grader(config.prompts.answer), config.seed)
+    now = evidence_of(samples, table, grader(str(kept.config["prompts.answer"])), config.seed)
     paces = paces_of(kept.forecasts)[:done]
     later = later_rounds(now, done, paces, beta=config.beta, rounds=config.rounds)
     return {
@@ -172,13 +176,7 @@ def open_probe(config: ProbeConfig) -> Opened:
     Raises:
         UserError: prompts, answers, model: whatever is wrong with them.
     """
-    everything = reading.read_prompts(
-        Path(config.prompts.file),
-        prompt_column=config.prompts.prompt_column,
-        answer_column=config.prompts.answer_column,
-    )
-    read = grader(config.prompts.answer)
-    read.check(everything)
+    everything, _, read, notes = reading.prompts_for(config.prompts)
     chosen = by_hash(everything, config.most_prompts)
     policy = load(
         config.model,
@@ -189,12 +187,8 @@ def open_probe(config: ProbeConfig) -> Opened:
         chat_args=template_arguments(config.prompts.chat_args),
         download=config.download,
     )
-    check_fit(policy, chosen, config.max_tokens)
-    return Opened(
-        policy=policy,
-        prompts=chosen,
-        grader=read,
-    )
+    most, lowered = fitting(policy, chosen, config.max_tokens)
+    return Opened(policy, chosen, read, most, tuple(filter(None, (*notes, lowered))))
 
 
 def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
@@ -206,8 +200,10 @@ def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
 def _look(
     opened: Opened, config: ProbeConfig, *, beta: float, rounds: int, progress: Progress
 ) -> Forecast:
+    for note in opened.notes:
+        progress.note(note)
     progress.note(
-        f"{len(opened.prompts)} prompts x {config.samples} samples of at most {config.max_tokens} "
+        f"{len(opened.prompts)} prompts x {config.samples} samples of at most {opened.max_tokens} "
         f"tokens; then a search of at most {config.nodes} prefixes a prompt, {config.seconds:.0f} s"
     )
     with progress.stage("samples and search", total=len(opened.prompts)) as bar:
@@ -218,7 +214,7 @@ def _look(
             beta=beta,
             rounds=rounds,
             samples=config.samples,
-            max_tokens=config.max_tokens,
+            max_tokens=opened.max_tokens,
             nodes=config.nodes,
             tokens=config.tokens,
             seconds=config.seconds,

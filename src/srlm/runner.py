@@ -7,6 +7,7 @@ here, once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from srlm.forecast.after_round import evidence_of, forecast_after, paces_of
 from srlm.grading import grader
 from srlm.loop import self_reward
 from srlm.policies.base import Policy
-from srlm.policies.load import check_fit, load
+from srlm.policies.load import fitting, load
 from srlm.policies.lora import require_peft
 from srlm.progress import Progress
 from srlm.report.page import write_page
@@ -49,20 +50,19 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress | None = None)
         UserError: anything in the settings, the prompts, the model or the folder that the user
             can put right; found before the first sample where it can be.
     """
-    progress, method = progress or Progress.silent(), method_of(config)
-    source = data.open_source(config.prompts.file)
-    prompts = data.prompts_of(
-        source,
-        prompt_column=config.prompts.prompt_column,
-        answer_column=config.prompts.answer_column,
-    )
-    method.grader.check(prompts)
-    if note := data.answers_note(prompts):
-        progress.note(note)
+    progress = progress or Progress.silent()
+    prompts, source, read, notes = data.prompts_for(config.prompts)
+    asked = config.prompts.model_copy(update={"answer": read.name})
+    config = config.model_copy(update={"prompts": asked})
+    method = method_of(config)
     training, held_out = data.split(prompts, config.prompts.held_out)
     with RunFolder(Path(out), config, partial(_load, config)) as folder:
         policy = _load(config, folder.latest() or config.model)
-        check_fit(policy, prompts, config.samples.max_tokens)
+        most, lowered = fitting(policy, prompts, config.samples.max_tokens)
+        samples = method.samples.model_copy(update={"max_tokens": most})
+        method = replace(method, samples=samples)
+        for note in filter(None, (*notes, lowered)):
+            progress.note(note)
         folder.describe(source.sha256, len(training), len(held_out))
         records: list[Round] = []
         for record in self_reward(

@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from srlm.errors import UserError
 from srlm.policies.base import uniforms
 from srlm.policies.hf import CausalLM
-from srlm.policies.load import check_fit, load
+from srlm.policies.load import fitting, load
 from srlm.policies.tabular import rows
-from srlm.types import Prompt
 from tests import tiny
 from tests.naive import decoding
 
@@ -279,19 +278,18 @@ def test_vectors_are_refused() -> None:
         tiny.policy().encode(tiny.vectors(1)[0])
 
 
-def test_prompts_must_fit_the_context() -> None:
+def test_the_length_limit_is_lowered_to_what_fits() -> None:
     policy = tiny.policy()
-    x = tiny.prompts(["a" * n for n in (3, 28, 29, 30, 31)])
-    check_fit(policy, x[:2], 4)
-    with pytest.raises(UserError) as caught:
-        check_fit(policy, x, 4)
-    assert "3 prompts leave no room for 4 response tokens in a context of 32" in str(caught.value)
-    assert "line 3: 29 tokens; line 4: 30 tokens; line 5: 31 tokens" in caught.value.problem
-    assert "--max-tokens" in caught.value.remedy
-    many = [Prompt(f"{i:x}", "a" * 32, line=i) for i in range(1, 31)]
-    with pytest.raises(UserError, match=r"line 20: 32 tokens; and 10 more"):
-        check_fit(policy, many, 4)
-    check_fit(tiny.tabular(), rows(3), 4)
+    x = tiny.prompts(["a" * n for n in (3, 28, 29, 31, 32, 40)])
+    assert fitting(policy, x[:2], 4) == (4, "")
+    room, said = fitting(policy, x[:3], 4)
+    assert room == 3
+    assert "--max-tokens 4 is lowered to 3" in said
+    assert fitting(policy, x[:4], 256)[0] == 1
+    with pytest.raises(UserError, match="2 of 6 prompts") as caught:
+        fitting(policy, x, 4)
+    assert "\n" not in caught.value.problem
+    assert fitting(tiny.tabular(), rows(3), 4) == (4, "")
 
 
 def test_a_response_fills_the_context_to_the_last_token() -> None:

@@ -206,19 +206,33 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def check_fit(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> None:
-    """Every prompt must fit the model's context with its response; all that do not are named."""
+def fitting(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> tuple[int, str]:
+    """The length limit of responses that the model's context has room for after every prompt.
+
+    Returns:
+        ``max_tokens``, or what the longest prompt leaves; and a sentence where it is less.
+
+    Raises:
+        UserError: prompts leave room for not a single token.
+    """
     encode = getattr(policy, "encode", None)
     context = getattr(policy, "context", None)
     if encode is None or context is None:
-        return
-    sizes = [len(encode(x)) for x in prompts]
-    long = [(x.line, n) for x, n in zip(prompts, sizes, strict=True) if n + max_tokens > context]
-    if long:
-        named = "; ".join(f"line {line}: {n} tokens" for line, n in long[:20])
-        more = f"; and {len(long) - 20} more" if len(long) > 20 else ""
+        return max_tokens, ""
+    size_P = [len(encode(x)) for x in prompts]
+    full = sum(size >= context for size in size_P)
+    longest = max(range(len(size_P)), key=size_P.__getitem__)
+    most = f"the longest, of line {prompts[longest].line}, has {size_P[longest]} tokens"
+    if full:
         raise UserError(
-            f"{len(long)} prompts leave no room for {max_tokens} response tokens in a context of "
-            f"{context}: {named}{more}",
-            "shorten them, or lower --max-tokens",
+            f"{full} of {len(prompts)} prompts leave no room for a response in the model's context "
+            f"of {context} tokens; {most}",
+            "leave them out or shorten them",
         )
+    room = context - size_P[longest]
+    if room >= max_tokens:
+        return max_tokens, ""
+    return room, (
+        f"--max-tokens {max_tokens} is lowered to {room}, what the model's context of {context} "
+        f"tokens has room for: {most}"
+    )

@@ -265,9 +265,11 @@ class ScoreReader:
                 said = found[group] or "", max(found.start(group), 0)
         if said is None:
             return np.nan
-        if said[0] in self._texts:
+        if said[0] in self._texts and not _NUMBER.search(said[0]):
             return self._texts[said[0]]
         score = self._number(text, *said)
+        if not np.isnan(score) and said[0] in self._texts:
+            return self._texts[said[0]]
         return score if self._lowest <= score <= self._highest else np.nan
 
     def _number(self, text: str, said: str, start: int) -> float:
