@@ -211,7 +211,7 @@ def run(
 ) -> None:
     """Self-reward a model, measure each round, write a report.
 
-    The same command on the same folder goes on where it stopped.
+    The same command on the same folder continues where it stopped.
     """
     settings = resolve_as(RunConfig, config, by_key(RunConfig, flags))
     if dry_run:
@@ -314,7 +314,7 @@ def lab(
 ) -> None:
     """Test claims of the theory on instances: figures, a plot and a verdict each.
 
-    The same command on the same folder goes on where it stopped.
+    The same command on the same folder continues where it stopped.
     """
     _check_json(json_file)
     with _interruptible():
