@@ -167,5 +167,5 @@ main()
         process.send_signal(signal.SIGINT)
         _, shown = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "The same command goes on" in shown
+    assert "The same command continues" in shown
     assert "Traceback" not in shown

@@ -42,6 +42,7 @@ LAYERS = (
     ("probe", "instruct"),
     ("demo",),
     ("cli",),
+    ("__main__",),
 )
 """From the bottom to the top. A module imports from its own row or from rows below."""
 

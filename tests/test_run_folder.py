@@ -21,9 +21,10 @@ from srlm import samples as draws
 from srlm.config import RunConfig
 from srlm.errors import UserError
 from srlm.policies import devices
-from srlm.run_folder import RunFolder, manifest
+from srlm.run_folder import RunFolder, manifest, read_run
 from srlm.run_folder import tables as runs
 from srlm.runner import run
+from srlm.types import Round
 from srlm.writing import read_json, write_text
 from tests import killing, tiny
 
@@ -165,6 +166,63 @@ def test_a_finished_run_given_again_changes_nothing(name: str, tmp_path: Path) -
     assert contents(tmp_path / "out") == before
     assert [r.to_json() for r in again.rounds] == [r.to_json() for r in first.rounds]
     assert {p: p.stat().st_mtime_ns for p in times} == times
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_finished_run_given_more_rounds_ends_as_one_of_so_many(
+    name: str, tmp_path: Path, no_page: None
+) -> None:
+    """Byte for byte, also with a stop rule whose word on the shorter run is withdrawn."""
+    config = JOBS[name](tmp_path / "in", rounds=3, stop="auto")
+    run(config, tmp_path / "whole")
+    short = config.model_copy(update={"rounds": 1})
+    run(short, tmp_path / "out")
+    assert read_json(tmp_path / "out" / "stop.json")["round"] == 1
+    more = run(config, tmp_path / "out")
+    assert_same(tmp_path / "whole", tmp_path / "out")
+    assert len(more.rounds) == len(run(config, tmp_path / "whole").rounds)
+    fewer = run(short, tmp_path / "out")  # nothing that is done is undone
+    assert len(fewer.rounds) == len(more.rounds)
+
+
+def test_a_forecast_is_of_its_own_round_alone(tmp_path: Path, no_page: None) -> None:
+    """The file of a round does not grow with the rounds before it or with those asked for."""
+    run(linear_job(tmp_path / "in", rounds=4), tmp_path / "out")
+    made = [read_json(tmp_path / f"out/rounds/00{t}/forecast.json") for t in range(5)]
+    assert [len(forecast["later"]) for forecast in made] == [8] * 5
+    assert [forecast["pace"] is None for forecast in made] == [True] + [False] * 4
+
+
+def test_the_policy_is_loaded_once_where_work_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_page: None
+) -> None:
+    config = linear_job(tmp_path / "in", rounds=1)
+    run(config, tmp_path / "out")
+    real, opened = runner.load, []
+
+    def load(model: Any, **options: Any) -> Any:
+        opened.append(Path(model).parent.name)
+        return real(model, **options)
+
+    monkeypatch.setattr(runner, "load", load)
+    run(config, tmp_path / "out")
+    assert opened == ["001"]
+    opened.clear()
+    run(config.model_copy(update={"rounds": 2}), tmp_path / "out")
+    assert opened == ["001"]  # an exact policy needs no base for the KL either
+
+
+def test_a_record_comes_back_as_it_was(tmp_path: Path, no_page: None) -> None:
+    """One class in memory, on disk and for the report; every estimate, whatever its name."""
+    config = linear_job(tmp_path / "in", rounds=1)
+    run(config, tmp_path / "out")
+    read = read_run(tmp_path / "out").rounds[1]
+    assert Round.from_json(json.loads(json.dumps(read.to_json()))).to_json() == read.to_json()
+    other = Round.from_json({"round": 7, "speed": {"value": 2.0, "n": 1}})
+    assert other["speed"].value == 2.0
+    assert other["kappa"].note == "not recorded"
+    assert read.table is not None
+    assert read["kappa"].value == pytest.approx(np.mean(1 / read.table.p_star))
 
 
 # ---- refused

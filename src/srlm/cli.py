@@ -20,13 +20,15 @@ import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from srlm.config import ForecastConfig, ProbeConfig, RunConfig, resolve_as
+from srlm.config import ForecastConfig, ProbeConfig, RunConfig, SamplesConfig, resolve_as
 from srlm.errors import UserError
 from srlm.lab import CLAIMS, TASKS
 
 if TYPE_CHECKING:
     from srlm.report.summary import Summary
 
+_SAMPLES = {"samples": "file", "prompts.file": "prompts", "prompts.answer": "answer"}
+"""Settings of a forecast that have another place where a file of samples is forecast."""
 F = TypeVar("F", bound=Callable[..., None])
 
 # ---- options made of settings
@@ -187,7 +189,18 @@ def forecast(
     quiet: Quiet = False,
     **flags: str | bool | None,
 ) -> None:
-    """Forecast what self-rewarding will do to a model, before any training."""
+    """Forecast what self-rewarding will do to a model, before any training.
+
+    With --samples FILE no model is needed: samples made anywhere say it all.
+    """
+    if (file := flags["samples"]) and not str(file).isdecimal():
+        given = {_SAMPLES.get(k, k): v for k, v in by_key(ForecastConfig, flags).items()}
+        asked = resolve_as(SamplesConfig, config, given)
+        with _interruptible():
+            from srlm.probe import forecast_samples
+
+            forecast_samples(asked, json_file)
+        return
     settings = resolve_as(ForecastConfig, config, by_key(ForecastConfig, flags))
     with _interruptible():
         from srlm.probe import forecast as command
@@ -203,7 +216,7 @@ def run(
     config: SettingsFile = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", metavar=" ", help="Print the settings as resolved, and stop."),
+        typer.Option("--dry-run", metavar=" ", help="Print all settings, and stop."),
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -211,7 +224,8 @@ def run(
 ) -> None:
     """Self-reward a model, measure each round, write a report.
 
-    The same command on the same folder continues where it stopped.
+    The same command on the same folder continues where it stopped; a finished run can be given
+    more --rounds.
     """
     settings = resolve_as(RunConfig, config, by_key(RunConfig, flags))
     if dry_run:
@@ -367,7 +381,7 @@ def main() -> None:
         place = getattr(error, "filename", None)
         _fail(
             f"no space left on the disk{f' while writing {place}' if place else ''}",
-            "free some and give the same command: it goes on where it stopped",
+            "free some and give the same command: it continues where it stopped",
         )
 
 
@@ -388,7 +402,7 @@ def _interruptible() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted. The same command goes on where it stopped.", err=True)
+        typer.echo("\nInterrupted. The same command continues where it stopped.", err=True)
         raise typer.Exit(130) from None
 
 

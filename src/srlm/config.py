@@ -462,7 +462,13 @@ class ProbeConfig(ModelSettings):
     most_prompts: Count = setting(
         "prompts looked at, at most, chosen by hash", 256, flag="--most-prompts", panel=INPUT
     )
-    samples: int = setting("samples per prompt", 64, ge=2, flag="--samples", panel=SEARCH)
+    samples: int = setting(
+        "samples per prompt; forecast: or a file of samples, and no model is needed",
+        64,
+        ge=2,
+        flag="--samples",
+        panel=SEARCH,
+    )
     max_tokens: Count = shared(SampleSettings, "max_tokens", flag="--max-tokens", panel=SEARCH)
     nodes: Count = shared(MeasureSettings, "nodes", flag="--nodes", panel=SEARCH)
     tokens: Count = shared(MeasureSettings, "tokens", flag="--tokens", panel=SEARCH)
@@ -497,6 +503,19 @@ class ForecastConfig(ProbeConfig):
     beta: Positive = shared(UpdateSettings, "beta", flag="--beta", panel=FORECAST)
     rounds: Count = setting("rounds to forecast", 8, flag="--rounds", panel=FORECAST)
     pilot: PilotSettings = PilotSettings()
+
+
+class SamplesConfig(Settings):
+    """``srlm forecast --samples FILE``: a file of samples in the place of a model."""
+
+    file: str = shared(PromptFile, "file", flag="--samples", panel=SEARCH)
+    answer: str = shared(PromptFile, "answer", flag="--answer", panel=INPUT)
+    prompts: str | None = setting(
+        "right answers, where the samples have none", None, flag="--prompts", panel=INPUT
+    )
+    beta: Positive = shared(UpdateSettings, "beta", flag="--beta", panel=FORECAST, default=1.0)
+    rounds: Count = shared(RunConfig, "rounds", flag="--rounds", panel=FORECAST)
+    seed: int = shared(ModelSettings, "seed", flag="--seed", panel=INPUT)
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:

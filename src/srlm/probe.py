@@ -11,7 +11,14 @@ import numpy as np
 from rich.console import Console
 
 from srlm import data as reading
-from srlm.config import ForecastConfig, ProbeConfig, RunConfig, flatten, template_arguments
+from srlm.config import (
+    ForecastConfig,
+    ProbeConfig,
+    RunConfig,
+    SamplesConfig,
+    flatten,
+    template_arguments,
+)
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
 from srlm.forecast.after_round import evidence_of, paces_of
@@ -245,37 +252,21 @@ def _write(
         console.print(f"\nPage: {page}", soft_wrap=True, markup=False)
 
 
-def forecast_samples(
-    file: Path,
-    *,
-    answer: str,
-    prompts: Path | None = None,
-    beta: float = 1.0,
-    rounds: int = 5,
-    seed: int = 0,
-    json_file: Path | None = None,
-    console: Console | None = None,
-) -> SamplesForecast:
+def forecast_samples(config: SamplesConfig, json_file: Path | None = None) -> SamplesForecast:
     """``srlm forecast --samples FILE``: no model; the file's samples say all.
-
-    Args:
-        answer: how answers are read and compared, of ``srlm.grading``.
-        prompts: right answers by prompt or id, where the samples have none.
-        beta, rounds, seed: of the forecast.
-        json_file: where to write all of it.
 
     Raises:
         UserError: what is wrong with the file, the answers or the prompts.
     """
     found = forecast_file(
-        open_samples(file),
-        grader(answer),
-        known=known_answers(prompts) if prompts else None,
-        beta=beta,
-        rounds=rounds,
-        seed=seed,
+        open_samples(Path(config.file)),
+        grader(config.answer),
+        known=known_answers(Path(config.prompts)) if config.prompts else None,
+        beta=config.beta,
+        rounds=config.rounds,
+        seed=config.seed,
     )
-    print_samples_forecast(found, console or Console(highlight=False))
+    print_samples_forecast(found, Console(highlight=False))
     if json_file is not None:
         write_json(json_file, found.to_json())
     return found

@@ -39,7 +39,7 @@ from srlm.types import Round
 
 
 def run(config: RunConfig, out: str | Path, *, progress: Progress | None = None) -> Summary:
-    """Self-reward a model in a run folder, to its report. Goes on where it stopped.
+    """Self-reward a model in a run folder, to its report. Continues where it stopped.
 
     Args:
         config: all settings; ``srlm.config.resolve`` makes them of a file and flags.
