@@ -43,6 +43,7 @@ LAYERS = (
     ("demo",),
     ("cli",),
     ("__main__",),
+    ("__main__",),
 )
 """From the bottom to the top. A module imports from its own row or from rows below."""
 
