@@ -1,4 +1,5 @@
-"""MkDocs hooks: decision records in order; formulas as MathML, so that no script draws them."""
+"""MkDocs hooks: decision records in order; formulas as MathML, so that no script draws them;
+doctests as code."""
 
 from __future__ import annotations
 
@@ -7,10 +8,20 @@ from html import unescape
 from pathlib import Path
 from typing import Any
 
+import griffe
 from latex2mathml.converter import convert
 
 FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 FUNCTION = re.compile("<mi>(log|exp)</mi>")  # set apart from what they are applied to
+DOCTEST = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
+
+
+class Doctests(griffe.Extension):
+    """Fences the doctests of docstrings, which Markdown would take for quotations."""
+
+    def on_instance(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring:
+            obj.docstring.value = DOCTEST.sub(r"```pycon\n\g<0>\n```", obj.docstring.value)
 
 
 def on_config(config: Any) -> None:

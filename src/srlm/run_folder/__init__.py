@@ -1,7 +1,5 @@
 """The run folder: the one module that knows its files.
 
-::
-
     runs/mine/
       config.yaml            settings as resolved
       manifest.json          versions, machine, seed, hashes of model and prompts
