@@ -7,12 +7,13 @@ neither results nor docs.
 
 On the corpus `paths` (`experiments.ways`) the right number is divided over three ways of working,
 and on a quarter of the prompts a quick, wrong number is likelier than any one of them. Three runs
-a seed, equal draws and prompts, each with `--stop auto`: the likelihood reward; the consistency
+a seed, equal samples and prompts, each with `--stop auto`: the likelihood reward; the consistency
 reward with the weighted update; and the consistency reward with dpo on pairs weighted by the vote
 margin, a likelihood term beside (ScPO). Design, strengths and learning rates were chosen on seed
 10; the seeds reported had no part in it. Besides the run's own figures: the accuracy of the
-majority of a prompt's held-out draws (the answer-level mode, as far as the draws can tell) and both
-modes on the quarter of the prompts where the habit is wrong. Right answers serve for showing alone.
+majority of a prompt's held-out samples (the answer-level mode, as far as the samples can tell) and
+both modes on the quarter of the prompts where the habit is wrong. Right answers serve for showing
+alone.
 
 Results: experiments/results/paths.json and docs/paths.md.
 """
@@ -41,7 +42,7 @@ from srlm.runner import run
 from srlm.types import Bools, Prompt, Samples
 
 DRAWS = 32
-"""Held-out draws a prompt, which vote."""
+"""Held-out samples per prompt, which vote."""
 RUNS: dict[str, dict[str, Any]] = {
     "likelihood": {"reward": "likelihood", "update.beta": 0.5, "rounds": 5},
     "consistency": {"rounds": 12},
@@ -88,7 +89,7 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
 
 
 def voted(config: RunConfig, folder: Path) -> dict[str, float]:
-    """Accuracy of the majority of the held-out draws, and of both modes where the habit errs."""
+    """Accuracy of the majority of the held-out samples, and of both modes where the habit errs."""
     table = pq.read_table(folder / "prompts.parquet")
     prompts = [
         Prompt(key, text, tuple(answers))

@@ -11,14 +11,14 @@ is there with the same settings is not made again without --again. So the work c
 divided among processes that run at once (one seed each, say). --page makes nothing new: it gathers
 the parts into experiments/results/rewards.json and docs/rewards.md.
 
-The same base, prompts, draws and update for every reward. Rewards come in units of their own, so
+The same base, prompts, samples and update for every reward. Rewards come in units of their own, so
 beta is set for each to the same strength: beta = beta_first * s / s_first with s the mean standard
-deviation of the reward among a prompt's draws from the base. Judges run on the starts whose corpus
-also holds verdicts on worked answers (judge), and comparisons and judgements of verdicts too
+deviation of the reward among a prompt's samples from the base. Judges run on the starts whose
+corpus also holds verdicts on worked answers (judge), and comparisons and judgements of verdicts too
 (compare); they are asked in the corpus's own words. Beside them, without training: majority vote,
 best of n by likelihood or by a judge, greedy decoding. Right answers serve for showing alone.
 
-Seconds are processor seconds of one thread for drawing, rewarding, pairing and training; measuring
+Seconds are processor seconds of one thread for sampling, rewarding, pairing and training; measuring
 is not counted.
 """
 
@@ -81,7 +81,7 @@ JUDGED: dict[str, dict[str, dict[str, Any]]] = {
 }
 """What runs on starts with verdicts. On compare the betas and the likelihood's share were tried on
 seeds 10 and 11, which are not in the tables; where there is no beta, at the strength of the judge
-at its own. At equal strength (.004) judge-pairwise gained no more on seed 10 and lost it a round
+at its own. At equal strength (0.004) judge-pairwise gained no more on seed 10 and lost it a round
 sooner: its margins are small and many."""
 MEASURED = (
     "kappa",
@@ -95,7 +95,7 @@ MEASURED = (
 )
 CONTROL_DRAWS = 8
 JUDGED_PROMPTS = 256
-"""Held-out prompts on whose draws a judge's order is compared with the right answers."""
+"""Held-out prompts on whose samples a judge's order is compared with the right answers."""
 
 
 # ---- settings
@@ -118,7 +118,7 @@ def changes_of(start: str, plain: RunConfig) -> dict[str, dict[str, Any]]:
 
 
 def strengths(config: RunConfig, names: set[str]) -> dict[str, float]:
-    """Mean standard deviation of each reward among a prompt's draws from the base."""
+    """Mean standard deviation of each reward among a prompt's samples from the base."""
     policy, train, _ = opened(config)
     some = train[:256]
     longest = config.samples.max_tokens
@@ -198,19 +198,19 @@ def stopped(config: RunConfig, out: Path, lines: Sequence[dict[str, Any]]) -> st
 
 
 def distinct_responses(path: Path) -> float:
-    """Mean number of distinct responses a held-out prompt, of the draws."""
+    """Mean number of distinct responses a held-out prompt, of the samples."""
     samples = runs.read_samples(path)
     groups = rows_by_prompt(samples.prompt_R, int(samples.prompt_R.max()) + 1)
     return float(np.mean([len({samples.tokens_R[r] for r in rows}) for rows in groups]))
 
 
 def tokens(path: Path) -> int:
-    """Tokens drawn for training."""
+    """Tokens sampled for training."""
     return int(sum(len(x) for x in pq.read_table(path)["tokens"].to_pylist()))
 
 
 def judge_auc(config: RunConfig, reward: str, out: Path, t: int, drawer: int) -> float:
-    """P(the judge of round t prefers a right to a wrong draw of round ``drawer``), within
+    """P(the judge of round t prefers a right to a wrong sample of round ``drawer``), within
     prompts."""
     policy, _, held_out = opened(config, str(out / f"rounds/{t:03d}/policy"))
     everything = runs.read_samples(out / f"rounds/{drawer:03d}/held_out.parquet")

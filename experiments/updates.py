@@ -1,4 +1,4 @@
-"""Every update on the demo's starts, at equal draws and at equal time.
+"""Every update on the demo's starts, at equal samples and at equal time.
 
     python -m experiments.updates [--starts good diffuse giveup] [--seeds 0 1 2] [--rounds 3]
                                   [--prompts 4096] [--only weighted dpo ...] [--page] [--quick]
@@ -6,12 +6,12 @@
 Cost: some two hours on an idle core; ``--quick`` takes a minute, on bases of 20 steps, and writes
 neither results nor docs.
 
-The same base, prompts, draws a prompt and learning rate schedule for every update; each has the
+The same base, prompts, samples per prompt and learning rate schedule for every update; each has the
 beta and learning rate of ``CHOICES``, best of those tried on one start and seed. Seconds are
-processor seconds of one thread for drawing, rewarding, pairing and training; measuring is not
-counted. Two tables: after the same rounds, so from the same number of draws; and at the last
+processor seconds of one thread for sampling, rewarding, pairing and training; measuring is not
+counted. Two tables: after the same rounds, so from the same number of samples; and at the last
 round that ends within the seconds that the default takes for all of its rounds. Beside them,
-without training: majority vote and best of n by likelihood over as many draws as a round has,
+without training: majority vote and best of n by likelihood over as many samples as a round has,
 greedy decoding, and the modes themselves. Answers serve for showing alone.
 
 One JSON file a start and seed goes to runs/updates/, so that the work can be divided

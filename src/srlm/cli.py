@@ -438,7 +438,7 @@ def _check_json(file: Path | None) -> None:
 
 
 def _write_json(file: Path | None, data: object) -> None:
-    """The numbers for programs, whole or not at all."""
+    """The numbers for programs, atomically."""
     if file is None:
         return
     from srlm.writing import write_json

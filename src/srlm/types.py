@@ -1,7 +1,7 @@
 """What the stages hand each other: frozen dataclasses with the shape and unit of each field.
 
 The flow is ``prompts -> samples -> rewards -> pairs -> train -> measure -> report``. Axis
-names are suffixes: P prompts, K draws of a prompt, R rows (one a response), T tokens,
+names are suffixes: P prompts, K samples of a prompt, R rows (one a response), T tokens,
 V vocabulary, G groups. All logarithms are natural, all log-probabilities are float64 sums.
 """
 
@@ -19,12 +19,12 @@ Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
 Tokens = tuple[int, ...]
-"""A response as token ids; the end-of-sequence token is the last one where it was drawn."""
+"""A response as token ids; the end-of-sequence token is the last one where it was sampled."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt. ``id`` is a hash of ``content`` alone and seeds the prompt's draws."""
+    """One prompt. ``id`` is a hash of ``content`` alone and seeds the prompt's samples."""
 
     id: str
     content: Any
@@ -39,7 +39,7 @@ class Prompt:
 class Samples:
     """Responses of a policy to prompts, one a row; the rows of a prompt lie together.
 
-    Under ``Policy.sample`` the rows are independent draws y ~ pi(.|x) at temperature 1 and
+    Under ``Policy.sample`` the rows are independent samples y ~ pi(.|x) at temperature 1 and
     every weight is 1/K. Under ``Policy.enumerate`` they are all responses, each once, with
     weight pi(y|x). In both, sum_r weight_R[r] f(y_r) over a prompt's rows estimates
     E_{y~pi(.|x)} f(y): without bias under sampling, exactly under enumeration.
@@ -49,7 +49,7 @@ class Samples:
     """Index of the row's prompt in the sequence of prompts that was asked."""
     tokens_R: tuple[Tokens, ...]
     logp_R: Floats
-    """log pi(y|x), nats, end-of-sequence included, at the time of drawing."""
+    """log pi(y|x), nats, end-of-sequence included, at the time of sampling."""
     weight_R: Floats
     """Sums to 1 over the rows of a prompt."""
     finished_R: Bools
@@ -86,7 +86,7 @@ class Pairs:
     """Groups of responses to compare; the distinct responses of a group lie together.
 
     A group of two is the pair of the paper; in a group of k all k(k-1)/2 pairs count. Equal
-    draws are merged into one row and their weights added: a pair of equal responses has
+    samples are merged into one row and their weights added: a pair of equal responses has
     z - z' = 0 whatever the policy, so merging changes no loss and no gradient and saves the
     forward pass.
     """
@@ -100,9 +100,9 @@ class Pairs:
     reward_R: Floats
     """Self-reward r_t(x, y), nats for the likelihood reward."""
     weight_R: Floats
-    """Share of the group's draws, sums to 1 over a group."""
+    """Share of the group's samples, sums to 1 over a group."""
     draws: int
-    """Draws that the groups were made from, duplicates included."""
+    """Samples that the groups were made from, duplicates included."""
     distinguishable: tuple[int, int] = (0, 0)
     """Prompts whose responses have unequal rewards, of the prompts that have rewards."""
     scale_G: Floats | None = None
@@ -123,7 +123,7 @@ class Pairs:
 class Estimate:
     """A number that carries its error.
 
-    ``low`` and ``high`` bound ``value`` at 95 % over the prompts (None: no interval can be
+    ``low`` and ``high`` bound ``value`` at 95% over the prompts (None: no interval can be
     given), ``n`` is the number of independent units behind it, ``method`` names the estimator,
     ``guarantee`` says what the value is beyond the sampling of prompts: "exact", "lower bound",
     "upper bound", "certified within [a, b]", "estimate". ``value`` None means undefined, and

@@ -41,8 +41,8 @@ LogProb = Callable[[Sequence[Prompt], Ints, Sequence[Tokens]], Floats]
 
 
 ROWS = 2048
-"""Responses drawn between two signs of progress; draws share prefixes, so that 1,024 would leave a
-batch of the default size half empty."""
+"""Responses sampled between two signs of progress; samples share prefixes, so that 1,024 would
+leave a batch of the default size half empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,9 @@ class BaseReference:
     unique_P: Bools
     """The base's mode is certified and no other response is as likely."""
     samples: Samples
-    """The base's held-out draws, with their log-probabilities under the base."""
+    """The base's held-out samples, with their log-probabilities under the base."""
     sampling_P: Floats
-    """Share of right draws of each prompt; not-a-number without an answer."""
+    """Share of right samples of each prompt; not-a-number without an answer."""
     mode_right_P: Floats
     """1.0 where the base's mode is right, 0.0 where wrong; not-a-number without an answer."""
     log_prob: LogProb | None = None
@@ -75,13 +75,13 @@ class Measurement:
     kl_to_base, exponent, exponent_r2."""
     prompts: tuple[Prompt, ...]
     samples: Samples
-    """Held-out draws, or all responses with their probabilities."""
+    """Held-out samples, or all responses with their probabilities."""
     modes: Modes
     greedy: Samples
     spread: condition.Spread
     """Quantiles of log10(1/p*) over prompts."""
     table: dict[str, list[Any]]
-    """Columns of prompts.parquet, one row a prompt; None where unknown."""
+    """Columns of prompts.parquet, one row per prompt; None where unknown."""
 
 
 def reference(measurement: Measurement, log_prob: LogProb | None = None) -> BaseReference:
@@ -137,10 +137,10 @@ def evaluate(
             nothing (``search.hopeless``).
         prompts: held-out prompts. Those without an answer count in everything but accuracy.
         grader: reads answers and compares them with the prompts'.
-        settings: draws a prompt, and what search may spend.
-        seed: of the draws and of the bootstrap.
+        settings: samples per prompt, and what search may spend.
+        seed: of the samples and of the bootstrap.
         max_tokens: length limit H; modes are those among responses within it.
-        advance: called with the number of prompts drawn for, for progress.
+        advance: called with the number of prompts sampled for, for progress.
         base: None where ``policy`` is the base itself.
         second: which margins search certifies: the least one, or that of every prompt (see
             ``search.find_modes``).
@@ -262,8 +262,8 @@ def _against(
     exact: bool,
     seed: int,
 ) -> dict[str, Estimate]:
-    """KL to the base and the pace along its path; one pass each over the distinct draws that the
-    other policy did not draw too (the log-probabilities of drawing are those of scoring)."""
+    """KL to the base and the pace along its path; one pass each over the distinct samples that the
+    other policy did not sample too (the log-probabilities of sampling are those of scoring)."""
     P = len(prompts)
     then = base.samples
     now_R = log_probs(policy.log_prob, prompts, then.prompt_R, then.tokens_R, samples)
@@ -283,7 +283,7 @@ def log_probs(
     drawn: Samples,
 ) -> Floats:
     """``log_prob`` of responses, [R], nats: equal ones are scored once, and those that are among
-    the policy's own draws, ``drawn``, not again."""
+    the policy's own samples, ``drawn``, not again."""
     known = dict(zip(_rows(drawn.prompt_R, drawn.tokens_R), drawn.logp_R.tolist(), strict=True))
     rows = _rows(prompt_R, tokens_R)
     new = [row for row in dict.fromkeys(rows) if row not in known]

@@ -46,7 +46,7 @@ def sampled(
 
 
 def greedy(policy: Parts, prompts: Sequence[Prompt], max_tokens: int) -> Samples:
-    """The likeliest token at each step, one row a prompt."""
+    """The likeliest token at each step, one row per prompt."""
 
     def choose(logp_BV: torch.Tensor, row_D: Ints, draw_D: Ints, t: int) -> torch.Tensor:
         row = torch.from_numpy(row_D).to(logp_BV.device)

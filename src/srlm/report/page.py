@@ -38,7 +38,7 @@ LONGEST = 600
 
 
 def write_page(summary: Summary) -> Path:
-    """Write ``report.html`` into a run's folder, whole or not at all; its path."""
+    """Write ``report.html`` into a run's folder, atomically; its path."""
     return _write(summary.folder / NAME, run_page(summary))
 
 

@@ -40,7 +40,7 @@ class Folder(Protocol):
         ...
 
     def keep(self, t: int, stage: str, value: Any, prompts: Sequence[Prompt] = ()) -> None:
-        """Keep a stage, whole or not at all; ``prompts`` are those that its rows count."""
+        """Keep a stage, atomically; ``prompts`` are those that its rows count."""
         ...
 
     def get(self, t: int, stage: str) -> Any:

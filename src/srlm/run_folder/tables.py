@@ -30,13 +30,13 @@ KINDS = {
 
 
 def write_prompts(columns: Mapping[str, Sequence[Any]], path: Path) -> None:
-    """``Measurement.table``, one row a prompt."""
+    """``Measurement.table``, one row per prompt."""
     made = {name: pa.array(column, KINDS.get(name)) for name, column in columns.items()}
     pq.write_table(pa.table(made), path)
 
 
 def write_prompt_table(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """``write_prompts``, whole or not at all, outside of a run."""
+    """``write_prompts``, atomically, outside of a run."""
     writing.commit(path, lambda partial: write_prompts(columns, partial))
 
 
