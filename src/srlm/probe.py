@@ -22,7 +22,7 @@ from srlm.config import (
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
 from srlm.forecast.after_round import evidence_of, paces_of
-from srlm.forecast.from_samples import SamplesForecast, forecast_file, known_answers
+from srlm.forecast.from_samples import SamplesForecast, forecast_file, known_answers, references
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.forecast.pace import later_rounds
 from srlm.grading import Grader, grader
@@ -258,10 +258,12 @@ def forecast_samples(config: SamplesConfig, json_file: Path | None = None) -> Sa
     Raises:
         UserError: what is wrong with the file, the answers or the prompts.
     """
+    file = open_samples(Path(config.file))
+    known = known_answers(Path(config.prompts)) if config.prompts else None
     found = forecast_file(
-        open_samples(Path(config.file)),
-        grader(config.answer),
-        known=known_answers(Path(config.prompts)) if config.prompts else None,
+        file,
+        grader(config.answer, references(file, known)),
+        known=known,
         beta=config.beta,
         rounds=config.rounds,
         seed=config.seed,

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from srlm.forecast.verdict import WORTH
 from srlm.grading import Grader
 from srlm.measure.answer_level import vote_curve
 from srlm.measure.intervals import clopper_pearson
-from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
+from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, undefined
 
 LONG = 200
 """Characters of an answer that is kept as it is; longer ones are kept as a hash."""
@@ -43,6 +44,8 @@ NEAR = 0.02
 """Accuracy within which the vote is preferred to another reward: it needs no log-probabilities."""
 FEW = 30
 """Prompts under which a forecast is flagged."""
+LOOKED_AT = 10_000
+"""Responses among whose right answers ``--answer auto`` looks."""
 KS = (1, 4, 8, 16, 32, 64)
 
 
@@ -107,13 +110,9 @@ def tallies(
         if answer is not None:
             name = grader.normal(answer)
             name = name if len(name) <= LONG else hashlib.sha256(name.encode()).hexdigest()
+            new = name not in tally.names
             number = tally.names.setdefault(name, len(tally.names))
-            if (
-                number == len(tally.names) - 1
-                and number not in tally.right
-                and tally.reference is not None
-                and grader.right(answer, (tally.reference,))
-            ):
+            if new and tally.reference is not None and grader.right(answer, (tally.reference,)):
                 tally.right.add(number)
         tally.answer_K.append(number)
         tally.logp_K.append(row.logp)
@@ -122,6 +121,14 @@ def tallies(
         tally.unsaid += row.finished is None
         tally.varied |= hash(row.text) != tally.text
     return [found[key] for key in sorted(found)]
+
+
+def references(file: SamplesFile, known: Mapping[str, str] | None = None) -> list[Prompt]:
+    """Right answers that tell how to read them: ``known``, or those of a file's first prompts."""
+    if known:
+        return [Prompt(key, key, (answer,)) for key, answer in known.items()]
+    rows = islice(file, LOOKED_AT)
+    return [Prompt(row.key, row.prompt, (row.answer,)) for row in rows if row.answer is not None]
 
 
 # ---- the forecast
@@ -147,6 +154,8 @@ class SamplesForecast:
 
     file: str
     format: str
+    grader: str
+    """How answers were read."""
     prompts: int
     samples: int
     """Per prompt; the median."""
@@ -182,8 +191,8 @@ class SamplesForecast:
             "destination": self.destination,
             "vote": {str(k): e for k, e in self.vote.items()},
         }
-        plain = ("file", "format", "prompts", "samples", "answered", "beta", "level", "verdict",
-                 "reason", "advice", "best", "why", "risk")  # fmt: skip
+        plain = ("file", "format", "grader", "prompts", "samples", "answered", "beta", "level",
+                 "verdict", "reason", "advice", "best", "why", "risk")  # fmt: skip
         return (
             {name: getattr(self, name) for name in plain}
             | {name: {k: e.to_json() for k, e in part.items()} for name, part in named.items()}
@@ -263,6 +272,7 @@ def forecast_file(
     return SamplesForecast(
         file=str(file.path),
         format=file.format,
+        grader=grader.name,
         prompts=len(counts),
         samples=int(np.median([c.samples for c in counts])),
         answered=len(labelled),

@@ -42,7 +42,8 @@ def print_samples_forecast(found: SamplesForecast, console: Console) -> None:
     note(
         console,
         f"{found.format}: {found.prompts} prompts x {found.samples} samples, right answers of "
-        f"{found.answered}. Intervals: {found.level:.0%}, for prompts like these.",
+        f"{found.answered}, read by {found.grader}. Intervals: {found.level:.0%}, for prompts "
+        "like these.",
     )
     title(console, "The samples")
     console.print(
