@@ -1,7 +1,8 @@
-"""Progress: bars with rate and remaining time for a person at a terminal, silence elsewhere."""
+"""Progress: bars with rate and time left at a terminal, plain lines elsewhere (Slurm, CI)."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bars
 from rich.text import Text
+
+SECONDS, SHARE = 30.0, 0.05
+"""Between two lines of a stage pass that many seconds and that share of its units, at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,29 +44,40 @@ class Progress:
     """Where a long command tells how far it is. Standard output stays free for results.
 
     Args:
-        quiet: no bars and no notes.
+        quiet: no bars, lines or notes.
         console: where to; standard error if None. Bars are drawn on terminals alone.
+        clock: seconds from any fixed moment.
     """
 
-    def __init__(self, *, quiet: bool = False, console: Console | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        quiet: bool = False,
+        console: Console | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._console = console or Console(stderr=True)
         self._bars = self._console.is_terminal and not quiet
         self._notes = not quiet
+        self._clock = clock
 
     @classmethod
     def silent(cls) -> Progress:
-        """Neither bars nor notes."""
+        """Neither bars nor lines nor notes."""
         return cls(quiet=True)
 
     @contextmanager
     def stage(self, name: str, total: float | None = None) -> Iterator[Bar]:
-        """A bar while the block runs; ``total`` units; elapsed time if None. Stages do not nest.
+        """A bar, or lines, while the block runs; ``total`` units; elapsed time if None. Stages do
+        not nest.
 
         >>> with Progress.silent().stage("samples", total=2) as bar:
         ...     bar.advance(2)
         """
         if not self._bars:
-            yield Bar(_nothing)
+            lines = _Lines(name, total, self.note, self._clock)
+            yield Bar(lines.advance)
+            lines.end()
             return
         columns: list[ProgressColumn] = [
             TextColumn("{task.description:<16}"),
@@ -94,5 +109,52 @@ def rate(speed: float) -> str:
     return f"{speed:.3g}"
 
 
-def _nothing(units: float) -> None:
-    pass
+class _Lines:
+    """A stage in plain lines: one as it begins, one as it ends, some between."""
+
+    def __init__(
+        self,
+        name: str,
+        total: float | None,
+        note: Callable[[str], None],
+        clock: Callable[[], float],
+    ) -> None:
+        self._name, self._total, self._note, self._clock = name, total, note, clock
+        self._done = self._told = 0.0
+        self._began = self._last = clock()
+        note(name if total is None else f"{name}: 0/{total:g}")
+
+    def advance(self, units: float) -> None:
+        self._done += units
+        now = self._clock()
+        if self._total is None or now - self._last < SECONDS:
+            return
+        if SHARE * self._total <= self._done - self._told and self._done < self._total:
+            self._last, self._told = now, self._done
+            self._note(self._line(now - self._began))
+
+    def end(self) -> None:
+        self._note(self._line(self._clock() - self._began))
+
+    def _line(self, seconds: float) -> str:
+        if self._total is None:
+            return f"{self._name}: done, {duration(seconds)}"
+        done = int(self._done + 1e-6)  # a sum of fractions
+        parts = [f"{self._name}: {done}/{self._total:g}", f"{duration(seconds)} elapsed"]
+        if self._done and seconds:
+            speed = self._done / seconds
+            parts.insert(1, f"{rate(speed)}/s")
+            if done < self._total:
+                parts.append(f"{duration((self._total - self._done) / speed)} left")
+        return ", ".join(parts)
+
+
+def duration(seconds: float) -> str:
+    """Hours, minutes and seconds.
+
+    >>> duration(7.6), duration(75), duration(3675)
+    ('0:08', '1:15', '1:01:15')
+    """
+    minutes, s = divmod(round(seconds), 60)
+    hours, m = divmod(minutes, 60)
+    return f"{hours}:{m:02}:{s:02}" if hours else f"{m}:{s:02}"

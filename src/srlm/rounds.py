@@ -115,7 +115,7 @@ def measure_round(
     base: BaseReference | None,
     before: Sequence[Round],
     seed: int,
-    advance: Callable[[int], None],
+    advance: Callable[[float], None],
 ) -> Measurement:
     """Measure pi_t: ``evaluate``, what it kept of the base, and its pace along exact updates.
 

@@ -15,7 +15,7 @@ from srlm.policies.base import Exact, Policy
 from srlm.types import Prompt, Samples
 
 CHUNK = 4096
-"""Samples between two signs of progress. A prompt's samples do not depend on it."""
+"""Samples asked of the policy at once. A prompt's samples do not depend on it."""
 PART_TOKENS = 1 << 18
 """Tokens of a part, about; as Python numbers with their log-probabilities some 60 bytes each."""
 MOST = 1024
@@ -28,7 +28,7 @@ def draw(
     settings: SampleSettings,
     seed: int,
     *,
-    advance: Callable[[int], None] = lambda prompts: None,
+    advance: Callable[[float], None] = lambda prompts: None,
 ) -> Samples:
     """The responses of a round, in memory at once; arguments and errors as ``stream``."""
     return joined(list(stream(policy, prompts, settings, seed, advance=advance)))
@@ -40,16 +40,16 @@ def stream(
     settings: SampleSettings,
     seed: int,
     *,
-    advance: Callable[[int], None] = lambda prompts: None,
+    advance: Callable[[float], None] = lambda prompts: None,
 ) -> Iterator[Samples]:
     """The responses of a round as the settings say, in parts: all those of consecutive prompts.
 
-    A part has about ``PART_TOKENS`` tokens at most, but never less than is decoded between two
-    signs of progress, so that memory does not grow with the prompts or the samples. A prompt's
+    A part has about ``PART_TOKENS`` tokens at most, but never less than is asked of the
+    policy at once, so that memory does not grow with the prompts or the samples. A prompt's
     samples do not depend on the part that it is in.
 
     Args:
-        advance: called with the number of prompts done, for progress.
+        advance: called with how many prompts were done since, for progress; may be a fraction.
 
     Raises:
         UserError: the policy's responses are to be enumerated and cannot be.
@@ -61,6 +61,7 @@ def stream(
                 "use --source sampling; enumeration is for linear-softmax and tabular policies",
             )
         yield policy.enumerate(prompts)
+        advance(len(prompts))
         return
     step = max(
         1, PART_TOKENS // settings.max_tokens // settings.per_prompt, CHUNK // settings.per_prompt
@@ -71,6 +72,7 @@ def stream(
             part = adaptive(
                 policy, some, settings.mu, settings.per_prompt, seed, settings.max_tokens
             )
+            advance(len(some))
         else:
             part = in_parts(
                 policy,
@@ -92,9 +94,9 @@ def in_parts(
     seed: int,
     max_tokens: int,
     rows: int,
-    advance: Callable[[int], None],
+    advance: Callable[[float], None],
 ) -> Samples:
-    """``policy.sample`` on about ``rows`` rows at a time, for progress; the samples are the same.
+    """``policy.sample`` on about ``rows`` rows at a time; the samples are the same.
 
     Args:
         advance: called with the number of prompts done.
@@ -103,9 +105,8 @@ def in_parts(
     parts = []
     for first in range(0, len(prompts), step):
         chunk = prompts[first : first + step]
-        part = policy.sample(chunk, draws, seed=seed, max_tokens=max_tokens)
+        part = policy.sample(chunk, draws, seed=seed, max_tokens=max_tokens, advance=advance)
         parts.append(replace(part, prompt_R=part.prompt_R + first))
-        advance(len(chunk))
     return joined(parts)
 
 

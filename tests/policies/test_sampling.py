@@ -146,3 +146,15 @@ def test_the_ends_of_the_unit_interval() -> None:
     assert decoding._inverse(p_BV.log(), row_D, u_D).tolist() == [1, 1, 3, 4, 6, 6]
     place_D = decoding._inverse(p_BV.log(), np.arange(3), np.full(3, np.nextafter(1, 0)))
     assert (place_D.numpy() // 3 == np.arange(3)).all()
+
+
+@pytest.mark.parametrize("pass_tokens", [None, 40])
+def test_progress_is_told_as_tokens_are_made_and_adds_up_to_the_prompts(
+    pass_tokens: int | None,
+) -> None:
+    policy = tiny.policy(pass_tokens=pass_tokens)
+    parts: list[float] = []
+    samples = policy.sample(PROMPTS, K, seed=0, max_tokens=H, advance=parts.append)
+    assert len(parts) >= max(map(len, samples.tokens_R))
+    assert min(parts) > 0
+    assert sum(parts) == pytest.approx(len(PROMPTS), rel=1e-12)

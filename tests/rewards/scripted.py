@@ -61,8 +61,15 @@ class Scripted:
         return out
 
     def sample(
-        self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
+        self,
+        prompts: Sequence[Prompt],
+        draws: int,
+        *,
+        seed: int,
+        max_tokens: int,
+        advance: Callable[[float], None] = lambda prompts: None,
     ) -> Samples:
+        advance(len(prompts))
         self.asked += [x.content for x in prompts]
         texts = [self.says(x.content, k) for x in prompts for k in range(draws)]
         return responses(np.repeat(np.arange(len(prompts)), draws), texts, finished=not self.cut)

@@ -82,7 +82,7 @@ def make_forecast(
     nodes: int = 2000,
     tokens: int = 1 << 20,
     seconds: float = 120.0,
-    advance: Callable[[int], None] = lambda prompts: None,
+    advance: Callable[[float], None] = lambda prompts: None,
     seed: int = 0,
 ) -> Forecast:
     """Forecast self-rewarding from ``samples`` samples per prompt, without training.

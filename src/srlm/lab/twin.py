@@ -7,7 +7,7 @@ squares, projection and measurement.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -74,10 +74,17 @@ class Counted(Listed):
         return np.argsort((self.numbers()[0] * X).astype(np.int64), kind="stable")
 
     def sample(
-        self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
+        self,
+        prompts: Sequence[Prompt],
+        draws: int,
+        *,
+        seed: int,
+        max_tokens: int,
+        advance: Callable[[float], None] = lambda prompts: None,
     ) -> Samples:
         """``pairs`` pairs at prompts sampled with replacement; ``draws`` and ``seed`` are
         unused."""
+        advance(len(prompts))
         u_3n = self.numbers()[:, self.order(len(prompts))]
         x_n = (u_3n[0] * len(prompts)).astype(np.int64)
         logp_PM = self.log_table(prompts)

@@ -127,7 +127,7 @@ def evaluate(
     max_tokens: int = 256,
     base: BaseReference | None = None,
     second: Second = "least",
-    advance: Callable[[int], None] = lambda prompts: None,
+    advance: Callable[[float], None] = lambda prompts: None,
 ) -> Measurement:
     """Measure a policy on the first ``settings.prompts`` of ``prompts``.
 
@@ -163,6 +163,7 @@ def evaluate(
     greedy = policy.greedy(chosen, max_tokens=max_tokens)
     if isinstance(policy, Exact):
         samples = policy.enumerate(chosen)
+        advance(len(chosen))
         modes = enumerated(samples, len(chosen))
     else:
         samples = in_parts(

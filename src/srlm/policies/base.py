@@ -54,12 +54,22 @@ class Policy(Protocol):
     """
 
     def sample(
-        self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
+        self,
+        prompts: Sequence[Prompt],
+        draws: int,
+        *,
+        seed: int,
+        max_tokens: int,
+        advance: Callable[[float], None] = lambda prompts: None,
     ) -> Samples:
         """``draws`` independent responses per prompt at temperature 1, rows in prompt order.
 
         Sample j of a prompt depends on (seed, prompt id, j) and the policy alone: not on the
         batch size, on the order of the prompts or on how many samples are asked for.
+
+        Args:
+            advance: called, as often as the policy can, with what share of how many prompts was
+                done since; adds up to their number.
         """
         ...
 

@@ -173,7 +173,13 @@ class CausalLM:
     # ---- samples
 
     def sample(
-        self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
+        self,
+        prompts: Sequence[Prompt],
+        draws: int,
+        *,
+        seed: int,
+        max_tokens: int,
+        advance: Callable[[float], None] = lambda prompts: None,
     ) -> Samples:
         """Samples at temperature 1 by the inverse of the cumulative distribution.
 
@@ -181,7 +187,7 @@ class CausalLM:
         Float rounding differs with the batch by about 1e-7, so that a sample can change with the
         batch size only where its uniform number lies that near to a boundary.
         """
-        return sampling.sampled(self, prompts, draws, seed, max_tokens)
+        return sampling.sampled(self, prompts, draws, seed, max_tokens, advance)
 
     def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
         """The likeliest token at each step, one row per prompt."""

@@ -40,7 +40,13 @@ class Listed(ABC):
         return self._samples(np.repeat(np.arange(P), M), np.tile(np.arange(M), P), logp_PM, None)
 
     def sample(
-        self, prompts: Sequence[Prompt], draws: int, *, seed: int, max_tokens: int
+        self,
+        prompts: Sequence[Prompt],
+        draws: int,
+        *,
+        seed: int,
+        max_tokens: int,
+        advance: Callable[[float], None] = lambda prompts: None,
     ) -> Samples:
         """Independent samples by the inverse of the cumulative distribution. O(P (M + K log M))."""
         logp_PM = self.log_table(prompts)
@@ -51,6 +57,7 @@ class Listed(ABC):
                 for x, c in zip(prompts, cumulative_PM, strict=True)
             ]
         )
+        advance(len(prompts))
         rows = np.repeat(np.arange(len(prompts)), draws)
         return self._samples(rows, choice_PK.ravel(), logp_PM, 1.0 / draws)
 

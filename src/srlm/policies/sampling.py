@@ -34,7 +34,12 @@ row * V + token of each sample, [D]."""
 
 
 def sampled(
-    policy: Parts, prompts: Sequence[Prompt], draws: int, seed: int, max_tokens: int
+    policy: Parts,
+    prompts: Sequence[Prompt],
+    draws: int,
+    seed: int,
+    max_tokens: int,
+    advance: Callable[[float], None],
 ) -> Samples:
     """Samples at temperature 1; see ``CausalLM.sample``."""
     u_RT = np.concatenate([uniforms(seed, x.id, draws, max_tokens) for x in prompts])
@@ -42,7 +47,7 @@ def sampled(
     def choose(logp_BV: torch.Tensor, row_D: Ints, draw_D: Ints, t: int) -> torch.Tensor:
         return _inverse(logp_BV, row_D, u_RT[draw_D, t])
 
-    return _decode(policy, prompts, draws, choose, max_tokens)
+    return _decode(policy, prompts, draws, choose, max_tokens, advance)
 
 
 def greedy(policy: Parts, prompts: Sequence[Prompt], max_tokens: int) -> Samples:
@@ -52,14 +57,19 @@ def greedy(policy: Parts, prompts: Sequence[Prompt], max_tokens: int) -> Samples
         row = torch.from_numpy(row_D).to(logp_BV.device)
         return row * logp_BV.shape[1] + logp_BV.argmax(-1)[row]
 
-    return _decode(policy, prompts, 1, choose, max_tokens)
+    return _decode(policy, prompts, 1, choose, max_tokens, lambda prompts: None)
 
 
 @torch.inference_mode()
 def _decode(
-    policy: Parts, prompts: Sequence[Prompt], draws: int, choose: Choose, max_tokens: int
+    policy: Parts,
+    prompts: Sequence[Prompt],
+    draws: int,
+    choose: Choose,
+    max_tokens: int,
+    advance: Callable[[float], None],
 ) -> Samples:
-    found = _Found(policy, prompts, draws, max_tokens)
+    found = _Found(policy, prompts, draws, max_tokens, advance)
     length_P = np.array([len(policy.encode(x)) for x in prompts])
     for part in _parts(policy, length_P, draws, max_tokens):
         in_halves(lambda draw_D: found.grow(draw_D, choose), part, policy.budget)
@@ -86,9 +96,15 @@ class _Found:
     """The samples of each prompt in turn: tokens and log-probabilities, [R, T]."""
 
     def __init__(
-        self, policy: Parts, prompts: Sequence[Prompt], draws: int, max_tokens: int
+        self,
+        policy: Parts,
+        prompts: Sequence[Prompt],
+        draws: int,
+        max_tokens: int,
+        advance: Callable[[float], None],
     ) -> None:
         R = len(prompts) * draws
+        self._advance = advance
         self._policy, self._prompts, self._draws = policy, prompts, draws
         self._token_RT = np.zeros((R, max_tokens), dtype=np.int64)
         self._logp_RT = np.zeros((R, max_tokens), dtype=np.float64)
@@ -101,7 +117,8 @@ class _Found:
         used_U, row_D = np.unique(draw_D // self._draws, return_inverse=True)
         encoded = [self._policy.encode(self._prompts[p]) for p in used_U]
         rows = Rows(self._policy.network, encoded)
-        for t in range(self._token_RT.shape[1]):
+        T = self._token_RT.shape[1]
+        for t in range(T):
             logp_BV = log_probs(rows.scores_BV)
             V = logp_BV.shape[1]
             place_D = choose(logp_BV, row_D, draw_D, t)
@@ -114,8 +131,11 @@ class _Found:
             ended_D = np.isin(token_D, self._ends)
             self._finished_R[draw_D[ended_D]] = True
             self._length_R[draw_D] = t + 1
+            # a sample counts T steps; one that has ended, those that it need not take
+            steps = len(draw_D) + int(ended_D.sum()) * (T - t - 1)
+            self._advance(steps / (T * self._draws))
             draw_D, found_D = draw_D[~ended_D], found_D[~ended_D]
-            if t + 1 == self._token_RT.shape[1] or not len(draw_D):
+            if t + 1 == T or not len(draw_D):
                 return
             place_C, row_D = np.unique(found_D, return_inverse=True)
             rows.next(*np.divmod(place_C, V))
