@@ -169,3 +169,19 @@ main()
     assert process.returncode == 130
     assert "The same command continues" in shown
     assert "Traceback" not in shown
+
+
+def test_a_file_of_samples_is_forecast_without_a_model(
+    srlm: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        {"prompt": f"p{i}", "responses": ["1"] * 5 + ["2"] * 3, "answer": "1"} for i in range(9)
+    ]
+    file = tmp_path / "samples.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["forecast", "--samples", str(file), "--answer", "last-number"]
+    assert srlm(*given, "--json", str(tmp_path / "found.json")) == 0
+    assert json.loads((tmp_path / "found.json").read_text())
+    assert capsys.readouterr().out
+    assert srlm(*given, "--model", "m") == 2
+    assert "model: Extra" in capsys.readouterr().err

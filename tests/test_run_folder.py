@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ import pytest
 
 from srlm import runner, writing
 from srlm import samples as draws
-from srlm.config import RunConfig
+from srlm.config import RunConfig, resolve
 from srlm.errors import UserError
 from srlm.policies import devices
 from srlm.run_folder import RunFolder, manifest, read_run
@@ -223,6 +224,27 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path, no_page: None) -> None:
     assert other["kappa"].note == "not recorded"
     assert read.table is not None
     assert read["kappa"].value == pytest.approx(np.mean(1 / read.table.p_star))
+
+
+def test_a_record_names_what_it_rests_on(tmp_path: Path, no_page: None) -> None:
+    """The files of its own folder and those that its policy was made from, by their hashes."""
+    config = linear_job(tmp_path / "in", rounds=1)
+    run(config, tmp_path / "out")
+    made = read_json(tmp_path / "out/rounds/001/round.json")["rests_on"]
+    own = ["config.json", "model.safetensors", "srlm.json"]
+    before = ["samples.parquet", "rewards.json", "pairs.parquet"]
+    assert set(made["files"]) == {
+        *(f"rounds/001/policy/{name}" for name in own),
+        *(f"rounds/001/{name}" for name in ("held_out.parquet", "prompts.parquet")),
+        *(f"rounds/000/{name}" for name in before),
+    }
+    for name, sha256 in made["files"].items():
+        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == sha256
+    kept = resolve(tmp_path / "out" / "config.yaml", {"rounds": 9})
+    assert made["settings"] == manifest.hash_settings(kept)
+    assert made["settings"] != manifest.hash_settings(kept.model_copy(update={"seed": 1}))
+    assert {"torch", "srlm", "python"} <= set(made["versions"])
+    assert "rests_on" not in (tmp_path / "out/metrics.jsonl").read_text()
 
 
 # ---- refused

@@ -7,7 +7,8 @@
         policy/              a Hugging Face folder (safetensors); srlm.json: the update's losses
         held_out.parquet     held-out samples of pi_t
         prompts.parquet      what they and the search say, one row per held-out prompt
-        round.json           the round's record: every estimate, losses, notes, rewards
+        round.json           the round's record: every estimate, losses, notes, rewards; and what
+                             it rests on: SHA-256 of settings and files, versions of libraries
         forecast.json        forecast of the rounds after it
         samples.parquet      training samples of pi_t, one row per response
         rewards.json         what their rewards were like: missing, spread, length, ...

@@ -18,7 +18,13 @@ from srlm.config import RunConfig, differences
 from srlm.errors import UserError
 from srlm.policies.base import Policy
 from srlm.run_folder import tables
-from srlm.run_folder.manifest import check_same, manifest
+from srlm.run_folder.manifest import (
+    check_same,
+    hash_file,
+    hash_settings,
+    manifest,
+    versions,
+)
 from srlm.stopping import Stop
 from srlm.types import Floats, Ints, Prompt, PromptTable, Round, Tokens, UpdateReport
 
@@ -121,6 +127,10 @@ class Memory:
     def end(self, stop: Stop) -> None:
         """Why the run ended."""
         self.stop = stop
+
+
+RESTS_ON = "rests_on"
+"""The part of round.json that is not in metrics.jsonl: hashes and versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +245,8 @@ class RunFolder:
         """Write a stage, and its time."""
         path, how = self._path(t, stage), STAGES[stage]
         path.parent.mkdir(parents=True, exist_ok=True)
+        if stage == "round":
+            value = self._record(value)
         writing.commit(path, lambda partial: how.write(value, prompts, partial))
         if how.clock and (t, stage) != (0, "policy"):
             seconds = round(time.perf_counter() - self._clock, 3)
@@ -262,6 +274,21 @@ class RunFolder:
         """Write stop.json."""
         writing.write_json(self.folder / "stop.json", stop.to_json())
 
+    def _record(self, record: Round) -> dict[str, Any]:
+        """The object of round.json: a record, and what it rests on."""
+        t = record.round
+        stages = [(t, stage) for stage in ("policy", "held_out", "table")]
+        stages += [(t - 1, stage) for stage in ("samples", "rewards", "pairs") if t]
+        places = [self._path(*stage) for stage in stages]
+        files = [f for p in places for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
+        rests_on = {
+            "settings": hash_settings(self._config),
+            "versions": versions(),
+            "files": {f.relative_to(self.folder).as_posix(): hash_file(f) for f in files},
+        }
+        told = {name: value for name, value in record.to_json().items() if name != "seconds"}
+        return told | {RESTS_ON: rests_on}
+
     def _path(self, t: int, stage: str) -> Path:
         return self.folder / "rounds" / f"{t:03d}" / STAGES[stage].file
 
@@ -282,7 +309,8 @@ class RunFolder:
             made = {name: before.get(name) for name in ("samples", "pairs")}
             made |= {name: own.get(name) for name in ("update", "measure")}
             seconds = {name: x for name, x in made.items() if x is not None}
-            line = writing.read_json(record) | {"seconds": seconds}
+            told = writing.read_json(record)
+            line = {k: v for k, v in told.items() if k != RESTS_ON} | {"seconds": seconds}
             lines.append(json.dumps(line, allow_nan=False) + "\n")
         writing.write_text(file, "".join(lines))
 
@@ -325,10 +353,6 @@ def _write_json(value: Any, prompts: Sequence[Prompt], path: Path) -> None:
     path.write_text(writing.json_text(value), encoding="utf-8")
 
 
-def _write_round(value: Round, prompts: Sequence[Prompt], path: Path) -> None:
-    _write_json({k: v for k, v in value.to_json().items() if k != "seconds"}, prompts, path)
-
-
 STAGES = {
     "policy": Stage("policy", _write_policy, Path, clock="update"),
     "update": Stage("policy/srlm.json", _not_written, _read_update),
@@ -344,7 +368,7 @@ STAGES = {
     ),
     "round": Stage(
         "round.json",
-        _write_round,
+        _write_json,
         lambda path: Round.from_json(writing.read_json(path)),
         clock="measure",
     ),

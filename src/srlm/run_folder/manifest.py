@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import time
@@ -21,8 +22,7 @@ def manifest(config: RunConfig, prompts: str, train: int, held_out: int) -> dict
     import torch
 
     return {
-        "versions": {name: version(name) for name in LIBRARIES}
-        | {"python": platform.python_version()},
+        "versions": versions(),
         "machine": {
             "system": platform.system(),
             "processor": platform.machine(),
@@ -40,6 +40,18 @@ def manifest(config: RunConfig, prompts: str, train: int, held_out: int) -> dict
         },
         "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that results depend on."""
+    return {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()}
+
+
+def hash_settings(config: RunConfig) -> str:
+    """SHA-256 of the settings as canonical JSON; how many rounds are asked for does not enter."""
+    settings = config.model_dump(mode="json", exclude={"rounds"})
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def hash_file(path: Path) -> str:
