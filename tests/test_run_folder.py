@@ -297,7 +297,7 @@ def test_a_folder_in_use_is_refused(linear: tuple[RunConfig, Path]) -> None:
         raise AssertionError
 
     with (
-        RunFolder(out, config, unused),
+        RunFolder(out, resolve(out / "config.yaml", {}), unused),
         pytest.raises(UserError, match="in use by another process"),
     ):
         run(config, out)
