@@ -14,8 +14,8 @@ from srlm.errors import UserError
 GOOD = corpus.STARTS["good"]
 
 
-def few(steps: int) -> network.Recipe:
-    return dataclasses.replace(network.RECIPE, steps=steps)
+def few(steps: int, batch: int = 16) -> network.Recipe:
+    return dataclasses.replace(network.RECIPE, steps=steps, batch=batch)
 
 
 def digest(folder: Path) -> str:
@@ -73,9 +73,9 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
 def test_training_learns_and_reports_every_step(tmp_path: Path) -> None:
     seen: list[tuple[int, int, float]] = []
     loss = base.build_base(
-        GOOD, 0, tmp_path / "a", lambda step, of, now: seen.append((step, of, now)), recipe=few(60)
+        GOOD, 0, tmp_path / "a", lambda step, of, now: seen.append((step, of, now)), recipe=few(30)
     )
-    assert [(step, of) for step, of, _ in seen] == [(step + 1, 60) for step in range(60)]
+    assert [(step, of) for step, of, _ in seen] == [(step + 1, 30) for step in range(30)]
     assert loss < 0.75 * seen[0][2]
 
 
