@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 STUDIES = ("paths", "rewards", "starts", "updates")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STUDIES)
 def test_a_study_says_what_it_costs_and_has_a_quick_way(name: str) -> None:
     text = (ROOT / f"experiments/{name}.py").read_text(encoding="utf-8")
@@ -42,6 +43,7 @@ def test_pages_are_made_of_the_results_that_are_kept(name: str) -> None:
     assert made == (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_quick_study_runs_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SRLM_CACHE", str(tmp_path))
     config = updates.config_of("good", 0, {}, quick=True)
