@@ -24,7 +24,7 @@ LAYERS = (
     ("grading", "rows"),
     ("data", "losses", "theory", "engines"),
     ("policies",),
-    ("samples", "pairs"),
+    ("samples", "pairs", "cost"),
     ("exact_updates",),
     ("train",),
     ("measure.intervals",),

@@ -134,6 +134,17 @@ Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", metavar=" ", help="No progress on standard error.")
 ]
 
+Budget = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="Fit the work to a time, as 30s, 10m or 2h: fewer prompts, then fewer samples.",
+    ),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", metavar=" ", help="Say what it would cost, and stop.")
+]
+
 SettingsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Settings as YAML; flags override them.")
 ]
@@ -164,17 +175,30 @@ def measure(
         ),
     ] = False,
     config: SettingsFile = None,
+    budget: Budget = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     **flags: str | bool | None,
 ) -> None:
     """Measure a model: condition number, confidence, accuracy, certified."""
     settings = resolve_as(ProbeConfig, config, by_key(ProbeConfig, flags))
     with _interruptible():
+        from srlm.cost import seconds_of
         from srlm.probe import measure as command
+        from srlm.probe import planned
         from srlm.progress import Progress
 
+        seconds, progress = seconds_of(budget) if budget else None, Progress(quiet=quiet)
+        if dry_run:
+            planned(settings, seconds, progress)
+            return
         command(
-            settings, out=out, json_file=json_file, fisher=fisher, progress=Progress(quiet=quiet)
+            settings,
+            out=out,
+            json_file=json_file,
+            fisher=fisher,
+            budget=seconds,
+            progress=progress,
         )
 
 
@@ -186,6 +210,8 @@ def forecast(
     ] = None,
     json_file: JsonFile = None,
     config: SettingsFile = None,
+    budget: Budget = None,
+    dry_run: DryRun = False,
     quiet: Quiet = False,
     **flags: str | bool | None,
 ) -> None:
@@ -203,10 +229,16 @@ def forecast(
         return
     settings = resolve_as(ForecastConfig, config, by_key(ForecastConfig, flags))
     with _interruptible():
+        from srlm.cost import seconds_of
         from srlm.probe import forecast as command
+        from srlm.probe import planned
         from srlm.progress import Progress
 
-        command(settings, out=out, json_file=json_file, progress=Progress(quiet=quiet))
+        seconds, progress = seconds_of(budget) if budget else None, Progress(quiet=quiet)
+        if dry_run:
+            planned(settings, seconds, progress)
+            return
+        command(settings, out=out, json_file=json_file, budget=seconds, progress=progress)
 
 
 @app.command()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +19,7 @@ from srlm.config import (
     flatten,
     template_arguments,
 )
+from srlm.cost import plan
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
 from srlm.forecast.after_round import evidence_of, paces_of
@@ -38,6 +39,7 @@ from srlm.runner import run
 from srlm.types import Estimate, Prompt
 from srlm.writing import write_json
 
+C = TypeVar("C", bound=ProbeConfig)
 DEFAULT_MU = 5.0
 """Adaptive sampling misses a mode with probability exp(-5) = .0067 at most."""
 
@@ -61,12 +63,17 @@ def measure(
     out: Path | None = None,
     json_file: Path | None = None,
     fisher: bool = False,
+    budget: float | None = None,
     progress: Progress,
 ) -> Forecast:
-    """``srlm measure``: the base as it is. The forecast's first round, without the rest."""
-    opened = open_probe(config)
+    """``srlm measure``: the base as it is. The forecast's first round, without the rest.
+
+    Args:
+        budget: seconds that the work is cut to.
+    """
+    opened, config = planned(config, budget, progress)
     found = _look(opened, config, beta=1.0, rounds=1, progress=progress)
-    by_samples = _by_samples(opened, found, config, progress)
+    by_samples = _by_samples(opened, found, config, progress, unasked=budget is None)
     print_measurement(found, Console(highlight=False), by_samples)
     data = to_json(found) | {name: e.to_json() for name, e in by_samples.items()}
     for name in ("verdict", "reason", "gain", "trajectory", "trajectories", "limit", "advice"):
@@ -83,9 +90,10 @@ def measure(
 
 
 def _by_samples(
-    opened: Opened, found: Forecast, config: ProbeConfig, progress: Progress
+    opened: Opened, found: Forecast, config: ProbeConfig, progress: Progress, *, unasked: bool
 ) -> dict[str, Estimate]:
-    """kappa as samples alone tell it: fixed N always, adaptive where asked for or needed."""
+    """kappa as samples alone tell it: fixed N always, adaptive where asked for, or needed and
+    allowed ``unasked``."""
     if isinstance(opened.policy, Exact):
         return {}
     samples, modes = found.measurement.samples, found.measurement.modes
@@ -94,7 +102,7 @@ def _by_samples(
     # (1 + mu)/p* samples a prompt on average: unasked, no more than were taken already.
     expected_P = np.minimum((1 + mu) * np.exp(np.minimum(-modes.logp_P, np.log(LIMIT))), LIMIT)
     dear = bool(expected_P.mean() > config.samples)
-    if config.mu is None and (dear or modes.certified_P.all()):
+    if config.mu is None and (not unasked or dear or modes.certified_P.all()):
         return out
     with progress.stage("adaptive sampling"):
         adaptive = adaptive_sampling(
@@ -112,12 +120,17 @@ def forecast(
     *,
     out: Path | None = None,
     json_file: Path | None = None,
+    budget: float | None = None,
     progress: Progress,
     console: Console | None = None,
 ) -> Forecast:
-    """``srlm forecast``: the trajectory, the verdict and the evidence; a pilot's too, if asked."""
+    """``srlm forecast``: the trajectory, the verdict and the evidence; a pilot's too, if asked.
+
+    Args:
+        budget: seconds that the work is cut to, a pilot not counted.
+    """
     piloted = pilot(config, out, progress) if config.pilot.rounds else None
-    opened = open_probe(config)
+    opened, config = planned(config, budget, progress)
     found = _look(opened, config, beta=config.beta, rounds=config.rounds, progress=progress)
     console = console or Console(highlight=False)
     print_forecast(found, console)
@@ -198,6 +211,33 @@ def open_probe(config: ProbeConfig) -> Opened:
     return Opened(policy, chosen, read, most, tuple(filter(None, (*notes, lowered))))
 
 
+def planned(config: C, budget: float | None, progress: Progress) -> tuple[Opened, C]:
+    """Open a probe and say what it will cost; cut to ``budget`` seconds, with what was cut.
+
+    Nothing is timed where nobody would see it and nothing is to be cut.
+    """
+    opened = open_probe(config)
+    for note in opened.notes:
+        progress.note(note)
+    if budget is None and progress.quiet:
+        return opened, config
+    made, fitted = plan(opened.policy, opened.prompts, config, opened.max_tokens, budget)
+    if made is None:
+        progress.note(f"Plan: {len(opened.prompts)} prompts, all responses enumerated")
+        return opened, config
+    for line in made.lines():
+        progress.note(line)
+    cut = {
+        "prompts": (len(opened.prompts), made.prompts),
+        "samples": (config.samples, made.samples),
+        "seconds of search": (config.seconds, made.search),
+    }
+    said = [f"{name} {old:g} -> {new:g}" for name, (old, new) in cut.items() if old != new]
+    if budget is not None:
+        progress.note(f"Cut to {budget:g} s: {', '.join(said) or 'nothing'}")
+    return replace(opened, prompts=by_hash(opened.prompts, made.prompts)), fitted
+
+
 def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
     """``most`` prompts, chosen by hash and given in file order: adding prompts changes few."""
     chosen = sorted(prompts, key=lambda x: x.id)[:most]
@@ -207,12 +247,6 @@ def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
 def _look(
     opened: Opened, config: ProbeConfig, *, beta: float, rounds: int, progress: Progress
 ) -> Forecast:
-    for note in opened.notes:
-        progress.note(note)
-    progress.note(
-        f"{len(opened.prompts)} prompts x {config.samples} samples of at most {opened.max_tokens} "
-        f"tokens; then a search of at most {config.nodes} prefixes a prompt, {config.seconds:.0f} s"
-    )
     with progress.stage("samples and search", total=len(opened.prompts)) as bar:
         return make_forecast(
             opened.policy,

@@ -61,6 +61,11 @@ class Progress:
         self._notes = not quiet
         self._clock = clock
 
+    @property
+    def quiet(self) -> bool:
+        """Nothing is shown."""
+        return not self._notes
+
     @classmethod
     def silent(cls) -> Progress:
         """Neither bars nor lines nor notes."""

@@ -1,0 +1,191 @@
+"""What sampling is about to cost, from a few seconds of it, and how it is fitted to a time.
+
+A batch of n prompts takes about a + b n seconds: a for its steps, which read every weight, b for
+the positions of its rows. Batches of one prompt and of a handful, timed and then thrown away, give
+both. The whole is expected between what these say of large batches and the rate of the handful.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from srlm.config import ProbeConfig
+from srlm.errors import UserError
+from srlm.policies.base import Differentiable, Exact, Language, Policy
+from srlm.progress import duration
+from srlm.types import Prompt
+
+C = TypeVar("C", bound=ProbeConfig)
+HANDFUL = 4
+"""Prompts of the larger batch."""
+LONGEST = 4.0
+"""Seconds that a batch is timed for; what it would take in whole follows from what was done."""
+TINY = 10.0
+"""Seconds of work that are not worth a second batch."""
+LEAST = 8
+"""Prompts and samples that a time limit cuts to, before it cuts prompts further."""
+SEARCH_SHARE = 0.25
+"""Share of a time limit that the search for modes may take."""
+UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+class _Enough(Exception):
+    """The batch was timed for long enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What sampling takes, for K samples a prompt."""
+
+    steps: float
+    """a: seconds of a batch, whatever its size."""
+    prompt: float
+    """b: seconds more for each prompt in it."""
+    seen: float
+    """Seconds a prompt at the larger batch that was timed."""
+    tokens: float
+    """Tokens a second there."""
+    samples: int
+    """K."""
+
+    def seconds(self, prompts: int, samples: int, batches: int) -> tuple[float, float]:
+        """Fewest and most seconds of so many samples a prompt and a greedy response each."""
+        share = prompts * (samples + 1) / self.samples
+        most = share * self.seen
+        return min(most, (batches + 1) * self.steps + share * self.prompt), most
+
+
+def pace(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    samples: int,
+    *,
+    max_tokens: int,
+    seed: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Pace:
+    """Time sampling, ``LONGEST`` seconds a batch or little more.
+
+    Args:
+        samples: per prompt.
+        clock: seconds from any fixed moment.
+    """
+
+    def timed(some: Sequence[Prompt]) -> tuple[float, float]:
+        began, done = clock(), 0.0
+
+        def advance(units: float) -> None:
+            nonlocal done
+            done += units
+            if clock() - began > LONGEST:
+                raise _Enough
+
+        try:
+            made = policy.sample(some, samples, seed=seed, max_tokens=max_tokens, advance=advance)
+            tokens = float(sum(map(len, made.tokens_R)))
+        except _Enough:
+            tokens = done * samples * max_tokens  # few have ended yet
+        took = max(clock() - began, 1e-9)
+        return took * len(some) / done, tokens / took
+
+    one, rate = timed(prompts[:1])
+    n = min(HANDFUL, len(prompts))
+    if n == 1 or one * len(prompts) < TINY:
+        return Pace(0.0, one, one, rate, samples)
+    several, rate = timed(prompts[:n])
+    more = max(0.0, (several - one) / (n - 1))
+    return Pace(max(0.0, one - more), more, several / n, rate, samples)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What ``srlm measure`` and ``srlm forecast`` are about to do."""
+
+    prompts: int
+    samples: int
+    max_tokens: int
+    search: float
+    """Seconds of search, at most."""
+    low: float
+    high: float
+    """Seconds of sampling."""
+    rate: float
+    """Tokens a second."""
+    memory: int | None
+    """Peak bytes by ``policies.devices``, at most; None where it is not known."""
+
+    def lines(self) -> list[str]:
+        """What is said before the work."""
+        tokens = self.prompts * (self.samples + 1) * self.max_tokens
+        memory = f"; memory at most {self.memory / 1e9:.2f} GB" if self.memory else ""
+        return [
+            f"Plan: {self.prompts} prompts x {self.samples} samples and a greedy response x "
+            f"{self.max_tokens} tokens = {tokens} tokens at most; search at most "
+            f"{duration(self.search)}",
+            f"Cost: {self.rate:.1f} tokens/s; sampling {duration(self.low)} to "
+            f"{duration(self.high)}, with search at most {duration(self.high + self.search)}"
+            f"{memory}",
+        ]
+
+
+def plan(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    config: C,
+    max_tokens: int,
+    budget: float | None = None,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[Plan | None, C]:
+    """The plan, and the settings that fit it to ``budget`` seconds, its own included.
+
+    Prompts are cut first, to ``LEAST``; then samples, to ``LEAST``; then prompts to one. Search
+    gets ``SEARCH_SHARE`` of the time at most. None for exact policies, which are enumerated.
+    """
+    if isinstance(policy, Exact):
+        return None, config
+    began = clock()
+    found = pace(
+        policy, prompts, config.samples, max_tokens=max_tokens, seed=config.seed, clock=clock
+    )
+    P, K, seconds = len(prompts), config.samples, config.seconds
+    if budget is not None:
+        seconds = min(seconds, SEARCH_SHARE * budget)
+        room = max(0.0, budget - (clock() - began) - seconds)
+        responses = int(room / (found.seen / found.samples))
+        P = min(P, max(LEAST, responses // (K + 1)))
+        K = min(K, max(LEAST, responses // P - 1))
+        P = min(P, max(1, responses // (K + 1)))
+        config = config.model_copy(update={"most_prompts": P, "samples": K, "seconds": seconds})
+    memory, batches = None, P
+    if isinstance(policy, Differentiable) and isinstance(policy, Language):
+        room_of, shape = policy.budget, policy.budget.shape
+        length = max(len(policy.encode(x)) for x in prompts) + max_tokens
+        rows = min(P * K, room_of.rows(length))
+        held = min(config.tokens, config.nodes * P, room_of.held())
+        memory, batches = shape.search(held, rows, length), math.ceil(P * K / rows)
+    low, high = found.seconds(P, K, batches)
+    return Plan(P, K, max_tokens, seconds, low, high, found.tokens, memory), config
+
+
+def seconds_of(text: str) -> float:
+    """A time as a person writes it.
+
+    >>> seconds_of("30s"), seconds_of("10m"), seconds_of("1.5h")
+    (30.0, 600.0, 5400.0)
+
+    Raises:
+        UserError: it is none.
+    """
+    number, unit = text[:-1], UNITS.get(text[-1:])
+    try:
+        value = float(number) * (unit or math.nan)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UserError(f"--budget {text}: not a time", "write it as 30s, 10m or 2h")
+    return value
