@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from experiments import corpora, updates
+from experiments import corpora, real_model, updates
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ("paths", "rewards", "starts", "updates")
+ALL = (*STUDIES, "real_model")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", STUDIES)
+@pytest.mark.parametrize("name", ALL)
 def test_a_study_says_what_it_costs_and_has_a_quick_way(name: str) -> None:
     text = (ROOT / f"experiments/{name}.py").read_text(encoding="utf-8")
     assert "\nCost: " in text
@@ -50,3 +51,18 @@ def test_a_quick_study_runs_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     found = updates.one("weighted", config)
     assert len(found["rounds"]) == 2
     assert set(corpora.OWN) < set(corpora.CORPORA)
+
+
+@pytest.mark.parametrize("name", ["sums", "greater"])
+def test_the_real_models_tasks_are_distinct_and_can_be_answered(name: str) -> None:
+    from srlm.data import prompt_id
+    from srlm.grading import grader
+    from srlm.types import Prompt
+
+    task = real_model.TASKS[name]
+    lines = task.made(100, 0)
+    assert len({line["prompt"] for line in lines}) == 100
+    asked = [Prompt(prompt_id(x["prompt"]), x["prompt"], (x["answer"],)) for x in lines]
+    read = grader(task.answer)
+    read.check(asked)
+    assert all(read.right(x["answer"], (x["answer"],)) for x in lines)
