@@ -32,7 +32,7 @@ LENGTHS = (16, 32, 64, 128)
 NODES = (300, 600, 1200, 2400)
 SIZES = {"0.1 M": (64, 176, 2), "1 M": (160, 432, 3), "3 M": (256, 688, 4), "10 M": (384, 1024, 6)}
 """Width, inner width and layers."""
-STAGES = ("samples", "pairs", "update", "measure")
+STAGES = ("samples", "pairs", "train", "measure")
 SEED = 0
 
 

@@ -101,7 +101,7 @@ def one(name: str, config: RunConfig) -> dict[str, Any]:
         policy,
         train,
         held_out,
-        replace(recipe, reward=counting),
+        method=replace(recipe, reward=counting),
         rounds=config.rounds,
         seed=config.seed,
         progress=clock,  # type: ignore[arg-type]
