@@ -182,7 +182,7 @@ def measure(
 ) -> None:
     """Measure a model: condition number, confidence, accuracy, certified."""
     settings = resolve_as(ProbeConfig, config, by_key(ProbeConfig, flags))
-    with _interruptible():
+    with _interruptible(kept=False):
         from srlm.cost import seconds_of
         from srlm.probe import measure as command
         from srlm.probe import planned
@@ -285,7 +285,7 @@ def instruct(
     Each is answered --samples times; prompts on which all the answers agree are left out.
     """
     settings = resolve_as(ProbeConfig, config, by_key(ProbeConfig, flags))
-    with _interruptible():
+    with _interruptible(kept=False):
         from srlm.instruct import command
 
         typer.echo(command(settings, count, out))
@@ -430,11 +430,13 @@ def _disk_full(error: BaseException) -> bool:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible(*, kept: bool = True) -> Iterator[None]:
+    """``kept``: the same command continues; else nothing was written."""
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("\nInterrupted. The same command continues where it stopped.", err=True)
+        then = "The same command continues where it stopped." if kept else "Nothing was kept."
+        typer.echo(f"\nInterrupted. {then}", err=True)
         raise typer.Exit(130) from None
 
 

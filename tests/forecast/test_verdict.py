@@ -139,3 +139,10 @@ def test_commonest_mode() -> None:
     assert commonest(["b", "a", "a", None]).text == "a"
     assert commonest(["b", "a", "a", None]).share == 0.5
     assert commonest([None, None]).share == 0.0
+
+
+def test_one_prompt_has_no_interval_and_no_verdict() -> None:
+    found = verdict(0.5, 1.0, prompts=1)
+    assert found.verdict == "unclear"
+    assert found.gain is not None
+    assert found.gain.low is None

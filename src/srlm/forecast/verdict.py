@@ -99,7 +99,9 @@ def decide(
             None,
         )
     gain = mean(mode_right_P - sampling_P, seed, "mode accuracy - sampling accuracy, paired")
-    assert gain.value is not None and gain.low is not None and gain.high is not None
+    if gain.value is None or gain.low is None or gain.high is None:
+        few = f"{gain.n} prompt with an answer gives no interval"
+        return Verdict("unclear", few, "Measure on more prompts.", gain)
     limit = f"limit: mode accuracy {np.mean(mode_right_P):.3f}"
     accuracy, before = "sampling accuracy", _n(first.sampling_accuracy)
     if gain.low >= WORTH:
