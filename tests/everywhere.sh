@@ -3,7 +3,7 @@
 # and OpenBLAS held down, one and two threads, shuffled order. The numbers differ from one setting
 # to the next in their last digits; no test may depend on them.
 #
-#   tests/everywhere.sh         the two lowest settings, some two minutes on two cores
+#   tests/everywhere.sh         the two lowest settings, some five minutes on two cores
 #   tests/everywhere.sh all     every setting, over all fast tests
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -484,3 +484,15 @@ def test_a_rendered_conversation_is_not_wrapped_again() -> None:
     text = words.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
     wrapped, rendered, plain = (policy.encode(x) for x in tiny.prompts([messages, text, "abc"]))
     assert rendered == wrapped == plain
+
+
+def test_a_turn_end_that_the_tokenizer_does_not_know_ends_nothing() -> None:
+    words = tiny.tokenizer()
+    words.chat_template = (
+        "{% for m in messages %}{{ m.content }}{% if m.role == 'assistant' %}<|im_end|>{% endif %}"
+        "{% endfor %}"
+    )
+    assert words("<|im_end|>", add_special_tokens=False)["input_ids"][0] == words.unk_token_id
+    policy = CausalLM(tiny.network("llama"), words)
+    assert words.unk_token_id not in policy.ends
+    assert policy.ends == CausalLM(tiny.network("llama"), words, chat=False).ends

@@ -149,7 +149,7 @@ class CausalLM:
             return frozenset()
         _, found, after = text.rpartition(said)
         tokens = self.tokenizer(after.strip(), add_special_tokens=False)["input_ids"]
-        known = self.tokenizer.added_tokens_decoder
+        known = self.tokenizer.added_tokens_decoder.keys() - {self.tokenizer.unk_token_id}
         ends = tokens[:1] if found and tokens and tokens[0] in known else []
         return frozenset(ends) & set(range(self.network.vocabulary))
 
