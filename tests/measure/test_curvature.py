@@ -15,6 +15,7 @@ from srlm.errors import UserError
 from srlm.measure.curvature import FisherSpectrum, fisher
 from srlm.measure.fisher_product import FisherProduct
 from srlm.measure.spectrum_ends import ends, lanczos, small_end
+from srlm.policies import network
 from srlm.policies.hf import CausalLM
 from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.policies.tabular import Tabular, rows
@@ -58,6 +59,23 @@ def test_product_is_the_matrix(family: str) -> None:
         v = np.random.default_rng(seed).standard_normal(product.size)
         want = matrix @ v  # norms and rotations of some models are float32 in any case
         assert np.abs(product.times(v) - want).max() < 1e-6 * np.abs(want).max()
+
+
+def test_parts_of_responses_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of two positions at once, against all of them."""
+    policy = tiny.policy(**SMALL)
+    policy.model.double()
+    asked, samples = tiny.texts(3), draws(policy, 3)
+    assert len(set(samples.length_R.tolist())) > 1
+    whole = FisherProduct(policy, asked, samples)
+    monkeypatch.setitem(network.CHUNK, "cpu", 2 * policy.network.vocabulary)
+    parts = FisherProduct(policy, asked, samples)
+    assert len(parts.batches) > len(whole.batches)
+    v = np.random.default_rng(0).standard_normal(whole.size)
+    want = whole.times(v)  # norms are float32 in any case
+    assert np.abs(parts.times(v) - want).max() < 1e-6 * np.abs(want).max()
+    one, other = (np.sort(x.hidden_states(), axis=0) for x in (parts, whole))
+    np.testing.assert_allclose(one, other, atol=1e-6 * np.abs(other).max())
 
 
 def test_network_spectrum_is_that_of_the_matrix() -> None:

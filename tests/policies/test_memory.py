@@ -11,10 +11,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from srlm.errors import UserError
+from srlm.measure.fisher_product import FisherProduct
 from srlm.policies import devices, network
 from srlm.policies.hf import CausalLM
 from srlm.rewards.self_certainty import divergence
-from srlm.types import Prompt, Tokens
+from srlm.types import Prompt, Samples, Tokens
 from tests import tiny
 from tests.naive import decoding
 
@@ -61,7 +62,16 @@ def trained(policy: CausalLM) -> None:
     policy.log_prob_grad(X, *ROWS).sum().backward()
 
 
-@pytest.mark.parametrize("run", [scored, certain, trained])
+def curved(policy: CausalLM) -> None:
+    tokens_R: tuple[Tokens, ...] = ((4,) * 250,)
+    one = np.ones(1)
+    finished_R = np.ones(1, dtype=bool)
+    rows = Samples(np.zeros(1, dtype=np.int64), tokens_R, -one, one, finished_R, ("",))
+    product = FisherProduct(policy, X, rows)
+    product.times(np.ones(product.size))
+
+
+@pytest.mark.parametrize("run", [scored, certain, trained, curved])
 def test_the_vocabularys_scores_are_never_there_at_once(
     wide: CausalLM, run: Callable[[CausalLM], None]
 ) -> None:

@@ -9,13 +9,15 @@ the sum of its tokens':
 J_t the Jacobian of the logits at position t, p_t = softmax(logits). The expectation over the next
 token is taken exactly, that over prefixes by samples: without bias for y sampled from pi. This is
 the generalised Gauss-Newton matrix of the log-likelihood.
+
+The vocabulary's scores exist for some responses at a time, and for some positions of a long one:
+its later positions do not move its earlier ones, so that each part runs what stands before it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -24,22 +26,30 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from srlm.errors import UserError
 from srlm.policies.hf import CausalLM
+from srlm.policies.network import left_padded
+from srlm.policies.scoring import right_padded
 from srlm.types import Floats, Prompt, Samples
 
 BATCH = 64
-"""Responses of a forward pass."""
+"""Responses of a forward pass, at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Responses padded to one length; ``share_BT`` is 1/rows at their positions, else 0."""
+    """Prompts and responses up to some position, and the last C positions before tokens."""
 
-    inputs: dict[str, Any]
-    share_BT: torch.Tensor
+    token_BL: torch.Tensor
+    left_B: torch.Tensor | None
+    share_BC: torch.Tensor
+    """1/rows where the position is before a token of the response, else 0."""
 
 
 class FisherProduct:
     """v -> F v over given responses, at a forward and three backward passes over them.
+
+    Never more than ``Network.chunk`` scores of the vocabulary exist at once, or those of a position
+    of one response if that is more. A response that has more is run in parts, each with all that
+    stands before it: n parts cost (n + 1)/2 times as much.
 
     Args:
         policy: parameters in float32 or float64.
@@ -50,7 +60,7 @@ class FisherProduct:
     """
 
     def __init__(self, policy: CausalLM, prompts: Sequence[Prompt], samples: Samples) -> None:
-        self.model = policy.model
+        self.network = policy.network
         self.parameters = policy.parameters()
         kinds = {p.dtype for p in self.parameters}
         if kinds - {torch.float32, torch.float64}:
@@ -59,11 +69,7 @@ class FisherProduct:
             )
         self.epsilon = max(float(torch.finfo(kind).eps) for kind in kinds)
         self.size = sum(p.numel() for p in self.parameters)
-        order = np.argsort(samples.length_R, kind="stable")
-        self.batches = [
-            _batch(policy, prompts, samples.take(order[i : i + BATCH]), len(samples))
-            for i in range(0, len(order), BATCH)
-        ]
+        self.batches = list(_batches(policy, prompts, samples))
 
     def operator(self) -> LinearOperator:
         """For SciPy's eigensolvers, float64 outside."""
@@ -78,17 +84,19 @@ class FisherProduct:
         vector, total = self._split(v_D), [torch.zeros_like(p) for p in self.parameters]
         for batch in self.batches:
             with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # differentiable twice
-                logits_BTV = self.model(**batch.inputs).logits
-                u_BTV = torch.zeros_like(logits_BTV, requires_grad=True)
-                pulled = torch.autograd.grad(
-                    logits_BTV, self.parameters, u_BTV, create_graph=True, materialize_grads=True
+                logits_BCV = self.network.scores(
+                    batch.token_BL, batch.left_B, keep=batch.share_BC.shape[1]
                 )
-                (moved_BTV,) = torch.autograd.grad(pulled, u_BTV, vector, retain_graph=True)
-                p_BTV = torch.softmax(logits_BTV.detach(), -1)
-                centred = moved_BTV - (p_BTV * moved_BTV).sum(-1, keepdim=True)
-                back_BTV = batch.share_BT[..., None] * p_BTV * centred
+                u_BCV = torch.zeros_like(logits_BCV, requires_grad=True)
+                pulled = torch.autograd.grad(
+                    logits_BCV, self.parameters, u_BCV, create_graph=True, materialize_grads=True
+                )
+                (moved_BCV,) = torch.autograd.grad(pulled, u_BCV, vector, retain_graph=True)
+                p_BCV = torch.softmax(logits_BCV.detach(), -1)
+                centred = moved_BCV - (p_BCV * moved_BCV).sum(-1, keepdim=True)
+                back_BCV = batch.share_BC[..., None] * p_BCV * centred
                 part = torch.autograd.grad(
-                    logits_BTV, self.parameters, back_BTV, materialize_grads=True
+                    logits_BCV, self.parameters, back_BCV, materialize_grads=True
                 )
             for into, value in zip(total, part, strict=True):
                 into += value
@@ -106,32 +114,29 @@ class FisherProduct:
         """The last hidden states from which response tokens are sampled, [N, H]."""
         found = []
         for batch in self.batches:
-            out = self.model(**batch.inputs, output_hidden_states=True)
-            T = batch.share_BT.shape[1]
-            found.append(out.hidden_states[-1][:, -T:][batch.share_BT > 0].double().cpu())
+            state_BLH = self.network.states(batch.token_BL, batch.left_B)
+            state_BCH = state_BLH[:, -batch.share_BC.shape[1] :]
+            found.append(state_BCH[batch.share_BC > 0].double().cpu())
         return np.asarray(torch.cat(found).numpy())
 
 
-def _batch(policy: CausalLM, prompts: Sequence[Prompt], samples: Samples, rows: int) -> Batch:
-    """Prompts padded on the left, responses on the right; the last token predicts nothing."""
-    asked = [policy.encode(prompts[p]) for p in samples.prompt_R]
-    L, T, B = max(map(len, asked)), int(samples.length_R.max()), len(samples)
-    token_BL = np.zeros((B, L + T), dtype=np.int64)
-    for b, (x, y) in enumerate(zip(asked, samples.tokens_R, strict=True)):
-        token_BL[b, L - len(x) : L + len(y)] = [*x, *y]
-    left_B = L - np.array([len(x) for x in asked])
-    column = np.arange(L + T - 1)
-    spoken_BT = np.arange(T) < samples.length_R[:, None]
+def _batches(policy: CausalLM, prompts: Sequence[Prompt], samples: Samples) -> Iterator[Batch]:
+    """Responses of like length, at most ``BATCH``, whose scores fit in a chunk; longer ones alone
+    and in parts."""
+    most = max(1, policy.network.chunk // policy.network.vocabulary)
     first = next(iter(policy.model.parameters()))
-
-    def put(array: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(array).to(first.device)
-
-    inputs = {
-        "input_ids": put(token_BL[:, :-1]),
-        "attention_mask": put((column >= left_B[:, None]).astype(np.int64)),
-        "position_ids": put(np.maximum(column - left_B[:, None], 0)),
-        "logits_to_keep": T,
-        "use_cache": False,
-    }
-    return Batch(inputs, put(spoken_BT / rows).to(first.dtype))
+    order = np.argsort(samples.length_R, kind="stable")
+    while len(order):
+        length = samples.length_R[order[:BATCH]]
+        B = max(1, int((length * np.arange(1, len(length) + 1) <= most).sum()))
+        rows, order = order[:B], order[B:]
+        T = int(length[B - 1])
+        asked = [policy.encode(prompts[samples.prompt_R[r]]) for r in rows]
+        prompt_BL, left_B = left_padded(asked)
+        token_BL = torch.cat([prompt_BL, right_padded([samples.tokens_R[r] for r in rows])], dim=1)
+        share_BT = (torch.arange(T) < torch.from_numpy(length[:B, None])) / len(samples)
+        L = prompt_BL.shape[1]
+        for start in range(0, T, most):
+            end = min(T, start + most)  # the last token of a part is not run: nothing follows it
+            share_BC = share_BT[:, start:end].to(first)
+            yield Batch(token_BL[:, : L + end - 1], left_B, share_BC)
