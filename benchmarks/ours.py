@@ -40,7 +40,7 @@ def side(update: str) -> Side:
         )
         policy, done = CausalLM(model, tokenizer), Timed()
         with done.stage("samples"):
-            made = samples.draw(policy, prompts, method.samples, derived(seed, "samples"))
+            made = samples.sample(policy, prompts, method.samples, derived(seed, "samples"))
         with done.stage("pairs"):
             found = scored(method.reward(policy, prompts, made), made)
             report(made, found, grader=method.grader)

@@ -26,11 +26,11 @@ class Timed:
     def clock(self) -> float:
         return self.now
 
-    def sample(self, prompts: Any, draws: int, *, advance: Any, **_: Any) -> Any:
+    def sample(self, prompts: Any, samples: int, *, advance: Any, **_: Any) -> Any:
         for _ in range(T):
             self.now += (self.a + self.b * len(prompts)) / T
             advance(len(prompts) / T)
-        at = [p for p in range(len(prompts)) for _ in range(draws)]
+        at = [p for p in range(len(prompts)) for _ in range(samples)]
         return responses(at, ["x" * (T - 1)] * len(at))
 
 

@@ -29,11 +29,11 @@ class Writer(Scripted):
         self.shown: list[str] = []
         self.next = 0
 
-    def sample(self, prompts: Any, draws: int, *, seed: int, max_tokens: int) -> Samples:
-        at = np.repeat(np.arange(len(prompts)), draws)
+    def sample(self, prompts: Any, samples: int, *, seed: int, max_tokens: int) -> Samples:
+        at = np.repeat(np.arange(len(prompts)), samples)
         if "Here are some requests" not in prompts[0].content:
             said = [self.answers.get(x.content, ["a", "b"]) for x in prompts]
-            return responses(at, [x[k % len(x)] for x in said for k in range(draws)])
+            return responses(at, [x[k % len(x)] for x in said for k in range(samples)])
         self.shown += [x.content for x in prompts]
         out = [self.texts[(self.next + i) % len(self.texts)] for i in range(len(at))]
         self.next += len(at)
@@ -94,7 +94,7 @@ def test_a_language_model_writes_for_itself() -> None:
     policy, given = tiny.policy(), tiny.texts(3, most=2)
     made = [
         instruct(policy, given, 2, seed=seed, template="a{prompt}b", shown=2, max_tokens=6,
-                 response_tokens=4, draws=4)
+                 response_tokens=4, samples=4)
         for seed in (0, 0, 1)
     ]  # fmt: skip
     assert made[0].prompts == made[1].prompts

@@ -48,7 +48,7 @@ def test_groups_merge_equal_draws() -> None:
     made = pairs.groups(samples, samples.logp_R)
     assert seen(made) == [(0, 0, 2, 0.75), (0, 0, 0, 0.25), (1, 1, 1, 1.0)]
     assert made.reference_R.tolist() == made.reward_R.tolist() == [-3.0, -1.0, -2.0]
-    assert (made.groups, made.draws, len(made)) == (2, 8, 3)
+    assert (made.groups, made.samples, len(made)) == (2, 8, 3)
 
 
 def test_pairs_are_two_by_two_in_the_order_drawn() -> None:
@@ -62,7 +62,7 @@ def test_pairs_are_two_by_two_in_the_order_drawn() -> None:
         (2, 1, 4, half),
         (2, 1, 3, half),
     ]
-    assert made.draws == 6  # the fifth draw of the first prompt has no partner
+    assert made.samples == 6  # the fifth draw of the first prompt has no partner
 
 
 def test_a_pair_of_equal_responses_counts_as_a_zero_in_the_mean() -> None:
@@ -138,7 +138,7 @@ def test_the_best_of_the_draws_share_by_how_often_they_were_drawn() -> None:
         (1, 4, 1.0),
         (2, 5, 1.0),
     ]
-    assert made.draws == 10
+    assert made.samples == 10
     assert made.groups == 3
 
 
@@ -194,9 +194,9 @@ def test_no_pairs_are_written_and_read(tmp_path: Path) -> None:
         made = pairs.best_worst(samples, samples.logp_R)
         runs.write_pairs(prompts, made, tmp_path / "pairs.parquet")
         again = runs.read_pairs(tmp_path / "pairs.parquet")
-        assert (seen(again), again.draws, again.distinguishable) == (
+        assert (seen(again), again.samples, again.distinguishable) == (
             seen(made),
-            made.draws,
+            made.samples,
             made.distinguishable,
         )
 
@@ -214,7 +214,7 @@ def test_judgements_stand_after_the_responses(tmp_path: Path) -> None:
     about = [asked[p].id for p in both.prompt_R]
     assert about[: len(made)] == [prompts[p].id for p in made.prompt_R]
     assert about[len(made) :] == [questions[p].id for p in judged.prompt_R]
-    assert (both.draws, both.distinguishable) == (made.draws, made.distinguishable)
+    assert (both.samples, both.distinguishable) == (made.samples, made.distinguishable)
     np.testing.assert_array_equal(both.reward_R, [0.0, 1.0, 2.0, 0.2, 0.8, 0.5, 0.5])
     np.testing.assert_allclose(np.bincount(both.group_R, both.weight_R), 1.0)
     runs.write_pairs(prompts, both, tmp_path / "pairs.parquet")

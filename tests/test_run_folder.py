@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from srlm import runner, writing
-from srlm import samples as draws
+from srlm import samples as sampling
 from srlm.config import RunConfig, resolve
 from srlm.errors import UserError
 from srlm.policies import devices
@@ -453,7 +453,7 @@ def test_tables_come_back_as_they_were(tmp_path: Path) -> None:
     made = pairs.groups(samples, samples.logp_R, reward_floor=2.0)
     runs.write_pairs(x, made, tmp_path / "pairs.parquet")
     again = runs.read_pairs(tmp_path / "pairs.parquet")
-    assert (again.tokens_R, again.draws) == (made.tokens_R, made.draws)
+    assert (again.tokens_R, again.samples) == (made.tokens_R, made.samples)
     for name in ("group_R", "prompt_R", "reference_R", "reward_R", "weight_R"):
         np.testing.assert_array_equal(getattr(again, name), getattr(made, name))
         assert getattr(again, name).flags.writeable  # else torch warns
@@ -509,12 +509,12 @@ def test_parts_change_no_result(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_page: None
 ) -> None:
     """Draws held in memory five prompts at a time, or all at once: one row group or four."""
-    monkeypatch.setattr(draws, "CHUNK", 4)
+    monkeypatch.setattr(sampling, "CHUNK", 4)
     monkeypatch.setitem(devices.POSITIONS, "cpu", 1)  # a row at a time: the same bits
     config = causal_job(tmp_path / "in", **changes)
     run(config, tmp_path / "whole")
     monkeypatch.setattr(
-        draws, "PART_TOKENS", 5 * config.samples.per_prompt * config.samples.max_tokens
+        sampling, "PART_TOKENS", 5 * config.samples.per_prompt * config.samples.max_tokens
     )
     run(config, tmp_path / "parts")
     groups = []

@@ -58,7 +58,7 @@ def instruct(
     template: str = TEMPLATE,
     max_tokens: int = 256,
     response_tokens: int = 256,
-    draws: int = 8,
+    samples: int = 8,
     distinct: tuple[float, float] = (0.25, 1.0),
     alike: float = 0.6,
     grader: Grader = EXACT,
@@ -69,7 +69,7 @@ def instruct(
     Each question shows ``shown`` of the given prompts, sampled without replacement, never new ones:
     errors do not breed. A text is taken if it ended by itself, is no given or taken prompt, has
     likeness (Jaccard index of 5-character pieces, letters and figures alone) below ``alike`` to
-    all of them, and if the share of distinct responses among ``draws`` of the policy's own lies
+    all of them, and if the share of distinct responses among ``samples`` of the policy's own lies
     within ``distinct``. All k samples equal is a share of 1/k: nothing to learn; a share of 1 is as
     it should be for free text, and noise where answers are read.
 
@@ -82,7 +82,7 @@ def instruct(
         template: the question, with {prompt} where the shown ones stand.
         max_tokens: length limit of a new prompt.
         response_tokens: length limit of a response to it.
-        draws: k.
+        samples: k.
         distinct: least and greatest share of distinct responses.
         alike: likeness from which a prompt counts as known.
         grader: what of a response is compared, and how.
@@ -123,7 +123,7 @@ def instruct(
             fresh.append(Prompt(prompt_id(content), content))
         if not fresh:
             continue
-        share_P = spread(policy, fresh, draws, seed, response_tokens, grader)
+        share_P = spread(policy, fresh, samples, seed, response_tokens, grader)
         for prompt, value in zip(fresh, share_P.tolist(), strict=True):
             if value < distinct[0]:
                 refused["settled"] += 1
@@ -162,7 +162,7 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
         seed=config.seed,
         max_tokens=config.max_tokens,
         response_tokens=config.max_tokens,
-        draws=config.samples,
+        samples=config.samples,
         distinct=(1.5 / config.samples, 1.0),
         grader=read,
     )
@@ -176,18 +176,18 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
 def spread(
     policy: Policy,
     prompts: Sequence[Prompt],
-    draws: int,
+    samples: int,
     seed: int,
     max_tokens: int,
     grader: Grader = EXACT,
 ) -> Floats:
-    """Distinct responses over samples, [P], in [1/k, 1]; those that cannot be read are one kind."""
-    samples = policy.sample(prompts, draws, seed=seed, max_tokens=max_tokens)
+    """Distinct responses over samples, [P], in [1/k, 1]; unparseable ones are one kind."""
+    made = policy.sample(prompts, samples, seed=seed, max_tokens=max_tokens)
     kinds: list[set[str | None]] = [set() for _ in prompts]
-    answer_R = grader.answers(samples.text_R, samples.finished_R, samples.prompt_R)
-    for p, answer in zip(samples.prompt_R, answer_R, strict=True):
+    answer_R = grader.answers(made.text_R, made.finished_R, made.prompt_R)
+    for p, answer in zip(made.prompt_R, answer_R, strict=True):
         kinds[p].add(answer)
-    return np.array([len(kind) / draws for kind in kinds])
+    return np.array([len(kind) / samples for kind in kinds])
 
 
 def likeness(one: frozenset[str], other: frozenset[str]) -> float:

@@ -153,7 +153,7 @@ def joined(numbered: Sequence[tuple[Pairs, int]]) -> Pairs:
         reference_R=np.concatenate([part.reference_R for part in parts]),
         reward_R=np.concatenate([part.reward_R for part in parts]),
         weight_R=np.concatenate([part.weight_R for part in parts]),
-        draws=sum(part.draws for part in parts),
+        samples=sum(part.samples for part in parts),
         distinguishable=(
             sum(p.distinguishable[0] for p in parts),
             sum(p.distinguishable[1] for p in parts),
@@ -261,7 +261,7 @@ def _merge(
         reference_R=samples.logp_R[index],
         reward_R=reward,
         weight_R=weight_R,
-        draws=len(samples),
+        samples=len(samples),
         distinguishable=_distinguishable(samples, reward_R),
     )
 

@@ -99,20 +99,20 @@ def _by_samples(
     samples, modes = found.measurement.samples, found.measurement.modes
     mu = config.mu or DEFAULT_MU
     out = {"kappa_fixed_n": fixed_n(samples, len(opened.prompts), seed=config.seed)}
-    # (1 + mu)/p* samples a prompt on average: unasked, no more than were taken already.
+    # (1 + mu)/p* samples per prompt on average: unasked, no more than were taken already.
     expected_P = np.minimum((1 + mu) * np.exp(np.minimum(-modes.logp_P, np.log(LIMIT))), LIMIT)
     dear = bool(expected_P.mean() > config.samples)
     if config.mu is None and (not unasked or dear or modes.certified_P.all()):
         return out
     with progress.stage("adaptive sampling"):
-        adaptive = adaptive_sampling(
+        out["kappa_adaptive"] = adaptive_sampling(
             opened.policy,
             opened.prompts,
             mu=mu,
             seed=config.seed,
             max_tokens=opened.max_tokens,
         )
-    return out | {"kappa_adaptive": adaptive.kappa(seed=config.seed)}
+    return out
 
 
 def forecast(

@@ -19,10 +19,10 @@ CHUNK = 4096
 PART_TOKENS = 1 << 18
 """Tokens of a part, about; as Python numbers with their log-probabilities some 60 bytes each."""
 MOST = 1024
-"""Samples a prompt at most, where their number adapts."""
+"""Samples per prompt at most, where their number adapts."""
 
 
-def draw(
+def sample(
     policy: Policy,
     prompts: Sequence[Prompt],
     settings: SampleSettings,
@@ -89,7 +89,7 @@ def stream(
 def in_parts(
     policy: Policy,
     prompts: Sequence[Prompt],
-    draws: int,
+    samples: int,
     *,
     seed: int,
     max_tokens: int,
@@ -101,11 +101,11 @@ def in_parts(
     Args:
         advance: called with the number of prompts done.
     """
-    step = max(1, rows // draws)
+    step = max(1, rows // samples)
     parts = []
     for first in range(0, len(prompts), step):
         chunk = prompts[first : first + step]
-        part = policy.sample(chunk, draws, seed=seed, max_tokens=max_tokens, advance=advance)
+        part = policy.sample(chunk, samples, seed=seed, max_tokens=max_tokens, advance=advance)
         parts.append(replace(part, prompt_R=part.prompt_R + first))
     return joined(parts)
 
@@ -133,36 +133,45 @@ def adaptive(
     *,
     most: int = MOST,
 ) -> Samples:
-    """Samples until k * max_{i<=k} pi(y_i|x) >= mu at the end of a block, each of weight 1/k.
+    """All samples of ``blocks``, those of a prompt together, each of weight 1/k."""
+    every = joined(list(blocks(policy, prompts, mu, block, seed, max_tokens, most=most)))
+    weight_R = 1.0 / np.bincount(every.prompt_R)[every.prompt_R]
+    return replace(every, weight_R=weight_R).take(np.argsort(every.prompt_R, kind="stable"))
 
-    Then the likeliest sample is a mode with probability at least 1 - exp(-mu), after at most
-    (1 + mu)/p*(x) samples on average, up to the block ([SM] Lemma I.1, with ``block`` = 1). Sure
-    prompts stop early, so that samples go where they are needed.
+
+def blocks(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    mu: float,
+    block: int,
+    seed: int,
+    max_tokens: int,
+    *,
+    most: int = MOST,
+) -> Iterator[Samples]:
+    """Blocks of samples until k * max_{i<=k} pi(y_i|x) >= mu at the end of a block.
+
+    If a prompt stops at k with a best sample under p*, then k > mu/p*, and none of the first mu/p*
+    samples was a mode, which has probability at most (1-p*)^(mu/p*) <= exp(-mu). So the likeliest
+    sample is a mode with probability at least 1 - exp(-mu), after at most (1 + mu)/p*(x) samples
+    on average, up to the block ([SM] Lemma I.1, with ``block`` = 1). Sure prompts stop early, so
+    that samples go where they are needed.
 
     Args:
         mu: exponent of the failure probability, > 0.
         block: samples made of a prompt before the rule is looked at; each block has its own seed.
         most: samples per prompt at most; a prompt that reaches it keeps the best that it has.
     """
-    parts: list[Samples] = []
     left = np.arange(len(prompts))
     best_P = np.full(len(prompts), -np.inf)
-    for number in range(-(-most // block)):
-        key = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
+    for k in range(block, most + block, block):
+        key = int(np.random.SeedSequence([seed, k // block - 1]).generate_state(1, np.uint32)[0])
         part = policy.sample(
             [prompts[int(p)] for p in left], block, seed=key, max_tokens=max_tokens
         )
-        parts.append(replace(part, prompt_R=left[part.prompt_R]))
-        np.maximum.at(best_P, parts[-1].prompt_R, part.logp_R)
-        drawn = (number + 1) * block
-        left = left[np.log(drawn) + best_P[left] < np.log(mu)]
+        part = replace(part, prompt_R=left[part.prompt_R])
+        np.maximum.at(best_P, part.prompt_R, part.logp_R)
+        yield part
+        left = left[np.log(k) + best_P[left] < np.log(mu)]
         if not len(left):
-            break
-    return _pooled(parts)
-
-
-def _pooled(parts: list[Samples]) -> Samples:
-    """The samples of all parts, those of a prompt together, with equal weights."""
-    every = joined(parts)
-    weight_R = 1.0 / np.bincount(every.prompt_R)[every.prompt_R]
-    return replace(every, weight_R=weight_R).take(np.argsort(every.prompt_R, kind="stable"))
+            return

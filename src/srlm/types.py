@@ -101,7 +101,7 @@ class Pairs:
     """Self-reward r_t(x, y), nats for the likelihood reward."""
     weight_R: Floats
     """Share of the group's samples, sums to 1 over a group."""
-    draws: int
+    samples: int
     """Samples that the groups were made from, duplicates included."""
     distinguishable: tuple[int, int] = (0, 0)
     """Prompts whose responses have unequal rewards, of the prompts that have rewards."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from srlm.errors import UserError
 from srlm.measure import condition
 from srlm.measure.modes import enumerated, improved
 from srlm.measure.search import find_modes
 from srlm.policies.tabular import Tabular, rows
+from srlm.samples import adaptive
 from srlm.types import Samples
 from tests.measure.toy import ToyTree
 
@@ -60,41 +60,20 @@ def test_certificate_of_a_search_cut_short_holds_the_truth() -> None:
             assert high >= truth * (1 - 1e-5)
 
 
-def test_adaptive_sampling_misses_at_most_as_often_as_it_says() -> None:
-    """2,000 prompts, one policy of six responses; the miss rate against exp(-mu), binomial."""
-    P = 2000
-    policy, prompts = table(3, P), rows(P)
-    modes = enumerated(policy.enumerate(prompts), P)
-    for mu in (0.5, 1.0, 3.0):
-        found = condition.adaptive_sampling(policy, prompts, mu=mu, seed=2, max_tokens=1)
-        assert found.stopped_P.all()
-        misses = int((found.logp_P < modes.logp_P - 1e-12).sum())
-        assert stats.binomtest(misses, P, found.failure, alternative="greater").pvalue > 1e-3
-        # Lemma I.1: the expected draws; a mean over P prompts, so some slack.
-        limit_P = (1 + mu) * np.exp(-modes.logp_P)
-        assert found.draws_P.mean() <= limit_P.mean()
-        assert (found.draws_P >= mu).all()
-
-
-def test_adaptive_sampling_stops_where_the_rule_says_whatever_the_blocks() -> None:
+def test_adaptive_sampling_is_kappa_at_the_best_of_the_samples() -> None:
     policy, prompts = table(5, 20), rows(20)
-    found = condition.adaptive_sampling(policy, prompts, mu=2.0, seed=0, max_tokens=1, block=512)
-    key = int(np.random.SeedSequence([0, 0]).generate_state(1, np.uint32)[0])
-    draws = policy.sample(prompts, 512, seed=key, max_tokens=1)
-    for p in range(20):
-        logp = draws.logp_R[draws.prompt_R == p]
-        k = next(k for k in range(1, 513) if k * np.exp(logp[:k].max()) >= 2.0 - 1e-9)
-        assert found.draws_P[p] == k
-        assert found.logp_P[p] == logp[:k].max()
-        assert policy.log_prob(prompts, np.array([p]), [found.tokens_P[p]])[0] == logp[:k].max()
+    found = condition.adaptive_sampling(policy, prompts, mu=2.0, seed=0, max_tokens=1, block=8)
+    samples = adaptive(policy, prompts, 2.0, 8, 0, 1)
+    best_P = np.full(20, -np.inf)
+    np.maximum.at(best_P, samples.prompt_R, samples.logp_R)
+    assert found.value == pytest.approx(np.exp(-best_P).mean(), rel=1e-12)
+    assert "probability >= 0.8647" in found.guarantee
 
 
 def test_adaptive_sampling_says_when_the_limit_came_first() -> None:
     policy, prompts = table(5, 20), rows(20)
     found = condition.adaptive_sampling(policy, prompts, mu=50.0, seed=0, max_tokens=1, limit=10)
-    assert not found.stopped_P.any()
-    assert (found.draws_P == 10).all()
-    assert "20 of 20 prompts stopped at the limit" in found.kappa().guarantee
+    assert "20 of 20 prompts stopped at the limit" in found.guarantee
     with pytest.raises(UserError, match="mu is 0"):
         condition.adaptive_sampling(policy, prompts, mu=0.0, seed=0, max_tokens=1)
 

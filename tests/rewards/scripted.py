@@ -63,7 +63,7 @@ class Scripted:
     def sample(
         self,
         prompts: Sequence[Prompt],
-        draws: int,
+        samples: int,
         *,
         seed: int,
         max_tokens: int,
@@ -71,8 +71,8 @@ class Scripted:
     ) -> Samples:
         advance(len(prompts))
         self.asked += [x.content for x in prompts]
-        texts = [self.says(x.content, k) for x in prompts for k in range(draws)]
-        return responses(np.repeat(np.arange(len(prompts)), draws), texts, finished=not self.cut)
+        texts = [self.says(x.content, k) for x in prompts for k in range(samples)]
+        return responses(np.repeat(np.arange(len(prompts)), samples), texts, finished=not self.cut)
 
 
 def responses(prompt_R: Any, texts: Sequence[str], *, finished: bool = True) -> Samples:

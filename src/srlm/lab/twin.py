@@ -76,13 +76,13 @@ class Counted(Listed):
     def sample(
         self,
         prompts: Sequence[Prompt],
-        draws: int,
+        samples: int,
         *,
         seed: int,
         max_tokens: int,
         advance: Callable[[float], None] = lambda prompts: None,
     ) -> Samples:
-        """``pairs`` pairs at prompts sampled with replacement; ``draws`` and ``seed`` are
+        """``pairs`` pairs at prompts sampled with replacement; ``samples`` and ``seed`` are
         unused."""
         advance(len(prompts))
         u_3n = self.numbers()[:, self.order(len(prompts))]
@@ -161,5 +161,5 @@ def unmerged(samples: Samples, reward_R: Floats) -> Pairs:
         reference_R=samples.logp_R,
         reward_R=reward_R,
         weight_R=np.full(len(samples), 0.5),
-        draws=len(samples),
+        samples=len(samples),
     )

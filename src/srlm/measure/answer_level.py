@@ -258,10 +258,11 @@ def _product(a_UZ: Floats, b_UZ: Floats) -> Floats:
     return out_UZ
 
 
-def _need_two(draws: int, prompt: int) -> None:
-    if draws < 2:
+def _need_two(samples: int, prompt: int) -> None:
+    if samples < 2:
         raise UserError(
-            f"prompt {prompt} (counted from 0) has {draws} samples", "sample at least 2 per prompt"
+            f"prompt {prompt} (counted from 0) has {samples} samples",
+            "sample at least 2 per prompt",
         )
 
 

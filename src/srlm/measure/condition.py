@@ -16,15 +16,16 @@ from scipy.special import logsumexp
 
 from srlm.errors import UserError
 from srlm.measure.intervals import mean, mean_interval
-from srlm.measure.modes import TIE, Modes, enumerated
+from srlm.measure.modes import Modes, enumerated
 from srlm.policies.base import Policy
-from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
+from srlm.samples import blocks
+from srlm.types import Estimate, Floats, Prompt, Samples
 
 HEAVY = 0.5
 """The mean is said to hang on a few prompts where 1% of them (at least one) are this share."""
 
 LIMIT = 4096
-"""Samples a prompt at most, where their number adapts."""
+"""Samples per prompt at most, where their number adapts."""
 
 
 def log_kappa(logp_P: Floats) -> float:
@@ -129,29 +130,6 @@ def fixed_n(samples: Samples, prompts: int, *, seed: int = 0) -> Estimate:
     return kappa(best_P, f"fixed N = {n}", seed=seed, guarantee="upper bound")
 
 
-@dataclass(frozen=True, slots=True)
-class Adaptive:
-    """What ``adaptive_sampling`` found, by prompt."""
-
-    tokens_P: tuple[Tokens, ...]
-    """The likeliest sample."""
-    logp_P: Floats
-    draws_P: Ints
-    """Samples until the rule stopped (or the limit)."""
-    stopped_P: Bools
-    """False: the limit came first, and the sample is no more than a lower bound on p*."""
-    failure: float
-    """exp(-mu): where the rule stopped, the sample is no mode with at most this probability."""
-
-    def kappa(self, *, seed: int = 0) -> Estimate:
-        """kappa at the samples found: never below the truth on these prompts."""
-        missed = int((~self.stopped_P).sum())
-        text = f"upper bound; each mode found with probability >= {1 - self.failure:.4g}"
-        if missed:
-            text = f"upper bound; {missed} of {len(self.stopped_P)} prompts stopped at the limit"
-        return kappa(self.logp_P, "adaptive sampling", seed=seed, guarantee=text)
-
-
 def adaptive_sampling(
     policy: Policy,
     prompts: Sequence[Prompt],
@@ -161,45 +139,28 @@ def adaptive_sampling(
     max_tokens: int,
     limit: int = LIMIT,
     block: int = 16,
-) -> Adaptive:
-    """Sample until k * max_{i<=k} pi(y_i|x) >= mu: then the best sample is a mode, probably.
-
-    If the rule stops at k with a best sample under p*, then k > mu/p*, and none of the first mu/p*
-    samples was a mode, which has probability at most (1-p*)^(mu/p*) <= exp(-mu). Expected samples
-    are at most (1+mu)/p*(x) ([SM] Lemma I.1).
+) -> Estimate:
+    """An upper bound on kappa from as many samples as it takes (``srlm.samples.blocks``).
 
     Args:
         mu: exponent of the failure probability, > 0.
-        limit: samples per prompt at most.
-        block: samples asked for at a time; every block has its own seed, made from ``seed``.
+        limit: samples per prompt at most, up to the block.
+        block: samples asked for at a time.
 
     Raises:
         UserError: ``mu`` is not positive.
     """
     if not mu > 0:
         raise UserError(f"adaptive sampling: mu is {mu}", "give a number above 0, such as 5")
-    P = len(prompts)
-    logp_P, draws_P = np.full(P, -np.inf), np.zeros(P, dtype=np.int64)
-    tokens: list[Tokens] = [()] * P
-    stopped_P = np.zeros(P, dtype=bool)
-    for number in range(-(-limit // block)):
-        left = np.flatnonzero(~stopped_P)
-        if not len(left):
-            break
-        want = min(block, limit - number * block)
-        key = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint32)[0])
-        drawn = policy.sample(
-            [prompts[int(p)] for p in left], want, seed=key, max_tokens=max_tokens
-        )
-        for p, rows in zip(left, rows_by_prompt(drawn.prompt_R, len(left)), strict=True):
-            running = np.maximum.accumulate(np.append(logp_P[p], drawn.logp_R[rows]))[1:]
-            k = draws_P[p] + 1 + np.arange(want)
-            hit = np.flatnonzero(np.log(k) + running >= np.log(mu) - TIE)
-            last = int(hit[0]) if len(hit) else want - 1
-            if running[last] > logp_P[p]:
-                tokens[p] = drawn.tokens_R[rows[int(np.argmax(drawn.logp_R[rows[: last + 1]]))]]
-            logp_P[p], draws_P[p], stopped_P[p] = running[last], k[last], bool(len(hit))
-    return Adaptive(tuple(tokens), logp_P, draws_P, stopped_P, float(np.exp(-mu)))
+    logp_P, samples_P = np.full(len(prompts), -np.inf), np.zeros(len(prompts))
+    for part in blocks(policy, prompts, mu, block, seed, max_tokens, most=limit):
+        np.maximum.at(logp_P, part.prompt_R, part.logp_R)
+        np.add.at(samples_P, part.prompt_R, 1)
+    missed = int((np.log(samples_P) + logp_P < np.log(mu)).sum())
+    text = f"upper bound; each mode found with probability >= {1 - np.exp(-mu):.4g}"
+    if missed:
+        text = f"upper bound; {missed} of {len(prompts)} prompts stopped at the limit"
+    return kappa(logp_P, "adaptive sampling", seed=seed, guarantee=text)
 
 
 def _within(low: float, high: float, *, exact: bool) -> str:

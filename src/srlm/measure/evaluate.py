@@ -201,7 +201,7 @@ def evaluate(
     out |= quantities.accuracies(
         sampling_P, greedy_right_P, mode_right_P, modes, method, exact, seed
     )
-    out |= quantities.of_draws(samples, settings.samples, P, method, exact, seed)
+    out |= quantities.of_samples(samples, settings.samples, P, method, exact, seed)
     if base is None:
         kept_P = np.full(P, np.nan)
         out |= _of_base(P, out["sampling_accuracy"].value is not None)

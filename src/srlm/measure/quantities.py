@@ -202,13 +202,13 @@ def headroom(now_P: Floats, start_P: Floats, start_mode_P: Floats, seed: int) ->
     return Estimate(value, *ends, n, method)
 
 
-def of_draws(
-    samples: Samples, draws: int, prompts: int, method: str, exact: bool, seed: int
+def of_samples(
+    samples: Samples, K: int, prompts: int, method: str, exact: bool, seed: int
 ) -> dict[str, Estimate]:
     """entropy (nats a response), length (tokens), truncated and distinct_responses.
 
     entropy = E[-log pi(y|x)]; length counts the end token; truncated is the share that the
-    length limit cut off; distinct_responses the expected share of distinct ones among ``draws``
+    length limit cut off; distinct_responses the expected share of distinct ones among ``K``
     samples of a prompt, (1/K) sum_y 1 - (1 - pi(y|x))^K where the responses are enumerated.
     """
     prompt_R, weight_R = samples.prompt_R, samples.weight_R
@@ -223,7 +223,7 @@ def of_draws(
     lost = int((cut_P > 1 - 1e-9).sum())
     note = f"every response of {lost} prompts is cut off by the length limit" if lost else ""
     if exact:
-        once_R = -np.expm1(draws * np.log1p(-np.minimum(weight_R, 1 - 1e-16))) / draws
+        once_R = -np.expm1(K * np.log1p(-np.minimum(weight_R, 1 - 1e-16))) / K
         distinct_P = by_prompt(once_R, np.ones(len(samples)), prompt_R, prompts)
     else:
         seen_P = [

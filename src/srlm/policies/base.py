@@ -56,13 +56,13 @@ class Policy(Protocol):
     def sample(
         self,
         prompts: Sequence[Prompt],
-        draws: int,
+        samples: int,
         *,
         seed: int,
         max_tokens: int,
         advance: Callable[[float], None] = lambda prompts: None,
     ) -> Samples:
-        """``draws`` independent responses per prompt at temperature 1, rows in prompt order.
+        """``samples`` independent responses per prompt at temperature 1, rows in prompt order.
 
         Sample j of a prompt depends on (seed, prompt id, j) and the policy alone: not on the
         batch size, on the order of the prompts or on how many samples are asked for.
@@ -208,8 +208,8 @@ class LogLinear(Protocol):
         ...
 
 
-def uniforms(seed: int, prompt_id: str, draws: int, max_tokens: int) -> Floats:
-    """Uniform numbers that decide the samples of one prompt, [draws, max_tokens].
+def uniforms(seed: int, prompt_id: str, samples: int, max_tokens: int) -> Floats:
+    """Uniform numbers that decide the samples of one prompt, [samples, max_tokens].
 
     A counter-based generator (Philox) keyed by seed and prompt id: row j is the same whatever
     the number of samples.
@@ -218,4 +218,4 @@ def uniforms(seed: int, prompt_id: str, draws: int, max_tokens: int) -> Floats:
     True
     """
     key = np.random.SeedSequence([seed, int(prompt_id, 16)]).generate_state(2, np.uint64)
-    return np.random.Generator(np.random.Philox(key=key)).random((draws, max_tokens))
+    return np.random.Generator(np.random.Philox(key=key)).random((samples, max_tokens))

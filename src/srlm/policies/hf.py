@@ -175,7 +175,7 @@ class CausalLM:
     def sample(
         self,
         prompts: Sequence[Prompt],
-        draws: int,
+        samples: int,
         *,
         seed: int,
         max_tokens: int,
@@ -187,7 +187,7 @@ class CausalLM:
         Float rounding differs with the batch by about 1e-7, so that a sample can change with the
         batch size only where its uniform number lies that near to a boundary.
         """
-        return sampling.sampled(self, prompts, draws, seed, max_tokens, advance)
+        return sampling.sampled(self, prompts, samples, seed, max_tokens, advance)
 
     def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
         """The likeliest token at each step, one row per prompt."""

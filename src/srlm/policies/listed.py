@@ -42,7 +42,7 @@ class Listed(ABC):
     def sample(
         self,
         prompts: Sequence[Prompt],
-        draws: int,
+        samples: int,
         *,
         seed: int,
         max_tokens: int,
@@ -53,13 +53,13 @@ class Listed(ABC):
         cumulative_PM = np.cumsum(np.exp(logp_PM), axis=1)
         choice_PK = np.stack(
             [
-                np.searchsorted(c, uniforms(seed, x.id, draws, 1)[:, 0] * c[-1], side="right")
+                np.searchsorted(c, uniforms(seed, x.id, samples, 1)[:, 0] * c[-1], side="right")
                 for x, c in zip(prompts, cumulative_PM, strict=True)
             ]
         )
         advance(len(prompts))
-        rows = np.repeat(np.arange(len(prompts)), draws)
-        return self._samples(rows, choice_PK.ravel(), logp_PM, 1.0 / draws)
+        rows = np.repeat(np.arange(len(prompts)), samples)
+        return self._samples(rows, choice_PK.ravel(), logp_PM, 1.0 / samples)
 
     def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
         """Token by token, the likeliest; for single labels this is the mode."""

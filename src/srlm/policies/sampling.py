@@ -36,24 +36,24 @@ row * V + token of each sample, [D]."""
 def sampled(
     policy: Parts,
     prompts: Sequence[Prompt],
-    draws: int,
+    samples: int,
     seed: int,
     max_tokens: int,
     advance: Callable[[float], None],
 ) -> Samples:
     """Samples at temperature 1; see ``CausalLM.sample``."""
-    u_RT = np.concatenate([uniforms(seed, x.id, draws, max_tokens) for x in prompts])
+    u_RT = np.concatenate([uniforms(seed, x.id, samples, max_tokens) for x in prompts])
 
-    def choose(logp_BV: torch.Tensor, row_D: Ints, draw_D: Ints, t: int) -> torch.Tensor:
-        return _inverse(logp_BV, row_D, u_RT[draw_D, t])
+    def choose(logp_BV: torch.Tensor, row_D: Ints, sample_D: Ints, t: int) -> torch.Tensor:
+        return _inverse(logp_BV, row_D, u_RT[sample_D, t])
 
-    return _decode(policy, prompts, draws, choose, max_tokens, advance)
+    return _decode(policy, prompts, samples, choose, max_tokens, advance)
 
 
 def greedy(policy: Parts, prompts: Sequence[Prompt], max_tokens: int) -> Samples:
     """The likeliest token at each step, one row per prompt."""
 
-    def choose(logp_BV: torch.Tensor, row_D: Ints, draw_D: Ints, t: int) -> torch.Tensor:
+    def choose(logp_BV: torch.Tensor, row_D: Ints, sample_D: Ints, t: int) -> torch.Tensor:
         row = torch.from_numpy(row_D).to(logp_BV.device)
         return row * logp_BV.shape[1] + logp_BV.argmax(-1)[row]
 
@@ -64,30 +64,30 @@ def greedy(policy: Parts, prompts: Sequence[Prompt], max_tokens: int) -> Samples
 def _decode(
     policy: Parts,
     prompts: Sequence[Prompt],
-    draws: int,
+    samples: int,
     choose: Choose,
     max_tokens: int,
     advance: Callable[[float], None],
 ) -> Samples:
-    found = _Found(policy, prompts, draws, max_tokens, advance)
+    found = _Found(policy, prompts, samples, max_tokens, advance)
     length_P = np.array([len(policy.encode(x)) for x in prompts])
-    for part in _parts(policy, length_P, draws, max_tokens):
-        in_halves(lambda draw_D: found.grow(draw_D, choose), part, policy.budget)
+    for part in _parts(policy, length_P, samples, max_tokens):
+        in_halves(lambda sample_D: found.grow(sample_D, choose), part, policy.budget)
     return found.samples()
 
 
-def _parts(policy: Parts, length_P: Ints, draws: int, max_tokens: int) -> Iterator[Ints]:
+def _parts(policy: Parts, length_P: Ints, samples: int, max_tokens: int) -> Iterator[Ints]:
     """Numbers of samples that are made together: of prompts of like length, those of a prompt
     together where they fit. The longest come first, so that what does not fit shows early."""
     order = np.argsort(-length_P, kind="stable")
-    left = (order[:, None] * draws + np.arange(draws)).ravel()
+    left = (order[:, None] * samples + np.arange(samples)).ravel()
     while len(left):
-        length = int(length_P[left[0] // draws])
+        length = int(length_P[left[0] // samples])
         most = policy.budget.rows(length + max_tokens)
-        if most > draws:
-            most -= most % draws
+        if most > samples:
+            most -= most % samples
         if not policy.network.kind.padded:
-            most = min(most, int((length_P[left // draws] == length).sum()))
+            most = min(most, int((length_P[left // samples] == length).sum()))
         yield left[:most]
         left = left[most:]
 
@@ -99,43 +99,43 @@ class _Found:
         self,
         policy: Parts,
         prompts: Sequence[Prompt],
-        draws: int,
+        samples: int,
         max_tokens: int,
         advance: Callable[[float], None],
     ) -> None:
-        R = len(prompts) * draws
+        R = len(prompts) * samples
         self._advance = advance
-        self._policy, self._prompts, self._draws = policy, prompts, draws
+        self._policy, self._prompts, self._per_prompt = policy, prompts, samples
         self._token_RT = np.zeros((R, max_tokens), dtype=np.int64)
         self._logp_RT = np.zeros((R, max_tokens), dtype=np.float64)
         self._length_R = np.full(R, max_tokens, dtype=np.int64)
         self._finished_R = np.zeros(R, dtype=bool)
         self._ends = np.array(sorted(policy.ends))
 
-    def grow(self, draw_D: Ints, choose: Choose) -> None:
+    def grow(self, sample_D: Ints, choose: Choose) -> None:
         """Make some samples from their prompts to their ends."""
-        used_U, row_D = np.unique(draw_D // self._draws, return_inverse=True)
+        used_U, row_D = np.unique(sample_D // self._per_prompt, return_inverse=True)
         encoded = [self._policy.encode(self._prompts[p]) for p in used_U]
         rows = Rows(self._policy.network, encoded)
         T = self._token_RT.shape[1]
         for t in range(T):
             logp_BV = log_probs(rows.scores_BV)
             V = logp_BV.shape[1]
-            place_D = choose(logp_BV, row_D, draw_D, t)
+            place_D = choose(logp_BV, row_D, sample_D, t)
             logp_D = logp_BV.view(-1).take(place_D).cpu().numpy()
             found_D = place_D.cpu().numpy()
             token_D = found_D - row_D * V
             if not np.isfinite(logp_D.sum(dtype=np.float64)):
-                raise self._not_a_number(draw_D[~np.isfinite(logp_D)][0] // self._draws)
-            self._token_RT[draw_D, t], self._logp_RT[draw_D, t] = token_D, logp_D
+                raise self._not_a_number(sample_D[~np.isfinite(logp_D)][0] // self._per_prompt)
+            self._token_RT[sample_D, t], self._logp_RT[sample_D, t] = token_D, logp_D
             ended_D = np.isin(token_D, self._ends)
-            self._finished_R[draw_D[ended_D]] = True
-            self._length_R[draw_D] = t + 1
+            self._finished_R[sample_D[ended_D]] = True
+            self._length_R[sample_D] = t + 1
             # a sample counts T steps; one that has ended, those that it need not take
-            steps = len(draw_D) + int(ended_D.sum()) * (T - t - 1)
-            self._advance(steps / (T * self._draws))
-            draw_D, found_D = draw_D[~ended_D], found_D[~ended_D]
-            if t + 1 == T or not len(draw_D):
+            steps = len(sample_D) + int(ended_D.sum()) * (T - t - 1)
+            self._advance(steps / (T * self._per_prompt))
+            sample_D, found_D = sample_D[~ended_D], found_D[~ended_D]
+            if t + 1 == T or not len(sample_D):
                 return
             place_C, row_D = np.unique(found_D, return_inverse=True)
             rows.next(*np.divmod(place_C, V))
@@ -155,10 +155,10 @@ class _Found:
             tuple(row[:n]) for row, n in zip(self._token_RT.tolist(), length_R, strict=True)
         )
         return Samples(
-            prompt_R=np.arange(len(self._prompts)).repeat(self._draws),
+            prompt_R=np.arange(len(self._prompts)).repeat(self._per_prompt),
             tokens_R=tokens_R,
             logp_R=self._logp_RT.sum(1),
-            weight_R=np.full(len(tokens_R), 1.0 / self._draws),
+            weight_R=np.full(len(tokens_R), 1.0 / self._per_prompt),
             finished_R=self._finished_R,
             text_R=_texts(self._policy.tokenizer, tokens_R),
             token_logp_R=tuple(

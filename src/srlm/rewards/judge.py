@@ -121,7 +121,7 @@ def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
             samples,
             template,
             read,
-            draws=settings.judgements,
+            per_response=settings.judgements,
             max_tokens=settings.max_tokens,
             seed=seed,
         )
@@ -186,11 +186,11 @@ def judgements(
     template: str,
     read: ScoreReader,
     *,
-    draws: int,
+    per_response: int,
     max_tokens: int,
     seed: int,
 ) -> Judgements:
-    """``draws`` judgements of each distinct response, read. See ``judge``."""
+    """``per_response`` judgements of each distinct response, read. See ``judge``."""
     judging = asking.language(policy, "judge")
     asked, place_R = questions(judging, template, prompts, samples)
     fit_Q = asking.fits(judging, asked, max_tokens)
@@ -199,7 +199,9 @@ def judgements(
         nothing = np.empty(0)
         none = np.empty(0, dtype=np.int64)
         return Judgements(asked, place_R, none, (), (), nothing, nothing, fit_Q, 0)
-    said = policy.sample([asked[q] for q in fitting], draws, seed=seed, max_tokens=max_tokens)
+    said = policy.sample(
+        [asked[q] for q in fitting], per_response, seed=seed, max_tokens=max_tokens
+    )
     score_J = np.array(
         [
             read(text) if done else np.nan

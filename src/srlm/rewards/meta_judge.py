@@ -118,7 +118,7 @@ class _trainer:
             samples,
             self._judge,
             self._read,
-            draws=self._settings.judgements,
+            per_response=self._settings.judgements,
             max_tokens=self._settings.max_tokens,
             seed=self._seed,
         )

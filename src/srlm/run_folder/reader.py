@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from srlm.config import flatten, read_yaml
 from srlm.errors import UserError
 from srlm.run_folder import tables
@@ -59,11 +57,6 @@ class Run:
             file = _round_folder(self.folder, t) / "held_out.parquet"
             self._held_out[t] = tables.read_samples(file) if file.is_file() else None
         return self._held_out[t]
-
-    def draws(self) -> list[int]:
-        """Samples from which the pairs of each round were made, of the rounds that have pairs."""
-        files = sorted((self.folder / "rounds").glob("*/pairs.parquet"))
-        return [int((pq.read_schema(file).metadata or {})[b"draws"]) for file in files]
 
     def policy(self, t: int) -> Path:
         """The folder of pi_t, for ``srlm.load``."""

@@ -126,7 +126,7 @@ def write_pairs(prompts: Sequence[Prompt], pairs: Pairs, path: Path) -> None:
         )
     table = pa.table(columns)
     apart, of = pairs.distinguishable
-    facts = {"draws": pairs.draws, "distinguishable": apart, "rewarded": of}
+    facts = {"samples": pairs.samples, "distinguishable": apart, "rewarded": of}
     pq.write_table(table.replace_schema_metadata({k: str(v) for k, v in facts.items()}), path)
 
 
@@ -151,7 +151,7 @@ def read_pairs(path: Path) -> Pairs:
         reference_R=_array(table["reference"]),
         reward_R=_array(table["reward"]),
         weight_R=_array(table["weight"]),
-        draws=facts[b"draws"],
+        samples=facts[b"samples"],
         distinguishable=(facts[b"distinguishable"], facts[b"rewarded"]),
         scale_G=scale_G,
         asked=tuple(asked[p] for p in sorted(asked)),
