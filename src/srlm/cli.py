@@ -182,7 +182,7 @@ def measure(
 ) -> None:
     """Measure a model: condition number, confidence, accuracy, certified."""
     settings = resolve_as(ProbeConfig, config, by_key(ProbeConfig, flags))
-    with _interruptible(kept=False):
+    with _interruptible(kept=out is not None):
         from srlm.cost import seconds_of
         from srlm.probe import measure as command
         from srlm.probe import planned
@@ -225,20 +225,25 @@ def forecast(
         with _interruptible():
             from srlm.probe import forecast_samples
 
-            forecast_samples(asked, json_file)
+            forecast_samples(asked, out=out, json_file=json_file)
         return
     settings = resolve_as(ForecastConfig, config, by_key(ForecastConfig, flags))
-    with _interruptible():
+    with _interruptible(kept=out is not None):
         from srlm.cost import seconds_of
-        from srlm.probe import forecast as command
-        from srlm.probe import planned
+        from srlm.probe import forecast as by_powers
+        from srlm.probe import forecast_rewards, planned
         from srlm.progress import Progress
 
         seconds, progress = seconds_of(budget) if budget else None, Progress(quiet=quiet)
         if dry_run:
             planned(settings, seconds, progress)
             return
-        command(settings, out=out, json_file=json_file, budget=seconds, progress=progress)
+        if settings.reward == "likelihood":
+            by_powers(settings, out=out, json_file=json_file, budget=seconds, progress=progress)
+        else:
+            forecast_rewards(
+                settings, out=out, json_file=json_file, budget=seconds, progress=progress
+            )
 
 
 @app.command()

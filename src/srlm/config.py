@@ -21,6 +21,8 @@ Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+BETA = 0.5
+"""Strength of a round, everywhere."""
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -61,7 +63,7 @@ def shared(model: type[BaseModel], name: str, *, flag: str, panel: str, **change
 
 INPUT, ROUNDS, JUDGE = "Input", "Rounds", "Judge"
 SAMPLES, UPDATE, MEASURE = "Samples and pairs", "Update", "Measure"
-SEARCH, FORECAST, PILOT = "Samples and search", "Forecast", "Pilot"
+SEARCH, FORECAST, PILOT, SERVER = "Samples and search", "Forecast", "Pilot", "Server"
 
 
 class PromptFile(Settings):
@@ -200,7 +202,7 @@ class UpdateSettings(Settings):
         panel=UPDATE,
     )
     beta: Positive = setting(
-        "strength of a round: an exact one gives pi^(1 + 1/beta)", 0.5, flag="--beta", panel=UPDATE
+        "strength of a round: an exact one gives pi^(1 + 1/beta)", BETA, flag="--beta", panel=UPDATE
     )
     epochs: Count = setting("passes over a round's data", 2, flag="--epochs", panel=UPDATE)
     lr: Positive | None = setting(
@@ -497,12 +499,86 @@ class PilotSettings(Settings):
     lr: Positive | None = shared(UpdateSettings, "lr", flag="--lr", panel=PILOT)
 
 
+class ServerSettings(Settings):
+    """A server that samples in the place of a model here."""
+
+    url: str | None = setting(
+        "address of an OpenAI-compatible server (vLLM, SGLang, llama.cpp), as"
+        " http://localhost:8000/v1; --model is its name for the model. Chat completions, or"
+        " completions with --chat never. The key is read from OPENAI_API_KEY",
+        None,
+        flag="--server",
+        panel=SERVER,
+    )
+    concurrency: Count = setting("requests at once", 16, flag="--concurrency", panel=SERVER)
+    timeout: Positive = setting(
+        "seconds that a request may take", 600.0, flag="--timeout", panel=SERVER
+    )
+    retries: int = setting(
+        "tries more for a request that failed", 4, ge=0, flag="--retries", panel=SERVER
+    )
+
+
+ALL = "all"
+
+
+def width_of(until: str) -> float | None:
+    """What ``--until`` asks for: a width, or None for the verdict.
+
+    >>> width_of("0.05"), width_of("verdict")
+    (0.05, None)
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if until == "verdict":
+        return None
+    try:
+        width = float(until)
+    except ValueError:
+        width = math.nan
+    if not 0 < width < 1:
+        raise ValueError(f"{until!r} is neither a width between 0 and 1 nor 'verdict'")
+    return width
+
+
 class ForecastConfig(ProbeConfig):
     """``srlm forecast``: a probe, and the training that it is asked about."""
 
     beta: Positive = shared(UpdateSettings, "beta", flag="--beta", panel=FORECAST)
     rounds: Count = setting("rounds to forecast", 8, flag="--rounds", panel=FORECAST)
+    reward: str = setting(
+        "what rewards a response, as in srlm run; all: every reward that the samples tell about,"
+        " side by side",
+        "likelihood",
+        flag="--reward",
+        panel=FORECAST,
+    )
+    until: str | None = setting(
+        "consistency: 8 samples per prompt first, then more only where the vote is close, until the"
+        " verdict is known, or the limit's interval is so wide, as 0.05; at most --samples"
+        " (default: --samples of every prompt)",
+        None,
+        flag="--until",
+        panel=FORECAST,
+    )
+    judge: JudgeSettings = JudgeSettings()
+    server: ServerSettings = ServerSettings()
     pilot: PilotSettings = PilotSettings()
+
+    @field_validator("reward")
+    @classmethod
+    def _reward(cls, value: str) -> str:
+        if value != ALL:
+            reward_parts(value)
+        return value
+
+    @field_validator("until")
+    @classmethod
+    def _until(cls, value: str | None) -> str | None:
+        if value is not None:
+            width_of(value)
+        return value
 
 
 class SamplesConfig(Settings):
@@ -513,7 +589,7 @@ class SamplesConfig(Settings):
     prompts: str | None = setting(
         "right answers, where the samples have none", None, flag="--prompts", panel=INPUT
     )
-    beta: Positive = shared(UpdateSettings, "beta", flag="--beta", panel=FORECAST, default=1.0)
+    beta: Positive = shared(UpdateSettings, "beta", flag="--beta", panel=FORECAST)
     rounds: Count = shared(RunConfig, "rounds", flag="--rounds", panel=FORECAST)
     seed: int = shared(ModelSettings, "seed", flag="--seed", panel=INPUT)
 

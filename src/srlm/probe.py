@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,30 +13,38 @@ from rich.console import Console
 
 from srlm import data as reading
 from srlm.config import (
+    ALL,
     ForecastConfig,
     ProbeConfig,
     RunConfig,
     SamplesConfig,
     flatten,
+    reward_parts,
     template_arguments,
 )
 from srlm.cost import plan
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
 from srlm.forecast.after_round import evidence_of, paces_of
-from srlm.forecast.from_samples import SamplesForecast, forecast_file, known_answers, references
+from srlm.forecast.from_samples import SamplesForecast, Source, forecast_file, forecast_tallies
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.forecast.pace import later_rounds
+from srlm.forecast.reward_paths import FROM_FILE
+from srlm.forecast.sampling import FIRST, check, collect, of_policy, others_of
+from srlm.forecast.tally import known_answers, references
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
-from srlm.policies.base import Exact, Policy
+from srlm.policies.base import Distributions, Exact, Language, Policy
 from srlm.policies.load import fitting, load
 from srlm.progress import Progress
-from srlm.report.page import write_forecast, write_measurement
+from srlm.report.page import write_forecast, write_measurement, write_samples_forecast
 from srlm.report.samples_forecast import print_samples_forecast
 from srlm.report.terminal import print_forecast, print_measurement, print_pilot
+from srlm.rewards.base import Reward
 from srlm.run_folder import read_run, write_prompt_table
-from srlm.runner import run
+from srlm.run_folder.kept import Kept, cut_before, digest, keeping, prompts_per_part
+from srlm.run_folder.manifest import hash_model
+from srlm.runner import MAKERS, run
 from srlm.types import Estimate, Prompt
 from srlm.writing import write_json
 
@@ -71,8 +80,9 @@ def measure(
     Args:
         budget: seconds that the work is cut to.
     """
-    opened, config = planned(config, budget, progress)
-    found = _look(opened, config, beta=1.0, rounds=1, progress=progress)
+    opened, config = planned(config, budget, progress, out)
+    with _kept(opened, config, out) as kept:
+        found = _look(opened, config, beta=1.0, rounds=1, kept=kept, progress=progress)
     by_samples = _by_samples(opened, found, config, progress, unasked=budget is None)
     print_measurement(found, Console(highlight=False), by_samples)
     data = to_json(found) | {name: e.to_json() for name, e in by_samples.items()}
@@ -130,8 +140,11 @@ def forecast(
         budget: seconds that the work is cut to, a pilot not counted.
     """
     piloted = pilot(config, out, progress) if config.pilot.rounds else None
-    opened, config = planned(config, budget, progress)
-    found = _look(opened, config, beta=config.beta, rounds=config.rounds, progress=progress)
+    opened, config = planned(config, budget, progress, out)
+    with _kept(opened, config, out) as kept:
+        found = _look(
+            opened, config, beta=config.beta, rounds=config.rounds, kept=kept, progress=progress
+        )
     console = console or Console(highlight=False)
     print_forecast(found, console)
     data = to_json(found)
@@ -211,14 +224,25 @@ def open_probe(config: ProbeConfig) -> Opened:
     return Opened(policy, chosen, read, most, tuple(filter(None, (*notes, lowered))))
 
 
-def planned(config: C, budget: float | None, progress: Progress) -> tuple[Opened, C]:
+def planned(
+    config: C, budget: float | None, progress: Progress, out: Path | None = None
+) -> tuple[Opened, C]:
     """Open a probe and say what it will cost; cut to ``budget`` seconds, with what was cut.
 
-    Nothing is timed where nobody would see it and nothing is to be cut.
+    Nothing is timed where nobody would see it and nothing is to be cut. Samples that ``out`` holds
+    stay as they were cut when they were begun.
     """
     opened = open_probe(config)
     for note in opened.notes:
         progress.note(note)
+    before = cut_before(out)
+    if before is not None:
+        progress.note(f"Going on with the samples in {out}")
+        if budget is not None:
+            config = config.model_copy(update=before)
+            prompts = by_hash(opened.prompts, config.most_prompts)
+            return replace(opened, prompts=prompts), config
+        return opened, config
     if budget is None and progress.quiet:
         return opened, config
     made, fitted = plan(opened.policy, opened.prompts, config, opened.max_tokens, budget)
@@ -245,7 +269,13 @@ def by_hash(prompts: Sequence[Prompt], most: int) -> list[Prompt]:
 
 
 def _look(
-    opened: Opened, config: ProbeConfig, *, beta: float, rounds: int, progress: Progress
+    opened: Opened,
+    config: ProbeConfig,
+    *,
+    beta: float,
+    rounds: int,
+    kept: Kept,
+    progress: Progress,
 ) -> Forecast:
     with progress.stage("samples and search", total=len(opened.prompts)) as bar:
         return make_forecast(
@@ -259,9 +289,33 @@ def _look(
             nodes=config.nodes,
             tokens=config.tokens,
             seconds=config.seconds,
+            draw=kept.draw,
             advance=bar.advance,
             seed=config.seed,
         )
+
+
+def _kept(
+    opened: Opened, config: ProbeConfig, out: Path | None, until: str | None = None
+) -> AbstractContextManager[Kept]:
+    """The samples kept in ``out``: all that decides them is remembered, and compared."""
+    settings: dict[str, Any] = {}
+    if out is not None:
+        settings = {
+            "model": config.model,
+            "model_sha256": hash_model(config.model),
+            "prompts_sha256": digest([x.id for x in opened.prompts]),
+            "prompts": len(opened.prompts),
+            "samples": config.samples,
+            "until": until,
+            "max_tokens": opened.max_tokens,
+            **config.model_dump(include={"seed", "device", "dtype"}),
+            **config.prompts.model_dump(include={"chat", "system", "chat_args"}),
+        }
+    first = config.samples if until is None else FIRST
+    step = prompts_per_part(opened.policy, first, opened.max_tokens)
+    cut = {"most_prompts": len(opened.prompts), "samples": config.samples}
+    return keeping(out, settings, step, cut | {"seconds": config.seconds})
 
 
 def _write(
@@ -286,7 +340,9 @@ def _write(
         console.print(f"\nPage: {page}", soft_wrap=True, markup=False)
 
 
-def forecast_samples(config: SamplesConfig, json_file: Path | None = None) -> SamplesForecast:
+def forecast_samples(
+    config: SamplesConfig, *, out: Path | None = None, json_file: Path | None = None
+) -> SamplesForecast:
     """``srlm forecast --samples FILE``: no model; the file's samples say all.
 
     Raises:
@@ -302,7 +358,97 @@ def forecast_samples(config: SamplesConfig, json_file: Path | None = None) -> Sa
         rounds=config.rounds,
         seed=config.seed,
     )
-    print_samples_forecast(found, Console(highlight=False))
-    if json_file is not None:
-        write_json(json_file, found.to_json())
+    tell_samples(found, config, out, json_file, Console(highlight=False))
     return found
+
+
+def forecast_rewards(
+    config: ForecastConfig,
+    *,
+    out: Path | None = None,
+    json_file: Path | None = None,
+    budget: float | None = None,
+    progress: Progress,
+) -> SamplesForecast:
+    """``srlm forecast --reward``, any but the likelihood alone: from samples of the model.
+
+    Args:
+        budget: seconds that sampling is cut to.
+    """
+    check(config.samples, config.until, config.reward)
+    opened, config = planned(config, budget, progress, out)
+    parts = {} if config.reward == ALL else reward_parts(config.reward)
+    scorers = _scorers(opened, config, parts)
+    with (
+        _kept(opened, config, out, config.until) as kept,
+        progress.stage("samples", total=len(opened.prompts)) as bar,
+    ):
+        more = of_policy(
+            opened.policy,
+            kept,
+            scorers,
+            seed=config.seed,
+            max_tokens=opened.max_tokens,
+            advance=bar.advance,
+        )
+        every, looks = collect(
+            more,
+            opened.prompts,
+            config.samples,
+            opened.grader,
+            until=config.until,
+            seed=config.seed,
+        )
+    found = forecast_tallies(
+        every,
+        Source(config.model, "own samples", opened.grader.name, looks=looks),
+        reward=config.reward,
+        others=others_of(config.reward, parts, [name.partition("/")[0] for name in scorers]),
+        beta=config.beta,
+        rounds=config.rounds,
+        seed=config.seed,
+    )
+    tell_samples(found, config, out, json_file, Console(highlight=False))
+    return found
+
+
+def _scorers(
+    opened: Opened, config: ForecastConfig, parts: Mapping[str, float]
+) -> dict[str, Reward]:
+    """What scores the samples beside votes and log-probabilities; ``all``: what one pass can."""
+    judging = config.judge
+    if config.reward == ALL:
+        judging = judging.model_copy(update={"read": "expected"})
+        parts = {"self-certainty": 1.0} if isinstance(opened.policy, Distributions) else {}
+        if isinstance(opened.policy, Language):
+            parts |= {"judge": 1.0}
+    asked = RunConfig.model_validate(
+        config.model_dump(include={"model", "seed"})
+        | {"judge": judging.model_dump()}
+        | {"prompts": config.prompts.model_dump() | {"answer": opened.grader.name}}
+    )
+    own = digest([judging.model_dump(), config.seed])
+    return {
+        f"{name}/{own}" if "judge" in name else name: MAKERS[name](asked)
+        for name in parts
+        if name not in (*FROM_FILE, "consistency")
+    }
+
+
+def tell_samples(
+    found: SamplesForecast,
+    config: SamplesConfig | ForecastConfig,
+    out: Path | None,
+    json_file: Path | None,
+    console: Console,
+) -> None:
+    """Print a forecast of samples; its JSON and its page where they are asked for."""
+    print_samples_forecast(found, console)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json_file, found.to_json())
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        page = write_samples_forecast(found, out, flatten(config.model_dump(mode="json")))
+        write_json(page.with_suffix(".json"), found.to_json())
+        console.print(f"\nPage: {page}", soft_wrap=True, markup=False)

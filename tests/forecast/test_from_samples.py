@@ -14,7 +14,8 @@ from rich.console import Console
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
 from srlm.forecast import dynamics
-from srlm.forecast.from_samples import SamplesForecast, forecast_file, known_answers
+from srlm.forecast.from_samples import SamplesForecast, forecast_file
+from srlm.forecast.tally import known_answers
 from srlm.grading import grader
 from srlm.report.samples_forecast import print_samples_forecast
 from srlm.types import Floats
@@ -53,7 +54,7 @@ def inside(e: Any, truth: float, slack: float = 0.0) -> bool:
 
 def test_where_the_mode_is_right_it_is_go(tmp_path: Path) -> None:
     v = shares(150, 0.5)
-    found = forecast(written(tmp_path / "x", v))
+    found = forecast(written(tmp_path / "x", v), beta=1.0)
     assert found.verdict == "go" and "consistency" in found.best
     end, now = np.mean([a.argmax() == 0 for a in v]), np.mean([a[0] for a in v])
     assert inside(found.destination["accuracy_these"], end, 0.02)
@@ -119,7 +120,7 @@ def test_likelihood_needs_log_probabilities(tmp_path: Path) -> None:
     powers = [np.array([a[0] ** q / (a**q).sum() for a in v]).mean() for q in (1, 1.5, 2.25)]
     for e, truth in zip(got["likelihood"].accuracy, powers, strict=True):
         assert inside(e, float(truth), 0.03)
-    assert got["likelihood per token"].length == pytest.approx((5.0, 5.0, 5.0))
+    assert got["likelihood-per-token"].length == pytest.approx((5.0, 5.0, 5.0))
     spread = forecast(
         written(tmp_path / "z", v, logp=lambda said, a: (-40.0 * np.arange(len(said))).tolist())
     )
@@ -136,7 +137,7 @@ def test_without_right_answers_nothing_is_claimed(tmp_path: Path) -> None:
     found = forecast(path)
     assert found.verdict == "unclear" and found.answered == 0
     assert not found.terms and "accuracy" not in found.base
-    known = forecast_file(open_samples(path), NUMBER, known={f"q{i}": "0" for i in range(40)})
+    known = forecast_file(open_samples(path), NUMBER, known={f"q{i}": ("0",) for i in range(40)})
     assert known.answered == 40 and known.terms
 
 

@@ -25,7 +25,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -60,6 +60,8 @@ class Sampled:
     tokens: int | None = None
     finished: bool | None = None
     """False where a length limit cut it off; None where the file does not say."""
+    scores: Mapping[str, float] | None = None
+    """Rewards by name; not-a-number where one is missing."""
 
 
 @dataclass(slots=True)

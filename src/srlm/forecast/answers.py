@@ -55,6 +55,8 @@ class Counts:
     """Samples without an answer that can be read, cut-off ones included."""
     cut: int = 0
     """Of these, samples that a length limit cut off."""
+    alike: int = 0
+    """Of these, samples with the commonest text: a response of its own, that does not vote."""
 
     @property
     def hits(self) -> int:
@@ -81,14 +83,20 @@ class Shares:
     """[B, A]; with the unreadable share they sum to 1."""
     right: int | None
     """Column of the right answer; None: not known."""
+    alike_B: Floats | None = None
+    """Share of the commonest unreadable response, [B]; None: there is none."""
 
     @property
     def silent_B(self) -> Floats:
         return np.maximum(1.0 - self.share_BA.sum(1), 0.0)
 
     def top_B(self) -> Floats:
-        """max_a v(a), [B]."""
-        return self.share_BA.max(1)
+        """max_a v(a), [B], over answers and over responses without one, which say but themselves.
+
+        So 1 / max is at most that of whole responses.
+        """
+        top_B = self.share_BA.max(1)
+        return top_B if self.alike_B is None else np.maximum(top_B, self.alike_B)
 
     def mode_right_B(self) -> Floats:
         """1 where the right answer is the mode, [B]."""
@@ -136,7 +144,10 @@ class Posterior:
         if self.silent:
             a_B, b_B = np.array(self.silent).T
             silent_B = np.minimum(rng.beta(a_B + counts.silent, b_B + counts.readable), MOST)
-        return Shares(share_BA * (1 - silent_B)[:, None], 0 if labelled else None)
+        alike_B = None
+        if counts.alike:
+            alike_B = silent_B * rng.beta(counts.alike, counts.silent - counts.alike + 1, B)
+        return Shares(share_BA * (1 - silent_B)[:, None], 0 if labelled else None, alike_B)
 
 
 @dataclass(frozen=True, slots=True)

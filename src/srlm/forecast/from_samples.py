@@ -1,166 +1,84 @@
-"""The forecast of a file of samples: no model, no training.
+"""The forecast of samples: no training, and of a file of samples no model.
 
 Votes depend on a response through its answer only, so the answers of a prompt are a closed system
-(``srlm.forecast.dynamics``) and their counts are enough: ``tallies`` keeps no text. The shares
+(``srlm.forecast.dynamics``) and their counts are enough (``srlm.forecast.tally``). The shares
 behind the counts get a posterior (``srlm.forecast.answers``), and everything is computed on its
-draws, so that every number has an interval. Likelihood rewards need the file's log-probabilities
-and are followed on the samples themselves, as far as their effective number carries.
+draws, so that every number has an interval. Other rewards are followed on the samples themselves,
+as far as their effective number carries (``srlm.forecast.reward_paths``).
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from srlm.engines.files import Sampled, SamplesFile
+from srlm.config import ALL, BETA
+from srlm.engines.files import SamplesFile
 from srlm.errors import UserError
 from srlm.forecast import answers as posteriors
-from srlm.forecast import dynamics
 from srlm.forecast.answers import Counts, Shares
-from srlm.forecast.verdict import WORTH
+from srlm.forecast.recommend import choose, of_path, of_votes, pct
+from srlm.forecast.reward_paths import (
+    FROM_FILE,
+    VOTES,
+    About,
+    Parts,
+    RewardPath,
+    sample_paths,
+    vote_path,
+)
+from srlm.forecast.tally import Known, Tally, tallies
 from srlm.grading import Grader
 from srlm.measure.answer_level import vote_curve
 from srlm.measure.intervals import clopper_pearson
-from srlm.types import Bools, Estimate, Floats, Ints, Prompt, Samples, undefined
+from srlm.types import Estimate, Floats, Ints, Samples, undefined
 
-LONG = 200
-"""Characters of an answer that is kept as it is; longer ones are kept as a hash."""
-PATHS = 100
-"""Draws of the posterior that are followed round by round."""
-LEAST = 8.0
-"""Effective samples under which a prompt does not carry a likelihood forecast."""
-CARRIED = 0.8
-"""Share of prompts that must be carried."""
 SURE = 0.95
 """Posterior probability from which on an answer counts as the mode."""
-NEAR = 0.02
-"""Accuracy within which the vote is preferred to another reward: it needs no log-probabilities."""
 FEW = 30
 """Prompts under which a forecast is flagged."""
-LOOKED_AT = 10_000
-"""Responses among whose right answers ``--answer auto`` looks."""
+MISSING = 0.1
+"""Share of responses without a score from which on it is said."""
 KS = (1, 4, 8, 16, 32, 64)
-
-
-# ---- from responses to counts
-
-
-@dataclass(slots=True)
-class Tally:
-    """The samples of one prompt, without their texts."""
-
-    key: str
-    prompt: str | None
-    reference: str | None
-    names: dict[str, int] = field(default_factory=dict)
-    """Number of each distinct answer."""
-    right: set[int] = field(default_factory=set)
-    answer_K: list[int] = field(default_factory=list)
-    """Answer of each sample, in the file's order; -1 where none can be read."""
-    logp_K: list[float | None] = field(default_factory=list)
-    tokens_K: list[int | None] = field(default_factory=list)
-    cut: int = 0
-    unsaid: int = 0
-    """Samples of which the file does not say whether they were cut off."""
-    text: int = 0
-    """Hash of the first text."""
-    varied: bool = False
-    """Whether two texts differ."""
-
-    def counts(self) -> Counts:
-        """How often each answer was given; spellings that are all right count as one."""
-        count_A = np.bincount([a for a in self.answer_K if a >= 0], minlength=len(self.names))
-        silent = self.answer_K.count(-1)
-        if self.reference is None:
-            return Counts(count_A.astype(np.int64), None, silent, self.cut)
-        wrong = [int(n) for a, n in enumerate(count_A) if a not in self.right]
-        hits = int(sum(count_A[a] for a in self.right))
-        if not hits:
-            return Counts(np.array(wrong, dtype=np.int64), -1, silent, self.cut)
-        return Counts(np.array([hits, *wrong], dtype=np.int64), 0, silent, self.cut)
-
-
-def tallies(
-    rows: Iterable[Sampled], grader: Grader, known: Mapping[str, str] | None = None
-) -> list[Tally]:
-    """Count the answers of each prompt. One response is in memory at a time.
-
-    Args:
-        rows: responses in any order.
-        grader: reads answers and compares them; a response that was cut off has none.
-        known: right answers by a prompt's text or key, where the file has none.
-    """
-    found: dict[str, Tally] = {}
-    for row in rows:
-        tally = found.get(row.key)
-        if tally is None:
-            reference = row.answer
-            if reference is None and known:
-                reference = known.get(row.prompt or "", known.get(row.key))
-            tally = found[row.key] = Tally(row.key, row.prompt, reference, text=hash(row.text))
-        answer = grader.read(row.text, row.finished is not False)
-        number = -1
-        if answer is not None:
-            name = grader.normal(answer)
-            name = name if len(name) <= LONG else hashlib.sha256(name.encode()).hexdigest()
-            new = name not in tally.names
-            number = tally.names.setdefault(name, len(tally.names))
-            if new and tally.reference is not None and grader.right(answer, (tally.reference,)):
-                tally.right.add(number)
-        tally.answer_K.append(number)
-        tally.logp_K.append(row.logp)
-        tally.tokens_K.append(row.tokens)
-        tally.cut += row.finished is False
-        tally.unsaid += row.finished is None
-        tally.varied |= hash(row.text) != tally.text
-    return [found[key] for key in sorted(found)]
-
-
-def references(file: SamplesFile, known: Mapping[str, str] | None = None) -> list[Prompt]:
-    """Right answers that tell how to read them: ``known``, or those of a file's first prompts."""
-    if known:
-        return [Prompt(key, key, (answer,)) for key, answer in known.items()]
-    rows = islice(file, LOOKED_AT)
-    return [Prompt(row.key, row.prompt, (row.answer,)) for row in rows if row.answer is not None]
-
-
-# ---- the forecast
+OTHERS: dict[str, Parts] = {name: {name: 1.0} for name in FROM_FILE}
 
 
 @dataclass(frozen=True, slots=True)
-class RewardPath:
-    """What a reward does, round by round; round 0 is the base."""
+class Source:
+    """Where samples came from, and how they are read."""
 
-    reward: str
-    """``vote share`` is ``--reward consistency``, ``hard vote`` is TTRL's."""
-    accuracy: tuple[Estimate, ...]
-    """Sampling accuracy; undefined without right answers."""
-    kappa: tuple[Estimate, ...]
-    """kappa_answer."""
-    length: tuple[float, ...] = ()
-    """Mean tokens of a response, for rewards of likelihood."""
+    name: str
+    """A file, a model or a server."""
+    format: str
+    grader: str
+    """How answers were read."""
+    doubts: tuple[str, ...] = ()
+    """What is known to be wrong with them."""
+    looks: int = 1
+    """How often it was decided from the answers whether to sample on."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplesForecast:
-    """What self-rewarding would do, told from a file of samples. Intervals are at ``level``."""
+    """What self-rewarding would do, told from samples. Intervals are at ``level``."""
 
     file: str
+    """The file, the model or the server that the samples are of."""
     format: str
     grader: str
     """How answers were read."""
     prompts: int
     samples: int
     """Per prompt; the median."""
+    total: int
+    """Of all prompts."""
     answered: int
     """Prompts whose right answer is known."""
+    reward: str
+    """The reward asked about; ``all``: every one that the samples tell about."""
     beta: float
     level: float
     verdict: str
@@ -191,8 +109,8 @@ class SamplesForecast:
             "destination": self.destination,
             "vote": {str(k): e for k, e in self.vote.items()},
         }
-        plain = ("file", "format", "grader", "prompts", "samples", "answered", "beta", "level",
-                 "verdict", "reason", "advice", "best", "why", "risk")  # fmt: skip
+        plain = ("file", "format", "grader", "prompts", "samples", "total", "answered", "reward",
+                 "beta", "level", "verdict", "reason", "advice", "best", "why", "risk")  # fmt: skip
         return (
             {name: getattr(self, name) for name in plain}
             | {name: {k: e.to_json() for k, e in part.items()} for name, part in named.items()}
@@ -204,6 +122,8 @@ class SamplesForecast:
                         "accuracy": [e.to_json() for e in p.accuracy],
                         "kappa_answer": [e.to_json() for e in p.kappa],
                         "length": list(p.length),
+                        "gain": p.gain.to_json() if p.gain else None,
+                        "note": p.note,
                     }
                     for p in self.paths
                 ]
@@ -211,19 +131,12 @@ class SamplesForecast:
         )
 
 
-VOTES: dict[str, dynamics.Votes] = {
-    "vote share": dynamics.by_share,
-    "log-vote": dynamics.by_log,
-    "hard vote": dynamics.by_mode,
-}
-
-
 def forecast_file(
     file: SamplesFile,
     grader: Grader,
     *,
-    known: Mapping[str, str] | None = None,
-    beta: float = 1.0,
+    known: Known | None = None,
+    beta: float = BETA,
     rounds: int = 5,
     seed: int = 0,
     level: float = posteriors.LEVEL,
@@ -245,11 +158,43 @@ def forecast_file(
     Cost: seconds for 200 prompts x 64 samples; memory O(samples), without their texts.
     """
     every = tallies(file, grader, known)
+    doubts = []
+    if file.problems.count:
+        doubts.append(file.problems.sentence())
+    if file.problems.misspelt:
+        doubts.append(
+            f"{file.problems.misspelt} responses have log-probabilities of other tokens than "
+            "theirs: not used"
+        )
+    source = Source(str(file.path), file.format, grader.name, tuple(doubts))
+    return forecast_tallies(every, source, beta=beta, rounds=rounds, seed=seed, level=level)
+
+
+def forecast_tallies(
+    every: Sequence[Tally],
+    source: Source,
+    *,
+    reward: str = ALL,
+    others: Mapping[str, Parts] = OTHERS,
+    beta: float = BETA,
+    rounds: int = 5,
+    seed: int = 0,
+    level: float = posteriors.LEVEL,
+) -> SamplesForecast:
+    """``forecast_file`` of samples that are counted already.
+
+    Args:
+        every: the prompts.
+        source: where they came from.
+        reward: the one that the verdict is about; ``all``: the one recommended.
+        others: rewards beside votes, by name, with their parts; those that too many prompts lack
+            something for are left out.
+    """
     used = [t for t in every if len(t.answer_K) >= 2]
     if not used:
         have = f"{len(every)} prompts with one sample each" if every else "no samples"
         raise UserError(
-            f"{file.path} ({file.format}): {have}; {file.problems.sentence()}".rstrip("; "),
+            f"{source.name} ({source.format}): {'; '.join((have, *source.doubts))}",
             "a forecast needs at least two samples per prompt, better 16; where requests have "
             "ids of their own, give samples of a prompt one id",
         )
@@ -258,24 +203,31 @@ def forecast_file(
     drawn = [post.shares(p) for p in range(len(counts))]
     labelled = [p for p, c in enumerate(counts) if c.right is not None]
 
-    about = _About(seed, level)
-    base = _base(used, counts, drawn, about)
+    about = About(seed, level)
+    base = _base(used, counts, drawn, source.looks, about)
     terms, destination = _terms(counts, drawn, labelled, about)
-    paths = [
-        _vote_path(name, votes, drawn, labelled, beta, rounds, about)
-        for name, votes in VOTES.items()
-    ]
-    paths += _likelihood_paths(used, labelled, beta, rounds, about)
-    vote = _votes(used, labelled, seed)
-    verdict, reason, advice = _verdict(base, terms, destination, vote, len(counts), len(labelled))
-    best, why, risk = _choose(paths, destination, base)
+    paths = [vote_path(name, drawn, labelled, beta, rounds, about) for name in VOTES]
+    paths += sample_paths(used, others, beta, rounds, about)
+    if source.looks > 1:
+        vote = _votes_of_shares(counts, drawn, labelled, about)
+    else:
+        vote = _votes(used, labelled, seed)
+    best, why, risk = choose(paths, destination)
+    named = {p.reward: p for p in paths if p.reward not in VOTES}
+    subject = named.get(best if reward == ALL else reward)
+    if subject is None:
+        verdict, reason, advice = of_votes(base, terms, destination, vote, len(labelled))
+    else:
+        verdict, reason, advice = of_path(subject)
     return SamplesForecast(
-        file=str(file.path),
-        format=file.format,
-        grader=grader.name,
+        file=source.name,
+        format=source.format,
+        grader=source.grader,
         prompts=len(counts),
         samples=int(np.median([c.samples for c in counts])),
+        total=sum(c.samples for c in counts),
         answered=len(labelled),
+        reward=reward,
         beta=beta,
         level=level,
         verdict=verdict,
@@ -289,92 +241,73 @@ def forecast_file(
         best=best,
         why=why,
         risk=risk,
-        doubts=tuple(_doubts(file, every, used, counts, base)),
+        doubts=(*source.doubts, *_doubts(every, used, counts, base)),
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _About:
-    """Means over prompts with intervals, all of one seed and level."""
-
-    seed: int
-    level: float
-
-    def __call__(self, value_BP: Floats, method: str, these: bool = False) -> Estimate:
-        return posteriors.estimate(value_BP, method, seed=self.seed, level=self.level, these=these)
-
-    def share(self, hit_P: Sequence[bool] | Bools, method: str) -> Estimate:
-        """The share of prompts that are hits, with its Clopper-Pearson interval."""
-        hits, n = int(np.sum(hit_P)), len(hit_P)
-        low, high = clopper_pearson(hits, n, self.level)
-        return Estimate(hits / n, low, high, n, f"{method}; {self.level:.0%} (Clopper-Pearson)")
-
-
-def _columns(parts: Sequence[Floats]) -> Floats:
-    return np.column_stack(parts)
-
-
 def _base(
-    used: Sequence[Tally], counts: Sequence[Counts], drawn: Sequence[Shares], about: _About
+    used: Sequence[Tally],
+    counts: Sequence[Counts],
+    drawn: Sequence[Shares],
+    looks: int,
+    about: About,
 ) -> dict[str, Estimate]:
     """The answer level as it is."""
-    top_BP = _columns([s.top_B() for s in drawn])
-    kind_BP = _columns([(s.share_BA.sum(1) ** 2) / (s.share_BA**2).sum(1) for s in drawn])
+    top_BP = np.column_stack([s.top_B() for s in drawn])
+    kind_BP = np.column_stack([(s.share_BA.sum(1) ** 2) / (s.share_BA**2).sum(1) for s in drawn])
     out = {
         "kappa_answer": about(1 / top_BP, "mean of 1 / max share"),
-        "kappa_answer_bound": _split(used),
+        "kappa_answer_bound": split(used, looks),
         "effective_answers": about(kind_BP, "1 / sum of squared shares among the readable"),
-        "vote_share": about(top_BP, "share of the commonest answer"),
-        "readable": about(1 - _columns([s.silent_B for s in drawn]), "share with an answer"),
+        "vote_share": about(
+            np.column_stack([s.share_BA.max(1) for s in drawn]), "share of the commonest answer"
+        ),
+        "readable": about(1 - np.column_stack([s.silent_B for s in drawn]), "share with an answer"),
     }
     if any(t.unsaid < len(t.answer_K) for t in used):
         cut_P = np.array([c.cut / c.samples for c in counts])
         method = "share cut off by the length limit"
         whole = cut_P.max() == 0 or cut_P.min() == 1
-        out["truncated"] = (
-            about.share(cut_P == 1, method) if whole else about(_still(cut_P), method)
-        )
+        out["truncated"] = about.share(cut_P == 1, method) if whole else about.still(cut_P, method)
     else:
         out["truncated"] = undefined("share cut off", "the file does not say which were")
     some = [s.accuracy_B() for s in drawn if s.right is not None]
     if some:
-        out["accuracy"] = about(_columns(some), "share of right responses")
+        out["accuracy"] = about(np.column_stack(some), "share of right responses")
     return out
 
 
-def _still(value_P: Floats) -> Floats:
-    """Values that do not vary over the posterior's draws, [B, P]."""
-    return np.broadcast_to(value_P, (posteriors.DRAWS, len(value_P)))
+def split(used: Sequence[Tally], looks: int = 1) -> Estimate:
+    """kappa_answer at most this: each prompt's answer chosen on one half, tested on the other.
 
-
-def _split(used: Sequence[Tally]) -> Estimate:
-    """kappa_answer at most this: each prompt's answer chosen on one half, tested on the other."""
+    Where the answers decided whether to sample on, the looks share the level (Bonferroni), so that
+    a prompt's bound holds at whichever it was stopped.
+    """
     low = []
+    level = 1 - 0.1 / looks
     for t in used:
-        chosen = [a for a in t.answer_K[0::2] if a >= 0]
-        test = t.answer_K[1::2]
-        best = max(set(chosen), key=chosen.count, default=None)
-        hits = 0 if best is None else test.count(best)
-        low.append(clopper_pearson(hits, len(test), 0.9)[0])
+        chosen, test = t.answer_K[0::2], t.answer_K[1::2]
+        best = max(set(chosen), key=chosen.count)
+        low.append(clopper_pearson(test.count(best), len(test), level)[0])
     with np.errstate(divide="ignore"):
         bound = float((1 / np.array(low)).mean())
-    method = "split sample, each prompt's share at its 90% Clopper-Pearson lower end"
+    method = f"split sample, each prompt's share at its {level:.1%} Clopper-Pearson lower end"
     if not np.isfinite(bound):
         return undefined(method, "some prompt's share has no lower end above 0", len(low))
     return Estimate(bound, None, bound, len(low), method, "upper bound")
 
 
 def _terms(
-    counts: Sequence[Counts], drawn: Sequence[Shares], labelled: Sequence[int], about: _About
+    counts: Sequence[Counts], drawn: Sequence[Shares], labelled: Sequence[int], about: About
 ) -> tuple[dict[str, Estimate], dict[str, Estimate]]:
     """Accuracy = P(readable) P(right | readable): what a vote's training changes, by cause."""
-    sure_P = np.array([_mode_probability(s) for s in drawn])
+    sure_P = np.array([mode_probability(s) for s in drawn])
     where = {
         "mode_known": about.share(sure_P >= SURE, f"prompts with P(mode) >= {SURE}"),
-        "mode_posterior": about(_still(sure_P), "probability that the likeliest mode is it"),
+        "mode_posterior": about.still(sure_P, "probability that the likeliest mode is it"),
         "tied": about.share([_tied(c) for c in counts], "prompts with two most voted answers"),
         "majority_misses": about(
-            _columns(
+            np.column_stack(
                 [
                     _misses(s, c.samples, p)
                     for p, (s, c) in enumerate(zip(drawn, counts, strict=True))
@@ -386,9 +319,9 @@ def _terms(
     if not labelled:
         return {}, where
     mine = [drawn[p] for p in labelled]
-    now_BP = _columns([s.accuracy_B() for s in mine])
-    given_BP = _columns([s.accuracy_B() / s.share_BA.sum(1) for s in mine])
-    end_BP = _columns([s.mode_right_B() for s in mine])
+    now_BP = np.column_stack([s.accuracy_B() for s in mine])
+    given_BP = np.column_stack([s.accuracy_B() / s.share_BA.sum(1) for s in mine])
+    end_BP = np.column_stack([s.mode_right_B() for s in mine])
     terms = {
         "amplification": about(end_BP - given_BP, "accuracy of the mode - accuracy if readable"),
         "format repair": about(given_BP - now_BP, "accuracy if readable - accuracy"),
@@ -402,7 +335,7 @@ def _terms(
     return terms, where
 
 
-def _mode_probability(shares: Shares) -> float:
+def mode_probability(shares: Shares) -> float:
     """Posterior probability of the answer that is most probably the mode."""
     top_B = shares.share_BA.argmax(1)
     return float(np.bincount(top_B).max() / len(top_B))
@@ -415,74 +348,38 @@ def _tied(counts: Counts) -> bool:
 
 def _misses(shares: Shares, k: int, p: int) -> Floats:
     """1 where a vote of k samples, one for each draw, misses the mode; ties by lot, [B]."""
+    return 1 - _wins(shares, shares.share_BA.argmax(1), k, p)
+
+
+def _votes_of_shares(
+    counts: Sequence[Counts], drawn: Sequence[Shares], labelled: Sequence[int], about: About
+) -> dict[int, Estimate]:
+    """Majority of k fresh samples under the posterior, where votes decided how many there are."""
+    most = max(c.samples for c in counts)
+    return {
+        k: about(
+            np.column_stack([_right_wins(drawn[p], k, p) for p in labelled]),
+            f"majority of {k}, one vote for each draw of the shares",
+        )
+        for k in sorted({k for k in KS if k < most} | {most})
+        if labelled
+    }
+
+
+def _right_wins(shares: Shares, k: int, p: int) -> Floats:
+    """1 where a vote of k samples, one for each draw, finds the right answer; ties by lot, [B]."""
+    assert shares.right is not None
+    return _wins(shares, np.full(len(shares.share_BA), shares.right), k, p)
+
+
+def _wins(shares: Shares, answer_B: Ints, k: int, p: int) -> Floats:
+    """Share of a vote of k samples, one for each draw, that an answer wins, [B]."""
     rng = np.random.default_rng([k, p])
     cell_BA = np.column_stack([shares.share_BA, shares.silent_B])
     count_BA = rng.multinomial(k, cell_BA / cell_BA.sum(1, keepdims=True))[:, :-1]
     top_BA = (count_BA == count_BA.max(1, keepdims=True)) & (count_BA > 0)
-    won_B = top_BA[np.arange(len(top_BA)), shares.share_BA.argmax(1)]
-    return np.asarray(1 - won_B / np.maximum(top_BA.sum(1), 1))
-
-
-def _vote_path(
-    name: str,
-    votes: dynamics.Votes,
-    drawn: Sequence[Shares],
-    labelled: Sequence[int],
-    beta: float,
-    rounds: int,
-    about: _About,
-) -> RewardPath:
-    right: list[list[Floats]] = [[] for _ in range(rounds + 1)]
-    kappa: list[list[Floats]] = [[] for _ in range(rounds + 1)]
-    for s in drawn:
-        share_BA = s.share_BA  # round 0 from all draws, as in the base's numbers
-        for t in range(rounds + 1):
-            if t:
-                share_BA = dynamics.vote_round(share_BA[:PATHS], votes, beta)
-            kappa[t].append(1 / share_BA.max(1))
-            if s.right is not None:
-                right[t].append(share_BA[:, s.right])
-    none = undefined(name, "no right answers")
-    return RewardPath(
-        name,
-        tuple(about(_columns(r), f"{name}, exact rounds") if labelled else none for r in right),
-        tuple(about(_columns(k), f"{name}, exact rounds") for k in kappa),
-    )
-
-
-def _likelihood_paths(
-    used: Sequence[Tally], labelled: Sequence[int], beta: float, rounds: int, about: _About
-) -> list[RewardPath]:
-    """Likelihood rewards on the samples of the prompts that have log-probabilities."""
-    some = [used[p] for p in labelled if all(x is not None for x in used[p].logp_K)]
-    if len(some) < CARRIED * max(len(labelled), 1) or not some:
-        return []
-    prompt_R = np.repeat(np.arange(len(some)), [len(t.answer_K) for t in some])
-    logp_R = np.array([x for t in some for x in t.logp_K], dtype=np.float64)
-    right_R = np.array([a in t.right for t in some for a in t.answer_K], dtype=np.float64)
-    weight_R = 1 / np.bincount(prompt_R)[prompt_R]
-    start = dynamics.Mass(prompt_R, np.log(weight_R), logp_R)
-    scores: dict[str, dynamics.Score] = {"likelihood": dynamics.likelihood}
-    lengths = [x for t in some for x in t.tokens_K]
-    length_R = np.array([np.nan if x is None else x for x in lengths])
-    if np.isfinite(length_R).all():
-        scores["likelihood per token"] = dynamics.likelihood_per_token(length_R.astype(np.int64))
-    out = []
-    for name, score in scores.items():
-        path = dynamics.trajectory(start, dynamics.exact(score, beta), rounds)
-        accuracy = []
-        for mass in path:
-            method = f"{name}, self-normalised weights on the samples"
-            e = about(_still(mass.expect(right_R)), method)
-            carried = float((mass.effective_samples() >= LEAST).mean())
-            if carried < CARRIED:
-                note = f"only {carried:.0%} of prompts have {LEAST:g} effective samples"
-                e = Estimate(e.value, e.low, e.high, e.n, method, "extrapolation", note)
-            accuracy.append(e)
-        length = tuple(float(m.expect(length_R).mean()) for m in path)
-        none = undefined(name, "votes are not its measure")
-        out.append(RewardPath(name, tuple(accuracy), (none,) * len(path), length))
-    return out
+    won_B = top_BA[np.arange(len(top_BA)), answer_B]
+    return np.asarray(won_B / np.maximum(top_BA.sum(1), 1))
 
 
 def _votes(used: Sequence[Tally], labelled: Sequence[int], seed: int) -> dict[int, Estimate]:
@@ -506,114 +403,13 @@ def _rows(prompt_R: Ints) -> Samples:
     return Samples(prompt_R, ((),) * R, np.zeros(R), np.ones(R), np.ones(R, dtype=bool), ("",) * R)
 
 
-# ---- what it means
-
-
-def _verdict(
-    base: Mapping[str, Estimate],
-    terms: Mapping[str, Estimate],
-    destination: Mapping[str, Estimate],
-    vote: Mapping[int, Estimate],
-    prompts: int,
-    answered: int,
-) -> tuple[str, str, str]:
-    readable, share = base["readable"], base["vote_share"]
-    assert readable.high is not None and share.low is not None
-    if readable.high < 0.05:
-        return (
-            "unclear",
-            f"only {_pct(readable.value)} of the responses have an answer that can be read",
-            "Check --answer, the prompt's format and the length limit.",
-        )
-    if not answered:
-        if share.low > 0.98:
-            return (
-                "no-go",
-                f"the commonest answer already has {_n(share)} of the samples: nothing to sharpen",
-                "Use harder prompts or a reward that is not a vote.",
-            )
-        return (
-            "unclear",
-            f"votes would take the commonest answer from {_n(share)} of the samples to all; "
-            "without right answers nothing says whether that is good",
-            "Give a file with answers, or --prompts with them.",
-        )
-    gain, end = terms["gain"], destination["accuracy"]
-    assert gain.low is not None and gain.high is not None
-    text = f"accuracy {_n(base['accuracy'])}, limit of voting {_n(end)}: gain {_signed(gain)}"
-    k = max(vote)
-    if gain.low >= WORTH:
-        advice = "Train with a vote."
-        repair = terms["format repair"].value or 0.0
-        if repair > (gain.value or 0.0) / 2:
-            advice += (
-                " Most of the gain is format: a prompt or a few examples may give it for nothing."
-            )
-        return "go", text, f"{advice} A vote over {k} samples gives {vote[k].value:.3f} untrained."
-    if gain.high < WORTH:
-        return (
-            "no-go",
-            text,
-            "Do not train on votes. A reward that knows right from wrong may help.",
-        )
-    these = destination["accuracy_these"]
-    assert None not in (these.low, these.high, end.low, end.high)
-    own = these.high - these.low  # type: ignore[operator]
-    more = "more samples per prompt" if own > 0.7 * (end.high - end.low) else "more prompts"  # type: ignore[operator]
-    return "unclear", text, f"The interval holds both gain and loss: give {more}."
-
-
-def _choose(
-    paths: Sequence[RewardPath], destination: Mapping[str, Estimate], base: Mapping[str, Estimate]
-) -> tuple[str, str, str]:
-    """Which reward, why, and the risk."""
-    unsure = 1 - (destination["mode_known"].value or 0.0)
-    told = f"on {_pct(unsure)} of prompts these samples do not tell which answer is the mode"
-    if "accuracy" not in destination:
-        return (
-            "consistency (vote share)",
-            "it is the only reward that this file tells about without right answers",
-            f"how often the mode is wrong is not known; {told}",
-        )
-    reached = {
-        p.reward: max(
-            (e.value or 0.0 for e in p.accuracy if e.guarantee != "extrapolation"), default=0.0
-        )
-        for p in paths
-    }
-    top = max(reached, key=lambda name: reached[name])
-    wrong = 1 - (destination["accuracy"].value or 0.0)
-    votes = max(reached[name] for name in VOTES)
-    if top in VOTES or reached[top] <= votes + NEAR:
-        others = [f"{n} {v:.3f}" for n, v in reached.items() if n not in VOTES]
-        why = (
-            f"every vote has the same limit; within these rounds vote share gives "
-            f"{reached['vote share']:.3f}, hard vote {reached['hard vote']:.3f} (a smaller beta "
-            f"is as fast); {', '.join(others) or 'the file has no log-probabilities'}"
-        )
-        risk = f"the mode is wrong on {_pct(wrong)} of prompts, and grows there; {told}"
-        return "consistency (vote share)", why, risk
-    path = next(p for p in paths if p.reward == top)
-    why = f"{reached[top]:.3f} within these rounds, votes {reached['vote share']:.3f}"
-    risk = f"length {path.length[0]:.0f} → {path.length[-1]:.0f} tokens by the last round; "
-    return top, why, risk + "its limit is the likeliest response, which this file cannot tell"
-
-
 def _doubts(
-    file: SamplesFile,
     every: Sequence[Tally],
     used: Sequence[Tally],
     counts: Sequence[Counts],
     base: Mapping[str, Estimate],
 ) -> list[str]:
     out = []
-    if file.problems.count:
-        out.append(file.problems.sentence())
-    if file.problems.misspelt:
-        out.append(
-            f"{file.problems.misspelt} responses have log-probabilities of other tokens than "
-            "theirs: not used"
-        )
     if len(every) > len(used):
         out.append(f"{len(every) - len(used)} prompts have one sample: left out")
     if len(used) < FEW:
@@ -621,66 +417,24 @@ def _doubts(
     same = sum(not t.varied and len(t.answer_K) >= 4 for t in used)
     if same > len(used) / 2:
         out.append(
-            f"on {_pct(same / len(used))} of prompts all responses are the same text: made at "
+            f"on {pct(same / len(used))} of prompts all responses are the same text: made at "
             "temperature 0? A forecast needs samples at temperature 1"
         )
     if all(t.unsaid == len(t.answer_K) for t in used):
-        out.append("the file does not say which responses were cut off: their answers count")
+        out.append("nothing says which responses were cut off: their answers count")
     unread = sum(c.readable == 0 for c in counts)
     if unread:
         out.append(
             f"{unread} prompts have no readable response: kappa_answer leans on the prior there"
         )
-    missing = sum(t.reference is None for t in used)
+    missing = sum(not t.references for t in used)
     if 0 < missing < len(used):
         out.append(f"{missing} prompts have no right answer: accuracy is about the others")
+    for name in sorted({name for t in used for name in t.scores_K}):
+        scores = [x for t in used for x in t.scores_K.get(name, ())]
+        lost = float(np.mean(np.isnan(scores)))
+        if lost > MISSING:
+            out.append(f"{name}: {pct(lost)} of the responses have no score")
     if base["kappa_answer_bound"].value is None:
         out.append("no bound on kappa_answer without the model of the shares: too few samples")
     return out
-
-
-def known_answers(path: Path) -> dict[str, str]:
-    """Right answers by prompt text, or by the ids of requests, from a file of prompts.
-
-    Lines with ``id`` (or ``custom_id``) and ``answer`` but no prompt are about a batch's requests.
-
-    Raises:
-        UserError: as ``srlm.data.read_prompts``.
-    """
-    by_id = {}
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError:
-                break
-            if not isinstance(row, dict):
-                break
-            key = row.get("custom_id", row.get("id"))
-            if key is None or "prompt" in row or "answer" not in row:
-                break
-            by_id[str(key)] = str(row["answer"])
-        else:
-            if by_id:
-                return by_id
-    from srlm.data import read_prompts
-
-    found = [x for x in read_prompts(path) if x.answers]
-    return {
-        x.content if isinstance(x.content, str) else json.dumps(x.content, ensure_ascii=False): (
-            x.answers[0]
-        )
-        for x in found
-    }
-
-
-def _n(e: Estimate) -> str:
-    return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
-
-
-def _signed(e: Estimate) -> str:
-    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
-
-
-def _pct(x: float | None) -> str:
-    return f"{x or 0.0:.0%}"

@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from srlm.config import MeasureSettings
+from srlm.config import BETA, MeasureSettings
 from srlm.errors import UserError
 from srlm.forecast.trajectory import Evidence, Point, evidence, limit, trajectory
 from srlm.forecast.verdict import Verdict, decide
 from srlm.grading import EXACT, Grader
 from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_curve
-from srlm.measure.evaluate import Measurement, evaluate
+from srlm.measure.evaluate import Draw, Measurement, evaluate
 from srlm.policies.base import Exact, Policy
+from srlm.samples import in_parts
 from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
 
 LARGE = 1e4
@@ -74,7 +75,7 @@ def make_forecast(
     prompts: Sequence[Prompt],
     *,
     grader: Grader = EXACT,
-    beta: float = 0.5,
+    beta: float = BETA,
     betas: Sequence[float] = (0.5, 1.0, 2.0),
     rounds: int = 8,
     samples: int = 64,
@@ -82,6 +83,7 @@ def make_forecast(
     nodes: int = 2000,
     tokens: int = 1 << 20,
     seconds: float = 120.0,
+    draw: Draw = in_parts,
     advance: Callable[[float], None] = lambda prompts: None,
     seed: int = 0,
 ) -> Forecast:
@@ -95,6 +97,7 @@ def make_forecast(
         samples: per prompt.
         max_tokens: length limit of a response.
         nodes, tokens, seconds: what the search for the modes may spend.
+        draw: makes the samples, or reads those that are kept.
         advance: called with the number of prompts sampled for, for progress.
         seed: of samples and bootstrap.
 
@@ -114,6 +117,7 @@ def make_forecast(
         seed=seed,
         max_tokens=max_tokens,
         base=None,
+        draw=draw,
         advance=advance,
     )
     return from_measurement(

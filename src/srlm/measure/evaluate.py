@@ -38,6 +38,8 @@ from srlm.types import (
 SETTINGS = MeasureSettings()
 LogProb = Callable[[Sequence[Prompt], Ints, Sequence[Tokens]], Floats]
 """``Policy.log_prob``."""
+Draw = Callable[..., Samples]
+"""``samples.in_parts``, or another with its arguments."""
 
 
 ROWS = 2048
@@ -127,6 +129,7 @@ def evaluate(
     max_tokens: int = 256,
     base: BaseReference | None = None,
     second: Second = "least",
+    draw: Draw = in_parts,
     advance: Callable[[float], None] = lambda prompts: None,
 ) -> Measurement:
     """Measure a policy on the first ``settings.prompts`` of ``prompts``.
@@ -144,6 +147,7 @@ def evaluate(
         base: None where ``policy`` is the base itself.
         second: which margins search certifies: the least one, or that of every prompt (see
             ``search.find_modes``).
+        draw: makes the samples, or reads those that are kept.
 
     The same policy, prompts, settings and seed give the same result bit for bit, unless
     ``settings.seconds`` cut the search short.
@@ -166,7 +170,7 @@ def evaluate(
         advance(len(chosen))
         modes = enumerated(samples, len(chosen))
     else:
-        samples = in_parts(
+        samples = draw(
             policy,
             chosen,
             settings.samples,

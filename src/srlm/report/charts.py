@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from srlm.forecast.from_samples import SamplesForecast
 from srlm.forecast.make import Forecast
+from srlm.forecast.reward_paths import EXTRAPOLATED
 from srlm.forecast.trajectory import Point
 from srlm.report.gap import Gap
 from srlm.report.plots import (
     BLUE,
+    COLORS,
     FAINT,
     GREEN,
     ORANGE,
@@ -231,5 +234,62 @@ def of_votes(found: Forecast) -> tuple[Chart, ...]:
     chart = line_chart(
         "votes", "Without training", caption, lines, wide=True, x_title="samples per prompt",
         ticks=[str(k) for k in ks],
+    )  # fmt: skip
+    return () if chart is None else (chart,)
+
+
+def of_samples(found: SamplesForecast) -> tuple[Chart, ...]:
+    """Accuracy and kappa_answer by round, a line a reward."""
+    T = len(found.paths[0].accuracy)
+    ticks = [str(t) for t in range(T)] + ["∞"]
+    end = found.destination.get("accuracy")
+    lines = [
+        Line(
+            path.reward,
+            COLORS[i % len(COLORS)],
+            path.accuracy,
+            dash=("solid", "dash", "dot")[i // len(COLORS) % 3],
+            band=i == 0,
+            supported=[e.guarantee != EXTRAPOLATED for e in path.accuracy],
+        )
+        for i, path in enumerate(found.paths)
+    ]
+    if end is not None:
+        points = [*(point(None) for _ in range(T)), end]
+        lines.append(Line("limit", BLUE, points, mode="markers", symbol="diamond", named=False))
+    dashed = DASHED if any(not all(line.supported or (True,)) for line in lines) else ""
+    kappas = [
+        Line(path.reward, COLORS[i % len(COLORS)], path.kappa, band=i == 0)
+        for i, path in enumerate(found.paths)
+        if path.kappa[0].value is not None
+    ]
+    first = found.base["kappa_answer"].value or 1.0
+    made = (
+        line_chart(
+            "accuracy", "Sampling accuracy",
+            "Diamond: the limit of every vote, with its interval." + dashed, lines,
+            wide=True, ticks=ticks, labels_at=T,
+        ),
+        line_chart(
+            "kappa", "κ of answers", "Mean of 1 / share of the commonest answer; best is 1.",
+            kappas, bottom=1.0, log=first > 20, wide=True,
+        ),
+    )  # fmt: skip
+    return tuple(chart for chart in made if chart is not None)
+
+
+def of_vote_curve(found: SamplesForecast) -> tuple[Chart, ...]:
+    """Majority vote over the samples spent per query, beside its limit."""
+    ks = list(found.vote)
+    end = found.destination.get("accuracy")
+    if not ks or end is None:
+        return ()
+    lines = [
+        Line("majority vote", BLUE, [found.vote[k] for k in ks]),
+        Line("limit", GREEN, [end] * len(ks), "dot", band=False, mode="lines"),
+    ]
+    chart = line_chart(
+        "votes", "Without training", "Accuracy by samples per query. Dotted: the limit.", lines,
+        wide=True, x_title="samples per query", ticks=[str(k) for k in ks],
     )  # fmt: skip
     return () if chart is None else (chart,)

@@ -23,8 +23,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from srlm.config import flatten
+from srlm.forecast.from_samples import SamplesForecast
 from srlm.forecast.make import Forecast
-from srlm.report import charts, words
+from srlm.report import charts, samples_words, words
 from srlm.report.forecast_warnings import forecast_warnings
 from srlm.report.plots import DARK
 from srlm.report.prompts import to_read
@@ -47,6 +48,22 @@ def write_forecast(
 ) -> Path:
     """Write ``forecast.html`` into an existing folder; its path."""
     return _write(out / "forecast.html", forecast_page(found, settings))
+
+
+def write_samples_forecast(
+    found: SamplesForecast, out: Path, settings: Mapping[str, object] | None = None
+) -> Path:
+    """Write ``forecast.html`` of a forecast of samples into an existing folder; its path."""
+    page = render(
+        "samples.html.j2",
+        drawn=True,
+        f=found,
+        plots=charts.of_samples(found),
+        curve=charts.of_vote_curve(found),
+        settings=settings or {},
+        **{name: getattr(samples_words, name) for name in ("BASE", "MEANS", "TERMS", "WHERE")},
+    )
+    return _write(out / "forecast.html", page)
 
 
 def write_measurement(

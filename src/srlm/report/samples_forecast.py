@@ -5,34 +5,11 @@ from __future__ import annotations
 from rich.console import Console
 
 from srlm.forecast.from_samples import SamplesForecast
-from srlm.report.terminal import STYLES, facts_table, headline, note, rounds_table, title
+from srlm.forecast.reward_paths import EXTRAPOLATED, RewardPath
+from srlm.report.samples_words import BASE, MEANS, TERMS, WHERE
+from srlm.report.terminal import STYLES, Column, facts_table, headline, note, rounds_table, title
 from srlm.report.words import number
 from srlm.types import Estimate
-
-BASE = {
-    "accuracy": "accuracy",
-    "readable": "readable",
-    "truncated": "cut off",
-    "vote_share": "vote share",
-    "effective_answers": "answers, effective",
-    "kappa_answer": "κ of answers",
-    "kappa_answer_bound": "κ of answers, bound",
-}
-MEANS = {
-    "accuracy": "right responses",
-    "readable": "responses with an answer",
-    "truncated": "stopped by a length limit",
-    "vote_share": "share of the commonest answer",
-    "effective_answers": "1 / sum of squared shares",
-    "kappa_answer": "mean of 1 / max share; 1: sure",
-    "kappa_answer_bound": "without a model of the shares",
-}
-TERMS = {
-    "format repair": "responses without an answer are given up",
-    "amplification": "each prompt goes to its commonest answer",
-    "transfer": "between prompts",
-    "gain": "the limit minus now",
-}
 
 
 def print_samples_forecast(found: SamplesForecast, console: Console) -> None:
@@ -54,36 +31,33 @@ def print_samples_forecast(found: SamplesForecast, console: Console) -> None:
     title(console, "Where votes lead, and by what")
     rows = [(k, shown(found.terms[k], sign=True), TERMS[k]) for k in TERMS if k in found.terms]
     where = found.destination
-    if "accuracy" in where:
-        rows.append(("limit", shown(where["accuracy"]), "accuracy of the mode"))
-        rows.append(("  these prompts", shown(where["accuracy_these"]), "no others meant"))
-    rows += [
-        ("mode known", shown(where["mode_known"]), "prompts with posterior above 0.95"),
-        ("tied", shown(where["tied"]), "prompts with two most voted answers"),
-        ("vote misses", shown(where["majority_misses"]), f"P(vote of {found.samples} is not it)"),
-    ]
+    rows += [(title, shown(where[k]), meaning) for k, title, meaning in WHERE if k in where]
     console.print(facts_table(console, rows))
     title(console, f"Exact rounds at β {found.beta:g}")
     paths = [p for p in found.paths if found.answered or p.reward in ("vote share", "hard vote")]
     what = "accuracy" if found.answered else "κ of answers"
 
-    def column(i: int) -> tuple[str, object]:
-        def show(t: int) -> str:
-            e = (paths[i].accuracy if found.answered else paths[i].kappa)[t]
-            return number(e.value) + (" †" if e.guarantee == "extrapolation" else "")
+    def column(t: int) -> Column:
+        def show(path: RewardPath) -> str:
+            e = (path.accuracy if found.answered else path.kappa)[t]
+            return number(e.value) + ("†" if e.guarantee == EXTRAPOLATED else "")
 
-        return paths[i].reward, show
+        return f"{t}", show
 
-    columns = [("round", str), *(column(i) for i in range(len(paths)))]
-    console.print(rounds_table(console, columns, range(len(paths[0].accuracy))))  # type: ignore[arg-type]
+    columns: list[Column] = [("round", lambda path: path.reward)]
+    columns += [column(t) for t in range(len(paths[0].accuracy))]
+    console.print(rounds_table(console, columns, paths))
     remark = f"{what}. Gradient training goes part of the way; one pilot round tells how far."
-    if any(e.guarantee == "extrapolation" for p in paths for e in p.accuracy):
+    if any(e.guarantee == EXTRAPOLATED for p in paths for e in p.accuracy):
         remark += " †: beyond what these samples carry."
     note(console, remark)
     if found.vote:
         title(console, "A vote instead of training")
-        columns = [("samples per query", str), ("accuracy", lambda k: shown(found.vote[k]))]
-        console.print(rounds_table(console, columns, list(found.vote)))  # type: ignore[arg-type]
+        curve: list[Column] = [
+            ("samples per query", str),
+            ("accuracy", lambda k: shown(found.vote[k])),
+        ]
+        console.print(rounds_table(console, curve, list(found.vote)))
         note(console, "Each query costs that many responses; intervals here are at 95%.")
     title(console, "Which reward")
     for label, text in (("Use", found.best), ("Why", found.why), ("Risk", found.risk)):
