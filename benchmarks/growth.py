@@ -1,13 +1,15 @@
 """How time and memory grow: samples, model, length of responses, rounds, nodes of the search.
 
-    python -m benchmarks.growth [--repeats 3] [--quick]
+    python -m benchmarks.growth [--repeats 3] [--quick] [--only nodes]
 
 Every point but those of nodes is a `srlm run` in a process of its own: seconds by stage out of the
 run folder, and the greatest resident memory above that of a process that only loads the same model.
 Samples and rounds are of the demo's good base; sizes and lengths of Llama-like models of random
 weights over 256 words, whose responses nearly all reach the limit. Nodes: the search of ``srlm
-measure`` on 16 prompts of the smallest of them, where hardly a mode can be certified. The exponent
-is the slope of log seconds over log size from the first point to the last.
+measure``, its limits of tokens and seconds the defaults, where hardly a mode can be certified: on
+32 prompts of a tree that costs nothing, whose tokens are as uneven as a language model's
+(``Uneven``: the search's own time), and on 16 prompts of the smallest model. The exponent is the
+slope of log seconds over log size from the first point to the last.
 
 Cost: about fifteen minutes on an idle core, two with ``--quick``.
 Results: benchmarks/results/growth.json.
@@ -19,12 +21,21 @@ import argparse
 import json
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from benchmarks.side_by_side import in_child, spread, write
+
+if TYPE_CHECKING:
+    import torch
+
+    from srlm.policies.base import PrefixTree
+    from srlm.types import Ints
 
 SAMPLES = (4, 16, 64, 256)
 ROUNDS = (1, 2, 4, 8)
@@ -32,6 +43,7 @@ LENGTHS = (16, 32, 64, 128)
 NODES = (300, 600, 1200, 2400)
 SIZES = {"0.1 M": (64, 176, 2), "1 M": (160, 432, 3), "3 M": (256, 688, 4), "10 M": (384, 1024, 6)}
 """Width, inner width and layers."""
+AXES = ("samples", "rounds", "length", "size")
 STAGES = ("samples", "pairs", "train", "measure")
 SEED = 0
 
@@ -40,6 +52,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="two points of each, once")
+    parser.add_argument("--only", nargs="+", default=[*AXES, "nodes"], choices=[*AXES, "nodes"])
     parser.add_argument("--child", help="one point, as JSON")
     options = parser.parse_args()
     if options.child:
@@ -53,6 +66,7 @@ def main() -> None:
         "length": [{"max_tokens": T, "size": "0.1 M"} for T in few(LENGTHS)],
         "size": [{"size": name} for name in few(SIZES)],
     }
+    axes = {name: points for name, points in axes.items() if name in options.only}
     models = dict.fromkeys(p.get("size") for points in axes.values() for p in points)
     bare = {size: [peak(size) for _ in range(min(3, repeats))] for size in models}
     result: dict[str, Any] = {"repeats": repeats}
@@ -64,18 +78,18 @@ def main() -> None:
             seconds = ", ".join(f"{name} {row['seconds'][name]['value']:.2f}" for name in STAGES)
             print(f"{axis:7} {row['at']!s:>6}: {seconds} s; +{row['memory_mb']['value']:.0f} MB")
         print(f"{axis:7} exponents: {result[axis]['exponent']}", flush=True)
-    result["nodes"] = searched(few(NODES), repeats)
-    print(f"nodes   {result['nodes']}")
-    write("growth_quick" if options.quick else "growth", result)
+    if "nodes" in options.only:
+        result["nodes"] = searched(few(NODES), repeats)
+        print(f"nodes   {result['nodes']}")
+        write("growth_quick" if options.quick else "growth", result)
 
 
 def searched(nodes: tuple[int, ...], repeats: int) -> dict[str, Any]:
-    """Seconds of a search of so many nodes a prompt, and the exponent."""
+    """Seconds of a search of so many nodes a prompt and their exponent, by kind of tree."""
     import torch
 
     from srlm.data import prompt_id
     from srlm.demo.corpus import prompts
-    from srlm.measure.search import find_modes
     from srlm.policies.load import load
     from srlm.types import Prompt
 
@@ -83,21 +97,75 @@ def searched(nodes: tuple[int, ...], repeats: int) -> dict[str, Any]:
     asked = [Prompt(prompt_id(text), text) for text in prompts(16, 7)]
     with tempfile.TemporaryDirectory() as place:
         policy = load(random_model(Path(place) / "model", *SIZES["0.1 M"]), device="cpu")
-        points = []
-        for most in nodes:
-            seconds = []
-            for _ in range(repeats):
-                began = perf_counter()
-                found = find_modes(
-                    policy.tree(asked, max_tokens=64), len(asked), nodes=most, second="least"
-                )
-                seconds.append(perf_counter() - began)
-            opened = int(found.nodes_P.sum())
-            points.append({"at": most, "opened": opened, "seconds": spread(seconds)})
+        return {
+            "no model": of_tree(lambda: Uneven(32), 32, nodes, repeats),
+            "0.1 M": of_tree(lambda: policy.tree(asked, max_tokens=64), 16, nodes, repeats),
+        }
+
+
+def of_tree(
+    tree: Callable[[], PrefixTree], prompts: int, nodes: tuple[int, ...], repeats: int
+) -> dict[str, Any]:
+    """The search of a kind of tree."""
+    from srlm.config import MeasureSettings
+    from srlm.measure.search import find_modes
+
+    limits, points = MeasureSettings(), []
+    for most in nodes:
+        seconds = []
+        for _ in range(repeats):
+            began = perf_counter()
+            found = find_modes(
+                tree(),
+                prompts,
+                nodes=most,
+                tokens=limits.tokens,
+                seconds=limits.seconds,
+                second="least",
+            )
+            seconds.append(perf_counter() - began)
+        opened = int(found.nodes_P.sum())
+        points.append({"at": most, "opened": opened, "seconds": spread(seconds)})
     first, last = points[0], points[-1]
     slope = math.log(last["seconds"]["value"] / first["seconds"]["value"])
-    exponent = slope / math.log(last["opened"] / first["opened"])
-    return {"points": points, "exponent": round(exponent, 2)}
+    slope /= math.log(last["opened"] / first["opened"])
+    return {"prompts": prompts, "points": points, "exponent": round(slope, 2)}
+
+
+class Uneven:
+    """Prefixes whose next tokens are one of 256 distributions, by a hash of the prefix.
+
+    Scores are normal with deviation 4 over 8,192 tokens: the likeliest token has 0.3 in the median,
+    and the tail is long. Token 0 ends; the limit is 64 tokens.
+
+    Args:
+        prompts: how many.
+    """
+
+    ends = frozenset({0})
+    max_tokens = 64
+
+    def __init__(self, prompts: int) -> None:
+        import torch
+
+        score_NV = np.random.default_rng(SEED).normal(0, 4, (256, 8192))
+        self.logp_NV = torch.log_softmax(torch.from_numpy(score_NV).float(), 1)
+        self.hash_N = np.arange(prompts, dtype=np.uint64) * np.uint64(7919)
+
+    def roots(self) -> tuple[Ints, torch.Tensor]:
+        """Of ``policies.base.PrefixTree``."""
+        return np.arange(len(self.hash_N)), self._rows(self.hash_N)
+
+    def extend(self, node_B: Ints, token_B: Ints) -> tuple[Ints, torch.Tensor]:
+        """Of ``policies.base.PrefixTree``."""
+        mixed_B = self.hash_N[node_B] * np.uint64(6364136223846793005) + token_B.astype(np.uint64)
+        new_B = mixed_B ^ (mixed_B >> np.uint64(29))
+        first = len(self.hash_N)
+        self.hash_N = np.concatenate([self.hash_N, new_B])
+        return np.arange(first, len(self.hash_N)), self._rows(new_B)
+
+    def _rows(self, hash_B: Any) -> torch.Tensor:
+        return self.logp_NV[(hash_B % np.uint64(256)).astype(np.int64)]
 
 
 def peak(size: str | None) -> float:

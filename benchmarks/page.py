@@ -177,6 +177,8 @@ def growth(result: Result) -> str:
     """Samples, rounds, length, size, nodes."""
     out = ["## How it grows\n"]
     for axis in ("samples", "rounds", "length", "size"):
+        if axis not in result:
+            continue
         stages = list(result[axis]["points"][0]["seconds"])
         rows = [
             [str(p["at"]), *(of(p["seconds"][s]) for s in stages), of(p["memory_mb"], 0)]
@@ -185,10 +187,11 @@ def growth(result: Result) -> str:
         slopes = ["exponent", *(str(result[axis]["exponent"][s]) for s in (*stages, "memory"))]
         head = [axis, *(f"{s}, s" for s in stages), "memory above bare, MB"]
         out.append(table(head, [*rows, slopes]))
-    nodes = result["nodes"]
-    rows = [[f"{p['at']:,}", f"{p['opened']:,}", of(p["seconds"])] for p in nodes["points"]]
-    rows.append(["exponent", "", str(nodes["exponent"])])
-    out.append(table(["nodes per prompt", "opened in all", "search, s"], rows))
+    for kind, nodes in result.get("nodes", {}).items():
+        rows = [[f"{p['at']:,}", f"{p['opened']:,}", of(p["seconds"])] for p in nodes["points"]]
+        rows.append(["exponent", "", str(nodes["exponent"])])
+        out.append(f"Search at its default limits, {nodes['prompts']} prompts, {kind}:\n")
+        out.append(table(["nodes per prompt", "opened in all", "search, s"], rows))
     return "\n".join(out)
 
 
