@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 BENCHED := $(VENV)/benched
 DOCUMENTED := $(VENV)/documented
 BENCH ?=
-MEASURED := round generate search growth
+MEASURED := round real generate search growth
 SMOKE := tests/test_losses.py tests/test_pairs.py tests/test_config.py tests/test_loop.py \
   tests/policies/test_exact.py tests/measure/test_search.py
 PYTHON ?= $(shell for python in python3.11 python3.12 python3.13 python3; do \

@@ -34,6 +34,7 @@ def side(update: str) -> Side:
                     "update.kind": update,
                     "update.epochs": setting.epochs,
                     "update.lr": setting.lr,
+                    "update.lora": setting.lora,
                     "update.beta": setting.beta,
                 },
             )

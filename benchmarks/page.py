@@ -126,6 +126,39 @@ def one_round(result: Result) -> str:
     return "\n".join(out)
 
 
+def real(result: Result) -> str:
+    """A pretrained model."""
+    out = [
+        f"## SmolLM2-135M, beside TRL's DPO and generate\n\nTRL {result['trl']}, its default loss; "
+        "the same prompts, samples and optimiser steps, float32, one thread. *Ours, dpo* trains on "
+        "the pairs that TRL trains on, *ours* on all samples.\n"
+    ]
+    if found := result.get("sampling"):
+        rate = found["tokens_a_second"]
+        out.append(
+            f"Sampling with log-probabilities, {found['prompts']} prompts, {found['per_prompt']} "
+            f"samples a prompt: {of(rate['srlm'], 0)} tokens/s, `generate` "
+            f"{of(rate['generate'], 0)}; ratio {of(found['ours_over'])}.\n"
+        )
+    memory = {x["way"]: x for x in result.get("memory", [])}
+    for times in result.get("times", []):
+        way, stages = times["way"], ("samples", "pairs", "train", "round")
+        above = memory.get(way)
+        rows = [
+            [
+                name,
+                *(of(x["seconds"][k], 1) for k in stages),
+                str(x["steps"]),
+                of(times["trl_over"][name]["round"]) if name in times["trl_over"] else "",
+                f"{above['above_mb'][name]['value']:,.0f}" if above else "",
+            ]
+            for name, x in times["sides"].items()
+        ]
+        heads = [*(f"{k}, s" for k in stages), "steps", "TRL's round / this", "peak above bare, MB"]
+        out.append(table([way, *heads], rows))
+    return "\n".join(out)
+
+
 def generation(result: Result) -> str:
     """Tokens a second."""
     names = list(result["cases"][0]["ours_over"])
@@ -197,6 +230,7 @@ def growth(result: Result) -> str:
 
 SECTIONS: dict[str, Callable[[Result], str]] = {
     "round": one_round,
+    "real": real,
     "generate": generation,
     "search": search,
     "growth": growth,

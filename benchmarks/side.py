@@ -29,6 +29,8 @@ class Setting:
     prompts_per_step: int = 128
     epochs: int = 2
     """Passes over the round's pairs."""
+    lora: int | None = None
+    """Rank of adapters on every linear layer, alpha twice that; None: all weights."""
 
     def pairs_per_step(self, pairs: int, prompts: int) -> int:
         """Pairs a step, so that as many passes end in as many steps whatever a step is made of.

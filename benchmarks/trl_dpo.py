@@ -41,6 +41,8 @@ def one_round(
     with done.stage("train"):
         made = trainer(model, tokenizer, rows, setting, per_step, seed)
         made.train()
+        if setting.lora is not None:
+            made.model.merge_and_unload()  # in the layers of the same model
         model.__dict__.pop("forward", None)
     done.steps = int(made.state.global_step)
     return done
@@ -152,6 +154,21 @@ def trainer(
             args=config,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
+            peft_config=adapters(setting),
         )
     made.remove_callback(PrinterCallback)
     return made
+
+
+def adapters(setting: Setting) -> Any:
+    """The configuration of ``srlm.policies.lora``, or None."""
+    if setting.lora is None:
+        return None
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=setting.lora,
+        lora_alpha=2 * setting.lora,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )

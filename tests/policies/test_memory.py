@@ -182,6 +182,13 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory() -> None:
 # ---- budgets
 
 
+def test_mps_has_no_float64() -> None:
+    devices.check_has(torch.device("mps"), torch.float32)
+    devices.check_has(torch.device("cpu"), torch.float64)
+    with pytest.raises(UserError, match="float64"):
+        devices.check_has(torch.device("mps"), torch.float64)
+
+
 def test_budgets_follow_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Never more than fits by the formula, one row at least."""
     policy = tiny.policy()

@@ -100,12 +100,12 @@ class FisherProduct:
                 )
             for into, value in zip(total, part, strict=True):
                 into += value
-        return np.asarray(torch.cat([t.double().reshape(-1) for t in total]).cpu().numpy())
+        return np.asarray(torch.cat([t.reshape(-1).cpu().double() for t in total]).numpy())
 
     def _split(self, v_D: Floats) -> list[torch.Tensor]:
         flat, at, out = torch.from_numpy(np.ascontiguousarray(v_D).reshape(-1)), 0, []
         for p in self.parameters:
-            out.append(flat[at : at + p.numel()].reshape(p.shape).to(p))
+            out.append(flat[at : at + p.numel()].reshape(p.shape).to(p.dtype).to(p.device))
             at += p.numel()
         return out
 
@@ -116,7 +116,7 @@ class FisherProduct:
         for batch in self.batches:
             state_BLH = self.network.states(batch.token_BL, batch.left_B)
             state_BCH = state_BLH[:, -batch.share_BC.shape[1] :]
-            found.append(state_BCH[batch.share_BC > 0].double().cpu())
+            found.append(state_BCH[batch.share_BC > 0].cpu().double())
         return np.asarray(torch.cat(found).numpy())
 
 

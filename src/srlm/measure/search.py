@@ -148,7 +148,7 @@ class _Search:
         V, E = logp_BV.shape[1], len(self.end_E)
         stop = skip + max(skip, KEPT)
         top = logp_BV.detach().topk(min(V, stop + E + 1), dim=1)
-        value_BC, token_BC = top.values.double().cpu().numpy(), top.indices.cpu().numpy()
+        value_BC, token_BC = top.values.cpu().double().numpy(), top.indices.cpu().numpy()
         prompt_B = np.array([node.prompt for node in nodes])
         logp_B1 = np.array([[node.logp] for node in nodes])
         last_B = np.array([node.depth == self.tree.max_tokens - 1 for node in nodes])
@@ -161,7 +161,7 @@ class _Search:
             if E and len(at_B):
                 ends = logp_BV.detach()[:, self.end_E].topk(min(2, E), dim=1)
                 end_BE = self.end_E.cpu().numpy()[ends.indices.cpu().numpy()][at_B]
-                logp_BE = logp_B1[at_B] + ends.values.double().cpu().numpy()[at_B]
+                logp_BE = logp_B1[at_B] + ends.values.cpu().double().numpy()[at_B]
                 self.note([nodes[b] for b in at_B], logp_BE, end_BE)
         is_end_BC = self.is_end_V[token_BC]
         ended_B = last_B | is_end_BC[:, 0]

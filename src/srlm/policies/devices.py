@@ -62,6 +62,18 @@ def find(name: str) -> torch.device:
         ) from None
 
 
+def check_has(device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse number formats that the device does not have.
+
+    Raises:
+        UserError: float64 on MPS.
+    """
+    if device.type == "mps" and dtype == torch.float64:
+        raise UserError(
+            "--dtype float64: MPS has no float64", "use --dtype float32, or --device cpu"
+        )
+
+
 def memory(device: torch.device) -> int:
     """Bytes that the device has."""
     if device.type == "cuda":

@@ -81,6 +81,7 @@ def load(
     from srlm.policies.ready import check_ready
 
     place, numbers = devices.find(device), getattr(torch, dtype)
+    devices.check_has(place, numbers)
     if trained:
         devices.check_trainable(numbers)
     network, tokenizer = _hugging_face(str(model), place, numbers, download)
