@@ -138,7 +138,7 @@ def test_full_disk(
     assert ("samples.parquet" in shown) == isinstance(error, OSError)
 
 
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_raised_on(monkeypatch: pytest.MonkeyPatch) -> None:
     loop_that(monkeypatch, raising(ValueError("a bug")))
     monkeypatch.setattr(sys, "argv", ["srlm", "run", *NEEDED, "--out", "runs/a"])
     with pytest.raises(ValueError, match="a bug"):

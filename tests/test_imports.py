@@ -18,6 +18,7 @@ HEAVY = {"torch", "transformers", "sklearn", "plotly", "pyarrow", "scipy", "nump
 
 LAYERS = (
     ("types", "errors"),
+    ("boundary",),
     ("config", "progress", "writing"),
     ("math_worker",),
     ("math_answers",),

@@ -5,7 +5,6 @@ The options of measure, forecast, run and instruct are made of the settings (``s
 
 from __future__ import annotations
 
-import errno
 import inspect
 import json
 import os
@@ -14,12 +13,23 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import UnionType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    NoReturn,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from srlm import boundary
 from srlm.config import ForecastConfig, ProbeConfig, RunConfig, SamplesConfig, resolve_as
 from srlm.errors import UserError
 from srlm.lab import CLAIMS, TASKS
@@ -302,12 +312,13 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a run's report page again and print its verdict."""
-    from srlm.report.page import write_page
-    from srlm.report.summary import summarise
+    with _interruptible(kept=False):
+        from srlm.report.page import write_page
+        from srlm.report.summary import summarise
 
-    summary = summarise(folder)
-    write_page(summary)
-    _tell(summary, as_json)
+        summary = summarise(folder)
+        write_page(summary)
+        _tell(summary, as_json)
 
 
 @app.command()
@@ -404,34 +415,25 @@ def _srlm(
 
 
 def main() -> None:
-    """The ``srlm`` command. Exit code 2: the user can put it right; 130: interrupted.
+    """Run the command line. Exit code 2: the user can put it right; 130: interrupted.
 
-    What only the program's author can put right keeps its traceback, exit code 1.
+    Whatever is raised gets its words here (``srlm.boundary``), and nowhere else. What is no error
+    of the user's, the system's or a device's is raised on: a bug, for ``boundary.bug``.
     """
     try:
-        app()
+        typer.main.get_command(app)()
     except UserError as error:
-        _fail(error.problem, error.remedy)
-    except Exception as error:
-        if not _disk_full(error):
+        _fail(error)
+    except boundary.kinds() as error:
+        found = boundary.told(error)
+        if found is None:
             raise
-        place = getattr(error, "filename", None)
-        _fail(
-            f"no space left on the disk{f' while writing {place}' if place else ''}",
-            "free some and give the same command: it continues where it stopped",
-        )
+        _fail(found)
 
 
-def _fail(problem: str, remedy: str) -> None:
-    typer.echo(f"Error: {problem}\nRemedy: {remedy}", err=True)
+def _fail(error: UserError) -> NoReturn:
+    typer.echo(f"Error: {error.problem}\nRemedy: {error.remedy}", err=True)
     sys.exit(2)
-
-
-def _disk_full(error: BaseException) -> bool:
-    """Whether a disk or quota is full; safetensors tells by its message alone."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    return "No space left on device" in str(error)
 
 
 @contextmanager
@@ -491,7 +493,3 @@ def _print_settings(settings: RunConfig, as_json: bool) -> None:
 
     data = settings.model_dump(mode="json")
     typer.echo(json.dumps(data) if as_json else yaml.safe_dump(data, sort_keys=False), nl=as_json)
-
-
-if __name__ == "__main__":
-    main()
