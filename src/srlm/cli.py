@@ -241,10 +241,18 @@ def forecast(
     with _interruptible(kept=out is not None):
         from srlm.cost import seconds_of
         from srlm.probe import forecast as by_powers
-        from srlm.probe import forecast_rewards, planned
+        from srlm.probe import forecast_rewards, forecast_server, planned
         from srlm.progress import Progress
 
         seconds, progress = seconds_of(budget) if budget else None, Progress(quiet=quiet)
+        if settings.server.url is not None:
+            if seconds is not None:
+                raise UserError(
+                    "--budget with --server: its time is not known",
+                    "leave --budget out; --until takes as few samples as needed",
+                )
+            forecast_server(settings, out=out, json_file=json_file, dry=dry_run, progress=progress)
+            return
         if dry_run:
             planned(settings, seconds, progress)
             return

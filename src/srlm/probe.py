@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,17 +21,20 @@ from srlm.config import (
     SamplesConfig,
     flatten,
     reward_parts,
+    score_values,
     template_arguments,
 )
 from srlm.cost import plan
 from srlm.engines.files import open_samples
+from srlm.engines.server import Server
+from srlm.engines.server import check as check_server
 from srlm.errors import UserError
 from srlm.forecast.after_round import evidence_of, paces_of
 from srlm.forecast.from_samples import SamplesForecast, Source, forecast_file, forecast_tallies
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.forecast.pace import later_rounds
 from srlm.forecast.reward_paths import FROM_FILE
-from srlm.forecast.sampling import FIRST, check, collect, of_policy, others_of
+from srlm.forecast.sampling import FIRST, check, collect, of_policy, of_server, others_of
 from srlm.forecast.tally import known_answers, references
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
@@ -40,6 +44,7 @@ from srlm.progress import Progress
 from srlm.report.page import write_forecast, write_measurement, write_samples_forecast
 from srlm.report.samples_forecast import print_samples_forecast
 from srlm.report.terminal import print_forecast, print_measurement, print_pilot
+from srlm.rewards.asking import score_tokens
 from srlm.rewards.base import Reward
 from srlm.run_folder import read_run, write_prompt_table
 from srlm.run_folder.kept import Kept, cut_before, digest, keeping, prompts_per_part
@@ -378,7 +383,7 @@ def forecast_rewards(
     check(config.samples, config.until, config.reward)
     opened, config = planned(config, budget, progress, out)
     parts = {} if config.reward == ALL else reward_parts(config.reward)
-    scorers = _scorers(opened, config, parts)
+    scorers, doubts = _scorers(opened, config, parts)
     with (
         _kept(opened, config, out, config.until) as kept,
         progress.stage("samples", total=len(opened.prompts)) as bar,
@@ -401,7 +406,7 @@ def forecast_rewards(
         )
     found = forecast_tallies(
         every,
-        Source(config.model, "own samples", opened.grader.name, looks=looks),
+        Source(config.model, "own samples", opened.grader.name, doubts, looks),
         reward=config.reward,
         others=others_of(config.reward, parts, [name.partition("/")[0] for name in scorers]),
         beta=config.beta,
@@ -412,27 +417,118 @@ def forecast_rewards(
     return found
 
 
+def forecast_server(
+    config: ForecastConfig,
+    *,
+    out: Path | None = None,
+    json_file: Path | None = None,
+    dry: bool = False,
+    progress: Progress,
+) -> SamplesForecast | None:
+    """``srlm forecast --server``: the samples come from a server.
+
+    Args:
+        dry: say what would be asked of it, and stop; nothing is sent.
+
+    Raises:
+        UserError: rewards that need the model here; whatever the server does wrong.
+    """
+    assert config.server.url is not None
+    parts = dict.fromkeys(FROM_FILE, 1.0) if config.reward == ALL else reward_parts(config.reward)
+    beyond = [name for name in parts if name not in (*FROM_FILE, "consistency")]
+    if beyond:
+        raise UserError(
+            f"--reward {config.reward} with --server: {', '.join(beyond)} needs the model here",
+            f"use consistency, {' or '.join(FROM_FILE)}, or --model without --server",
+        )
+    if config.pilot.rounds:
+        raise UserError("--pilot with --server: nothing to train", "give --model without --server")
+    check(config.samples, config.until, config.reward)
+    everything, _, read, notes = reading.prompts_for(config.prompts)
+    prompts = by_hash(everything, config.most_prompts)
+    server = Server(
+        url=config.server.url,
+        model=config.model,
+        chat=config.prompts.chat == "auto",
+        system=config.prompts.system,
+        logprobs=any(name in FROM_FILE for name in parts),
+        max_tokens=config.max_tokens,
+        concurrency=config.server.concurrency,
+        timeout=config.server.timeout,
+        retries=config.server.retries,
+        key=os.environ.get("OPENAI_API_KEY"),
+    )
+    check_server(server, prompts)
+    for note in notes:
+        progress.note(note)
+    progress.note(
+        f"Plan: {len(prompts)} prompts x {config.samples} samples x {config.max_tokens} tokens at "
+        f"most, from {server.url}, {server.concurrency} requests at once"
+    )
+    if dry:
+        return None
+    settings = {
+        "server_model": config.model,
+        "prompts_sha256": digest([x.id for x in prompts]),
+        "prompts": len(prompts),
+        "logprobs": server.logprobs,
+        **config.model_dump(include={"samples", "until", "max_tokens", "seed"}),
+        **config.prompts.model_dump(include={"chat", "system"}),
+    }
+    with (
+        keeping(out, settings, 1) as kept,
+        progress.stage("samples", total=len(prompts)) as bar,
+    ):
+        every, looks = collect(
+            of_server(server, kept, seed=config.seed, advance=bar.advance),
+            prompts,
+            config.samples,
+            read,
+            until=config.until,
+            seed=config.seed,
+        )
+    found = forecast_tallies(
+        every,
+        Source(f"{config.model} at {server.url}", "server", read.name, looks=looks),
+        reward=config.reward,
+        others=others_of(config.reward, parts, ()),
+        beta=config.beta,
+        rounds=config.rounds,
+        seed=config.seed,
+    )
+    tell_samples(found, config, out, json_file, Console(highlight=False))
+    return found
+
+
 def _scorers(
     opened: Opened, config: ForecastConfig, parts: Mapping[str, float]
-) -> dict[str, Reward]:
-    """What scores the samples beside votes and log-probabilities; ``all``: what one pass can."""
-    judging = config.judge
+) -> tuple[dict[str, Reward], tuple[str, ...]]:
+    """What scores the samples beside votes and log-probabilities, and what cannot.
+
+    ``all``: what one pass can, so that a judge is read off its score tokens.
+    """
+    judging, doubts = config.judge, []
     if config.reward == ALL:
         judging = judging.model_copy(update={"read": "expected"})
         parts = {"self-certainty": 1.0} if isinstance(opened.policy, Distributions) else {}
         if isinstance(opened.policy, Language):
-            parts |= {"judge": 1.0}
+            try:
+                score_tokens(opened.policy, score_values(judging.scores), "--judge-scores")
+                parts |= {"judge": 1.0}
+            except UserError as error:
+                doubts.append(f"judge left out: {error.problem}")
     asked = RunConfig.model_validate(
         config.model_dump(include={"model", "seed"})
         | {"judge": judging.model_dump()}
         | {"prompts": config.prompts.model_dump() | {"answer": opened.grader.name}}
     )
     own = digest([judging.model_dump(), config.seed])
-    return {
+    scorers = {
         f"{name}/{own}" if "judge" in name else name: MAKERS[name](asked)
         for name in parts
         if name not in (*FROM_FILE, "consistency")
     }
+    return scorers, tuple(doubts)
 
 
 def tell_samples(

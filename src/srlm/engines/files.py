@@ -13,7 +13,7 @@
 - ``trl``: the completions parquet of ``log_completions``.
 - ``openai-batch``: the output of a batch, as OpenAI or ``vllm run-batch`` writes it.
 - ``vllm``: RequestOutput as JSON (``json.dumps(output, default=vars)``).
-- ``srlm``: ``samples.parquet`` of a run's round.
+- ``srlm``: ``samples.parquet`` of a run's round; or the folder of a forecast, or its ``samples``.
 
 Nothing is assumed about the order of a file: each response comes with the key of its prompt. One
 line (or one sample of a log, or 64 rows of a parquet) is in memory at a time. What cannot be read
@@ -110,7 +110,7 @@ def open_samples(path: Path) -> SamplesFile:
         UserError: there is no such file, or it is none of the formats.
     """
     if path.is_dir():
-        raise UserError(f"{path} is a folder", "give one file of samples in it")
+        return _open_folder(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file", "give a file of samples")
     with path.open("rb") as file:
@@ -123,6 +123,20 @@ def open_samples(path: Path) -> SamplesFile:
             return SamplesFile(path, "inspect_ai", _inspect)
         raise UserError(f"{path}: an archive without samples", _ASK)
     return _open_json(path)
+
+
+def _open_folder(path: Path) -> SamplesFile:
+    """The samples that ``srlm forecast --out`` keeps, also while they are being made."""
+    inside = path / "samples" if (path / "samples").is_dir() else path
+    parts = sorted(inside.glob("*.parquet"))
+    if not parts:
+        raise UserError(f"{path}: a folder without kept samples", "give one file of samples in it")
+
+    def rows(path: Path, problems: Problems) -> Iterator[Sampled]:
+        for part in parts:
+            yield from _open_parquet(part)._rows(part, problems)
+
+    return SamplesFile(path, _open_parquet(parts[0]).format, rows)
 
 
 _ASK = (
@@ -294,12 +308,20 @@ def _openai(value: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
     choices = (response.get("body") or {}).get("choices")
     if not isinstance(choices, list):
         raise _Bad(f"{key}: no 'choices'")
-    for choice in choices:
-        chat = "message" in choice
-        text = _text(choice["message"].get("content") or "" if chat else choice.get("text"))
-        logp, tokens = _spelt(choice.get("logprobs"), text, problems)
-        finished = _finished(choice.get("finish_reason"))
-        yield Sampled(key, None, None, text, logp, tokens, finished)
+    for each in choices:
+        yield choice(each, key, problems)
+
+
+def choice(value: dict[str, Any], key: str, problems: Problems) -> Sampled:
+    """One of the choices that an OpenAI-compatible server gives for a prompt.
+
+    Raises:
+        ValueError: it has no text.
+    """
+    said = value["message"].get("content") or "" if "message" in value else value.get("text")
+    text = _text(said)
+    logp, tokens = _spelt(value.get("logprobs"), text, problems)
+    return Sampled(key, None, None, text, logp, tokens, _finished(value.get("finish_reason")))
 
 
 def _vllm(value: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
@@ -405,10 +427,16 @@ def _srlm(row: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
     yield Sampled(row["prompt_id"], None, None, row["text"], row["logp"], count, row["finished"])
 
 
+def _srlm_server(row: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
+    values = (row[name] for name in ("text", "logp", "length", "finished"))
+    yield Sampled(row["prompt_id"], None, None, *values)
+
+
 _PARQUET: dict[str, tuple[tuple[str, ...], Read]] = {
     "lighteval": (("doc", "model_response"), _lighteval),
     "trl": (("prompt", "completion", "advantage"), _trl),
     "srlm": (("prompt_id", "text", "logp", "tokens", "finished"), _srlm),
+    "srlm-server": (("prompt_id", "text", "logp", "length", "finished"), _srlm_server),
 }
 
 

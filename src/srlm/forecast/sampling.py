@@ -20,6 +20,7 @@ import numpy as np
 
 from srlm.config import ALL, BETA, width_of
 from srlm.engines.files import Sampled
+from srlm.engines.server import Server, sample
 from srlm.errors import UserError
 from srlm.forecast import answers as posteriors
 from srlm.forecast.answers import Shares
@@ -152,6 +153,24 @@ def of_policy(
                 score = partial(_score, reward, policy, some[first : last + 1], here)
                 scores[of.partition("/")[0]] = kept.scores(of.replace("/", "-"), name, score)
             yield from rows_of(some, part, scores)
+
+    return more
+
+
+def of_server(server: Server, kept: Kept, *, seed: int, advance: Callable[[float], None]) -> More:
+    """Samples of a server, kept prompt by prompt as they come."""
+
+    def more(some: Sequence[Prompt], count: int, look: int) -> Iterable[Sampled]:
+        own = seed if look == 0 else _seed(seed, look)
+        found = [kept.rows(f"{look:02d}-{x.id}") for x in some]
+        missing = [p for p, rows in enumerate(found) if rows is None]
+        advance(len(some) - len(missing))
+        for i, rows in sample(server, [some[p] for p in missing], count, seed=own):
+            p = missing[i]
+            found[p] = kept.keep_rows(f"{look:02d}-{some[p].id}", rows)
+            advance(1)
+        for responses in found:
+            yield from responses or ()
 
     return more
 

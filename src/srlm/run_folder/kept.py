@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from srlm import writing
+from srlm.engines.files import Sampled, open_samples
 from srlm.errors import UserError
 from srlm.policies.base import Differentiable, Policy
 from srlm.run_folder.tables import read_samples, write_samples
@@ -83,6 +84,26 @@ class Kept:
                 writing.commit(path, partial(write_samples, some, [made]))
             part = read_samples(path)
             yield name, replace(part, prompt_R=part.prompt_R + first)
+
+    def rows(self, name: str) -> list[Sampled] | None:
+        """The responses that ``keep_rows`` kept; None where there are none."""
+        path = None if self.folder is None else self.samples / f"{name}.parquet"
+        return None if path is None or not path.is_file() else list(open_samples(path))
+
+    def keep_rows(self, name: str, rows: Sequence[Sampled]) -> list[Sampled]:
+        """Responses of a server to one prompt, as they are read again."""
+        if self.folder is None:
+            return list(rows)
+        columns = {
+            "prompt_id": pa.array([row.key for row in rows], pa.string()),
+            "text": pa.array([row.text for row in rows], pa.string()),
+            "logp": pa.array([row.logp for row in rows], pa.float64()),
+            "length": pa.array([row.tokens for row in rows], pa.int64()),
+            "finished": pa.array([row.finished for row in rows], pa.bool_()),
+        }
+        path = self.samples / f"{name}.parquet"
+        writing.commit(path, partial(pq.write_table, pa.table(columns)))
+        return list(open_samples(path))
 
     def draw(
         self,
