@@ -28,6 +28,7 @@ LAYERS = (
     ("samples", "pairs", "cost"),
     ("exact_updates",),
     ("train",),
+    ("defaults",),
     ("measure.intervals",),
     ("rewards",),
     ("measure",),

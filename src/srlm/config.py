@@ -204,15 +204,20 @@ class UpdateSettings(Settings):
     beta: Positive = setting(
         "strength of a round: an exact one gives pi^(1 + 1/beta)", BETA, flag="--beta", panel=UPDATE
     )
-    epochs: Count = setting("passes over a round's data", 2, flag="--epochs", panel=UPDATE)
+    epochs: Count | None = setting(
+        "passes over a round's data (default: 2)", None, flag="--epochs", panel=UPDATE
+    )
     lr: Positive | None = setting(
         "peak learning rate of AdamW (default: by the model's size)",
         None,
         flag="--lr",
         panel=UPDATE,
     )
-    prompts_per_step: Count = setting(
-        "prompts per optimizer step", 128, flag="--prompts-per-step", panel=UPDATE
+    prompts_per_step: Count | None = setting(
+        "prompts per optimizer step (default: by the model's size and the prompts)",
+        None,
+        flag="--prompts-per-step",
+        panel=UPDATE,
     )
     pass_tokens: Count | None = setting(
         "tokens per forward pass; changes no result (default: what fits in memory)",
@@ -242,9 +247,10 @@ class UpdateSettings(Settings):
         flag="--tail",
         panel=UPDATE,
     )
-    lora: Count | None = setting(
-        "rank of LoRA adapters, merged after each round (default: train all weights)",
+    lora: int | None = setting(
+        "rank of LoRA adapters; 0: train all weights (default: by the model's size)",
         None,
+        ge=0,
         flag="--lora",
         panel=UPDATE,
     )
@@ -253,6 +259,7 @@ class UpdateSettings(Settings):
     )
 
 
+AUTO = "auto"
 REWARDS = (
     "likelihood",
     "likelihood-per-token",
@@ -354,7 +361,8 @@ def score_values(spec: str) -> dict[str, float]:
 
 
 def reward_parts(spec: str) -> dict[str, float]:
-    """Names of rewards and their weights; a name alone has weight 1.
+    """Names of rewards and their weights; a name alone has weight 1. What ``auto`` stands for is
+    settled by the model and the prompts (``srlm.defaults``); before, it is the likelihood.
 
     >>> reward_parts("judge:1,likelihood:0.1"), reward_parts("judge")
     ({'judge': 1.0, 'likelihood': 0.1}, {'judge': 1.0})
@@ -362,6 +370,7 @@ def reward_parts(spec: str) -> dict[str, float]:
     Raises:
         ValueError: it is not of that form, or a reward is none of ``REWARDS``.
     """
+    spec = "likelihood" if spec == AUTO else spec
     parts = _weights(",".join(x if ":" in x else f"{x}:1" for x in spec.split(",")), ":", least=1)
     for name in parts:
         if name not in REWARDS:
@@ -432,8 +441,9 @@ class RunConfig(ModelSettings):
     )
     reward: str = setting(
         f"what rewards a response: {', '.join(REWARDS)}; or a weighted sum, as"
-        " judge:1,likelihood:0.1",
-        "likelihood",
+        " judge:1,likelihood:0.1; auto: likelihood for short responses, consistency for longer ones"
+        " whose answers can be read",
+        AUTO,
         flag="--reward",
         panel=ROUNDS,
     )

@@ -10,6 +10,7 @@ the report.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from srlm import samples, stopping
 from srlm.data import split
@@ -26,7 +27,7 @@ from srlm.rounds import (
     round_prompts,
 )
 from srlm.run_folder import Folder, Memory
-from srlm.train import fit
+from srlm.train import fit, settled
 from srlm.types import Estimate, Pairs, Prompt, Round
 
 HELD_OUT = 0.1
@@ -73,6 +74,8 @@ def self_reward(
     if held_out is None:
         prompts, held_out = split(prompts, HELD_OUT)
     held_out = held_out[: method.measure.prompts]
+    a_round = min(len(prompts), method.samples.prompts or len(prompts))
+    method = replace(method, update=settled(method.update, policy, a_round))
     if not folder.has(0, "policy"):
         policy = folder.begin(policy)
     base = None
@@ -125,7 +128,7 @@ def self_reward(
 
         # train
         if not folder.has(t + 1, "policy"):
-            work = pairs.groups * method.update.epochs
+            work = pairs.groups * (method.update.epochs or 1)
             with progress.stage(f"round {t + 1}: train", total=work) as bar:
                 asked = [*chosen, *pairs.asked]
                 policy, update = fit(

@@ -204,6 +204,7 @@ def pilot_settings(config: ForecastConfig) -> RunConfig:
     return RunConfig.model_validate(
         asked
         | {"rounds": config.pilot.rounds, "prompts": prompts, "update": update}
+        | {"reward": "likelihood"}  # what is forecast
         | {"samples": train | {"max_tokens": config.max_tokens}}
     )
 

@@ -7,12 +7,12 @@ here, once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from srlm import data, losses, pairs, stopping, train
 from srlm.config import REWARDS, RunConfig, reward_parts, template_arguments
+from srlm.defaults import settle
 from srlm.errors import UserError
 from srlm.forecast.after_round import evidence_of, forecast_after, paces_of
 from srlm.grading import grader
@@ -52,18 +52,22 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress | None = None)
     """
     progress = progress or Progress.silent()
     prompts, source, read, notes = data.prompts_for(config.prompts)
-    asked = config.prompts.model_copy(update={"answer": read.name})
-    config = config.model_copy(update={"prompts": asked})
-    method = method_of(config)
+    method_of(config)  # whether the settings go together, before anything is loaded
     training, held_out = data.split(prompts, config.prompts.held_out)
     with RunFolder(Path(out), config, partial(_load, config)) as folder:
         policy = _load(config, folder.latest() or config.model)
         most, lowered = fitting(policy, prompts, config.samples.max_tokens)
-        samples = method.samples.model_copy(update={"max_tokens": most})
-        method = replace(method, samples=samples)
         for note in filter(None, (*notes, lowered)):
             progress.note(note)
-        folder.describe(source.sha256, len(training), len(held_out))
+        if folder.settled is None:
+            made = settle(config, policy, len(training), read, most)
+            for line in made.lines:
+                progress.note(line)
+            config = made.config
+        else:
+            config = folder.settled
+        folder.describe(config, source.sha256, len(training), len(held_out))
+        method = method_of(config)
         records: list[Round] = []
         for record in self_reward(
             policy,
@@ -155,7 +159,7 @@ def method_of(config: RunConfig) -> Method:
     Raises:
         UserError: settings that do not go together; adapters without peft.
     """
-    if config.update.lora is not None:
+    if config.update.lora:
         require_peft()
     kind = config.update.kind
     objective, pairings = UPDATES[kind]

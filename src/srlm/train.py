@@ -24,6 +24,7 @@ from srlm.policies.base import Differentiable, LogLinear, Policy
 from srlm.policies.devices import (
     check_trainable,
     logp_error,
+    memory,
     no_room,
     out_of_memory,
 )
@@ -34,6 +35,12 @@ WEIGHTS = ((3e6, 5e-4), (5e8, 1e-5), (8e9, 1e-6))
 """Parameters and peak learning rate where all weights are trained."""
 ADAPTERS = ((3e6, 5e-4), (1e8, 2e-4), (8e9, 1e-4))
 """Parameters of the model and peak learning rate where adapters are trained."""
+LARGE = 1e9
+"""Parameters above which adapters are trained where nothing else is asked for."""
+RANK = 16
+"""Of those adapters."""
+LEAST_STEPS = 4
+"""Optimiser steps an epoch, at least, where the prompts allow it."""
 RISE = 1e-3
 """Share of the loss above its floor that it may rise by before the update counts as diverged."""
 CHECKED_GROUPS = 512
@@ -99,7 +106,7 @@ def fit(
             "no prompt has two responses with unequal rewards: there is nothing to prefer",
             "take the last round; --stop auto ends there",
         )
-    if settings.lora is not None and not isinstance(policy, Adaptable):
+    if settings.lora and not isinstance(policy, Adaptable):
         raise UserError(
             f"--lora {settings.lora}: {type(policy).__name__} has no layers to adapt",
             "leave --lora out; adapters are for language models",
@@ -107,9 +114,10 @@ def fit(
     if isinstance(policy, LogLinear):
         return _solve(policy, prompts, pairs, objective, settings)
     if isinstance(policy, Differentiable):
+        settings = settled(settings, policy, pairs.groups)
         if objective.trims and settings.tail:
             pairs = _trimmed(pairs, settings)
-        if settings.lora is None:
+        if not settings.lora:
             return _descend(policy, prompts, pairs, objective, settings, seed, advance)
         assert isinstance(policy, Adaptable)
         with adapted(policy, settings.lora, settings.lora_alpha, seed):
@@ -141,8 +149,8 @@ def _descend(
     work = _Work(policy, prompts, pairs, objective, settings.beta, settings.pass_tokens)
     order = np.random.default_rng(seed)
     held = _Held(policy.parameters())
-    size = policy.budget.shape.parameters
-    lr = settings.lr or recommended(size, lora=settings.lora is not None).lr
+    lr, epochs, per_step = settings.lr, settings.epochs, settings.prompts_per_step
+    assert lr and epochs and per_step  # settled
     optimizer = torch.optim.AdamW(
         held.wide,
         lr=lr,
@@ -150,7 +158,7 @@ def _descend(
         betas=(0.9, 0.99),
         fused=held.wide[0].device.type in ("cpu", "cuda"),
     )
-    steps = settings.epochs * -(-pairs.groups // settings.prompts_per_step)
+    steps = epochs * -(-pairs.groups // per_step)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _ramp(steps, settings.warmup))
     looked_at = np.sort(order.permutation(pairs.groups)[: checked(pairs.groups)])
     before, floor = _loss_before(pairs, objective, settings.beta, work.rows_G, looked_at)
@@ -159,10 +167,10 @@ def _descend(
     with ExitStack() as stack:
         if not policy.budget.trainable(work.longest):
             work.recompute(stack)
-        for _ in range(settings.epochs):
+        for _ in range(epochs):
             shuffled = order.permutation(pairs.groups)
-            for start in range(0, pairs.groups, settings.prompts_per_step):
-                chosen = shuffled[start : start + settings.prompts_per_step]
+            for start in range(0, pairs.groups, per_step):
+                chosen = shuffled[start : start + per_step]
                 work.gradient(chosen, held, stack)
                 norm = torch.nn.utils.clip_grad_norm_(held.wide, settings.clip)
                 if not bool(torch.isfinite(norm)):
@@ -354,7 +362,7 @@ class Recommended:
 
     lr: float
     batch: int
-    """Prompts an optimiser step."""
+    """Prompts an optimiser step, at most."""
     epochs: int
 
 
@@ -375,6 +383,34 @@ def recommended(parameters: int, *, lora: bool = False) -> Recommended:
     lr = np.exp(np.interp(np.log(parameters), np.log(sizes), np.log(rates)))
     small = parameters <= WEIGHTS[0][0]
     return Recommended(float(f"{lr:.2g}"), 128 if small else 16, 2)
+
+
+def settled(settings: UpdateSettings, policy: Policy, prompts: int) -> UpdateSettings:
+    """The settings with what was left open chosen by the model's size, for networks.
+
+    Adapters of rank ``RANK`` above ``LARGE`` parameters, or where AdamW's states for all weights
+    would take more than half of the device's memory; else all weights. Learning rate, batch and
+    epochs as ``recommended``, the batch no larger than allows ``LEAST_STEPS`` steps an epoch.
+
+    Args:
+        policy: in the number format that it is trained in.
+        prompts: of a round.
+    """
+    if not isinstance(policy, Differentiable):
+        return settings
+    shape, lora = policy.budget.shape, settings.lora
+    if lora is None:
+        large = shape.parameters > LARGE or 2 * shape.states > memory(policy.budget.device)
+        lora = RANK if large and isinstance(policy, Adaptable) else 0
+    suits = recommended(shape.parameters, lora=lora > 0)
+    chosen = UpdateSettings(
+        lora=lora,
+        lr=suits.lr,
+        epochs=suits.epochs,
+        prompts_per_step=max(1, min(suits.batch, prompts // LEAST_STEPS)),
+    )
+    left = [name for name in chosen.model_fields_set if getattr(settings, name) is None]
+    return settings.model_copy(update={name: getattr(chosen, name) for name in left})
 
 
 def _ramp(steps: int, warmup: float) -> Callable[[int], float]:

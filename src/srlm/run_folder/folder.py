@@ -14,7 +14,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from srlm import writing
-from srlm.config import RunConfig, differences
+from srlm.config import RunConfig, differences, flatten
 from srlm.errors import UserError
 from srlm.policies.base import Policy
 from srlm.run_folder import tables
@@ -161,7 +161,10 @@ class RunFolder:
         self, folder: Path, config: RunConfig, open_policy: Callable[[Path], Policy]
     ) -> None:
         self.folder = folder
-        self._config, self._open = config, open_policy
+        self._asked = self._config = config
+        self._open = open_policy
+        self.settled: RunConfig | None = None
+        """The settings that the run was begun with; None in a new folder."""
         self._clock = time.perf_counter()
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: not a folder", "give another --out")
@@ -193,32 +196,44 @@ class RunFolder:
 
     def _begin(self) -> None:
         """Check the settings and clear what a killed run left half made."""
-        settings = self._config.model_dump(mode="json")
+        settings = self._asked.model_dump(mode="json")
         file = self.folder / "config.yaml"
         old = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
         if old is not None and (self.folder / "manifest.json").exists():
-            changed = differences(old | {"rounds": None}, settings | {"rounds": None})
+            asked = flatten(writing.read_json(self.folder / "manifest.json").get("asked", old))
+            given = flatten(settings) | {"rounds": None}
+            same = {k: v for k, v in given.items() if asked.get(k) == v}  # as before, or as chosen
+            changed = differences(flatten(old) | same | {"rounds": None}, given)
             if changed:
                 raise UserError(
                     f"{self.folder}: made with other settings: " + "; ".join(changed),
                     "use the same settings to go on, or another --out",
                 )
+            settings = old | {"rounds": self._asked.rounds}
+            self._config = self.settled = RunConfig.model_validate(settings)
         for leftover in sorted(self.folder.rglob("*.partial"), reverse=True):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         if old != settings:  # until the manifest is there settings may be mended
             (self.folder / "stop.json").unlink(missing_ok=True)
-            text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-            writing.write_text(file, text)
+            self._write_settings(settings)
         self._write_metrics()
 
-    def describe(self, prompts: str, train: int, held_out: int) -> None:
-        """Write the manifest, once; refuse a folder begun with another model or other prompts.
+    def _write_settings(self, settings: dict[str, Any]) -> None:
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        writing.write_text(self.folder / "config.yaml", text)
+
+    def describe(self, config: RunConfig, prompts: str, train: int, held_out: int) -> None:
+        """Write settings and manifest, once; refuse a folder begun with another model or prompts.
 
         Args:
+            config: the settings with nothing left open; ``settled`` where there is one.
             prompts: SHA-256 of the prompts' source.
             train, held_out: how many prompts.
         """
-        now = manifest(self._config, prompts, train, held_out)
+        if self.settled is None:
+            self._config = self.settled = config
+            self._write_settings(config.model_dump(mode="json"))
+        now = manifest(self._asked, prompts, train, held_out)
         if (self.folder / "manifest.json").exists():
             check_same(self.folder, writing.read_json(self.folder / "manifest.json"), now)
         else:

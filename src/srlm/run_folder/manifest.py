@@ -18,7 +18,7 @@ LIBRARIES = ("srlm", "torch", "transformers", "tokenizers", "safetensors", "nump
 
 
 def manifest(config: RunConfig, prompts: str, train: int, held_out: int) -> dict[str, Any]:
-    """Versions, machine, seed and hashes of the model and the prompts."""
+    """Versions, machine, seed, settings as asked for, hashes of the model and the prompts."""
     import torch
 
     return {
@@ -31,6 +31,7 @@ def manifest(config: RunConfig, prompts: str, train: int, held_out: int) -> dict
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "seed": config.seed,
+        "asked": config.model_dump(mode="json"),
         "model": {"name": config.model, "sha256": hash_model(config.model)},
         "prompts": {
             "file": config.prompts.file,
