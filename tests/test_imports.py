@@ -41,6 +41,7 @@ LAYERS = (
     ("demo.base", "demo.corpus", "demo.network", "demo.paths", "demo.verdicts"),
     ("lab",),
     ("runner",),
+    ("integrations",),
     ("probe", "instruct"),
     ("demo",),
     ("cli",),

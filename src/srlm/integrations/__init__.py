@@ -1,0 +1,1 @@
+"""srlm's rewards and instruments inside other trainers: TRL, verl, verifiers."""
