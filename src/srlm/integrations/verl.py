@@ -3,14 +3,14 @@
 ::
 
     # verl 0.9, one score per response (validation, and files that ``srlm forecast`` reads)
-    custom_reward_function.path=.../srlm/integrations/verl.py
-    custom_reward_function.name=compute_score
+    reward.custom_reward_function.path=.../srlm/integrations/verl.py
+    reward.custom_reward_function.name=compute_score
 
-    # the vote needs a whole batch: reward_model.reward_manager=batch
-    custom_reward_function.name=compute_votes
+    # the vote needs a whole batch: reward.reward_manager.name=batch
+    reward.custom_reward_function.name=compute_votes
 
 ``answer`` (how answers are read, as the command line's ``--answer``) goes by
-``custom_reward_function.reward_kwargs.answer``.
+``reward.custom_reward_function.reward_kwargs.answer``.
 """
 
 from __future__ import annotations
