@@ -6,11 +6,9 @@
     reward.custom_reward_function.path=.../srlm/integrations/verl.py
     reward.custom_reward_function.name=compute_score
 
-    # the vote needs a whole batch: reward.reward_manager.name=batch
-    reward.custom_reward_function.name=compute_votes
-
 ``answer`` (how answers are read, as the command line's ``--answer``) goes by
-``reward.custom_reward_function.reward_kwargs.answer``.
+``reward.custom_reward_function.reward_kwargs.answer``. ``compute_votes`` is for a reward manager that
+hands over whole batches, as verl's ``BatchRewardManager``.
 """
 
 from __future__ import annotations
