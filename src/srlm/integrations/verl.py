@@ -7,8 +7,8 @@
     reward.custom_reward_function.name=compute_score
 
 ``answer`` (how answers are read, as the command line's ``--answer``) goes by
-``reward.custom_reward_function.reward_kwargs.answer``. ``compute_votes`` is for a reward manager that
-hands over whole batches, as verl's ``BatchRewardManager``.
+``reward.custom_reward_function.reward_kwargs.answer``. ``compute_votes`` is for a reward
+manager that hands over whole batches, as verl's ``BatchRewardManager``.
 """
 
 from __future__ import annotations
