@@ -9,8 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -31,6 +29,7 @@ from srlm.demo.network import (
     train,
 )
 from srlm.errors import UserError
+from srlm.writing import commit
 
 
 class Corpus(Protocol):
@@ -94,15 +93,14 @@ def build_base(
     with _settled(seed):
         model = blank_model(arch, recipe, tokenizer)
         loss = train(model, ids_RT, labels_RT, recipe, progress)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     transformers.utils.logging.disable_progress_bar()
-    try:
-        model.save_pretrained(part)
-        tokenizer.save_pretrained(part)
-        os.replace(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+
+    def save(partial: Path) -> None:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    commit(folder, save)
     return loss
 
 
@@ -147,14 +145,10 @@ def cached_base(
     Two programs that build the same base at once both succeed: the first folder stays.
     """
     folder = base_folder(corpus, seed, arch, recipe)
-    if folder.exists():
-        return folder
-    part = folder.with_name(f".{folder.name}.{os.getpid()}")
-    build_base(corpus, seed, part, progress, arch=arch, recipe=recipe)
-    try:
-        os.replace(part, folder)
-    except OSError:
-        if not folder.exists():
-            raise
-        shutil.rmtree(part)
+    if not folder.exists():
+        try:
+            build_base(corpus, seed, folder, progress, arch=arch, recipe=recipe)
+        except (OSError, UserError):
+            if not folder.exists():
+                raise
     return folder
