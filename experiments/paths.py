@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from benchmarks.environment import environment
 from experiments import corpora
@@ -37,9 +36,9 @@ from srlm.config import RunConfig
 from srlm.grading import grader
 from srlm.measure.answer_level import vote_at
 from srlm.progress import Progress
-from srlm.run_folder import tables as runs
+from srlm.run_folder import Run, read_run
 from srlm.runner import run
-from srlm.types import Bools, Prompt, Samples
+from srlm.types import Bools, Pairs, Prompt, Samples
 
 DRAWS = 32
 """Held-out samples per prompt, which vote."""
@@ -76,32 +75,25 @@ def config_of(seed: int, changes: dict[str, Any], quick: bool) -> RunConfig:
 def one(config: RunConfig, out: Path) -> dict[str, Any]:
     """A run's rounds in figures, and where it stopped."""
     summary = run(config, out, progress=Progress(quiet=True))
-    rounds = []
-    for line in (record.to_json() for record in summary.rounds):
+    made, rounds = read_run(out), []
+    for line in (record.to_json() for record in made.rounds):
         figures = {name: line[name]["value"] for name in MEASURED}
-        figures |= voted(config, out / f"rounds/{line['round']:03d}")
-        figures["distinguishable"] = distinguishable(
-            out / f"rounds/{line['round']:03d}/pairs.parquet"
-        )
+        figures |= voted(config, made, line["round"])
+        figures["distinguishable"] = distinguishable(made.pairs(line["round"]))
         figures["seconds"] = round(sum(line["seconds"].values()), 1)
         rounds.append(figures)
     return {"beta": config.update.beta, "rounds": rounds, "stop": dict(summary.stop)}
 
 
-def voted(config: RunConfig, folder: Path) -> dict[str, float]:
+def voted(config: RunConfig, found: Run, t: int) -> dict[str, float]:
     """Accuracy of the majority of the held-out samples, and of both modes where the habit errs."""
-    table = pq.read_table(folder / "prompts.parquet")
-    prompts = [
-        Prompt(key, text, tuple(answers))
-        for key, text, answers in zip(
-            *(table[name].to_pylist() for name in ("prompt_id", "prompt", "answers")), strict=True
-        )
-    ]
-    samples = runs.read_samples(folder / "held_out.parquet")
+    table, samples = found.rounds[t].table, found.held_out(t)
+    assert table is not None
+    assert samples is not None
+    prompts = list(map(Prompt, table.prompt_id, table.prompt, table.answers))
     read = grader(config.prompts.answer)
     answer_R = read.answers(samples.text_R, samples.finished_R, samples.prompt_R)
     right_R = read.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R) == 1
-    mode_right_P = np.array(table["mode_correct"].to_pylist(), dtype=float)
     out = {"answer_mode_accuracy": _majority(answer_R, right_R, samples, len(prompts))}
     trapped = trapped_prompts(prompts)
     kept = trapped[samples.prompt_R]
@@ -109,7 +101,7 @@ def voted(config: RunConfig, folder: Path) -> dict[str, float]:
     few = replace(few, prompt_R=(np.cumsum(trapped) - 1)[few.prompt_R])
     answers = [a for a, k in zip(answer_R, kept, strict=True) if k]
     out["trap_answer_mode"] = _majority(answers, right_R[kept], few, int(trapped.sum()))
-    out["trap_mode"] = float(mode_right_P[trapped].mean())
+    out["trap_mode"] = float(table.mode_correct[trapped].mean())
     out["trap_sampling"] = float(right_R[kept].mean())
     return out
 
@@ -128,11 +120,11 @@ def trapped_prompts(prompts: list[Prompt]) -> Bools:
     return looks_easy(sums_PC) & (sums_PC[:, 2] >= 10)
 
 
-def distinguishable(path: Path) -> float | None:
+def distinguishable(pairs: Pairs | None) -> float | None:
     """Share of the training prompts whose responses have unequal rewards."""
-    if not path.exists():
+    if pairs is None:
         return None
-    apart, of = runs.read_pairs(path).distinguishable
+    apart, of = pairs.distinguishable
     return apart / of
 
 

@@ -33,7 +33,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from benchmarks.environment import environment
@@ -46,7 +45,7 @@ from srlm.grading import grader
 from srlm.rewards.base import scored
 from srlm.rewards.report import report
 from srlm.rounds import derived
-from srlm.run_folder import tables as runs
+from srlm.run_folder import Run, read_run
 from srlm.runner import reward_of, run
 from srlm.types import Estimate, Floats, Prompt, Samples, rows_by_prompt
 from srlm.writing import write_text
@@ -144,16 +143,17 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
     """A run's rounds in figures, and where --stop auto would have ended it."""
     shutil.rmtree(out, ignore_errors=True)  # what a cut-off run left has no times
     clock = Clock()
-    summary = run(config, out, progress=clock)  # type: ignore[arg-type]
+    run(config, out, progress=clock)  # type: ignore[arg-type]
+    made = read_run(out)
     judging = next((n for n in reward_parts(config.reward) if "judge" in n), None)
     rounds = []
-    lines = [record.to_json() for record in summary.rounds]
+    lines = [record.to_json() for record in made.rounds]
     for line in lines:
         t = line["round"]
         figures = {key: line[key]["value"] for key in MEASURED}
-        figures["distinct"] = distinct_responses(out / f"rounds/{t:03d}/held_out.parquet")
+        figures["distinct"] = distinct_responses(made, t)
         figures["seconds"] = round(clock.of_round(t), 1)
-        figures["tokens"] = tokens(out / f"rounds/{t - 1:03d}/samples.parquet") if t else 0
+        figures["tokens"] = tokens(made, t - 1) if t else 0
         if "rewards" in line:
             kept = line["rewards"]
             figures["reward"] = {
@@ -165,28 +165,24 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
                 },
             }
         if judging:
-            figures["auc"] = judge_auc(config, judging, out, t, t)
-            figures["auc_base"] = judge_auc(config, judging, out, t, 0)
+            figures["auc"] = judge_auc(config, judging, made, t, t)
+            figures["auc_base"] = judge_auc(config, judging, made, t, 0)
         rounds.append(figures)
-    ended = stopped(config, out, lines)
+    ended = stopped(config, made)
     return {"beta": config.update.beta, "rounds": rounds, "stop": ended.to_json()}
 
 
-def stopped(config: RunConfig, out: Path, lines: Sequence[dict[str, Any]]) -> stop.Stop:
-    """Where --stop auto would have ended a run that went on, read off its files."""
+def stopped(config: RunConfig, found: Run) -> stop.Stop:
+    """Where --stop auto would have ended a run that continued, read off its files."""
     rule = stop.rule_of(config.reward)
-    history = [
-        {
-            k: Estimate.from_json(v)
-            for k, v in line.items()
-            if isinstance(v, dict) and "guarantee" in v
-        }
-        for line in lines
-    ]
+    history = [record.estimates for record in found.rounds]
     votes = []
-    for t in range(len(lines) - 1):
-        votes.append(Estimate.from_json(lines[t + 1]["rewards"]["vote_correlation"]))
-        apart = runs.read_pairs(out / f"rounds/{t:03d}/pairs.parquet").distinguishable
+    for t, after in enumerate(found.rounds[1:]):
+        assert after.rewards is not None
+        votes.append(Estimate.from_json(after.rewards["vote_correlation"]))
+        made = found.pairs(t)
+        assert made is not None
+        apart = made.distinguishable
         end = (
             stop.by_measurement(history[: t + 1], rule)
             or stop.by_rewards(history[: t + 1], apart, rule)
@@ -197,29 +193,31 @@ def stopped(config: RunConfig, out: Path, lines: Sequence[dict[str, Any]]) -> st
     return stop.by_measurement(history, rule) or stop.at_the_end(history, rule)
 
 
-def distinct_responses(path: Path) -> float:
-    """Mean number of distinct responses a held-out prompt, of the samples."""
-    samples = runs.read_samples(path)
+def distinct_responses(found: Run, t: int) -> float:
+    """Mean number of distinct responses per held-out prompt, of the samples."""
+    samples = found.held_out(t)
+    assert samples is not None
     groups = rows_by_prompt(samples.prompt_R, int(samples.prompt_R.max()) + 1)
     return float(np.mean([len({samples.tokens_R[r] for r in rows}) for rows in groups]))
 
 
-def tokens(path: Path) -> int:
-    """Tokens sampled for training."""
-    return int(sum(len(x) for x in pq.read_table(path)["tokens"].to_pylist()))
+def tokens(found: Run, t: int) -> int:
+    """Tokens sampled for training in round t."""
+    return sum(len(x) for part in found.samples(t) or () for x in part.tokens_R)
 
 
-def judge_auc(config: RunConfig, reward: str, out: Path, t: int, drawer: int) -> float:
-    """P(the judge of round t prefers a right to a wrong sample of round ``drawer``), within
+def judge_auc(config: RunConfig, reward: str, found: Run, t: int, source: int) -> float:
+    """P(the judge of round t prefers a right to a wrong sample of round ``source``), within
     prompts."""
-    policy, _, held_out = opened(config, str(out / f"rounds/{t:03d}/policy"))
-    everything = runs.read_samples(out / f"rounds/{drawer:03d}/held_out.parquet")
+    policy, _, held_out = opened(config, str(found.policy(t)))
+    everything, table = found.held_out(source), found.rounds[source].table
+    assert everything is not None
+    assert table is not None
     samples = everything.take(everything.prompt_R < JUDGED_PROMPTS)
-    ids = pq.read_table(out / f"rounds/{drawer:03d}/prompts.parquet")["prompt_id"].to_pylist()
     by_id = {x.id: x for x in held_out}
-    kept = [by_id[i] for i in ids]
-    found = scored(reward_of(plainly(config, reward))(policy, kept, samples), samples)
-    return within_auc(found.reward_R, rightness(config, kept, samples), samples)
+    kept = [by_id[i] for i in table.prompt_id]
+    rewarded = scored(reward_of(plainly(config, reward))(policy, kept, samples), samples)
+    return within_auc(rewarded.reward_R, rightness(config, kept, samples), samples)
 
 
 def rightness(config: RunConfig, prompts: Sequence[Prompt], samples: Samples) -> np.ndarray:

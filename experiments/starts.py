@@ -24,6 +24,8 @@ from benchmarks.environment import environment
 from experiments.common import kept, write
 from srlm.demo.show import show
 from srlm.progress import Progress
+from srlm.run_folder import read_run
+from srlm.writing import read_json
 
 IN_SIGHT = (0, 1, 2)
 """Seeds whose runs were seen when the constants of the forecast after a pilot were chosen."""
@@ -34,8 +36,8 @@ def one(start: str, seed: int, out: Path) -> dict[str, Any]:
     folder = out / f"{start}-{seed}"
     shown = show(start, seed, folder, progress=Progress(quiet=True), console=Console(quiet=True))
     first, last = shown.rounds[0], shown.rounds[-1]
-    told = json.loads((out / f"{start}-{seed}-forecast/forecast.json").read_text(encoding="utf-8"))
-    piloted = json.loads((folder / "rounds/001/forecast.json").read_text(encoding="utf-8"))
+    before = read_json(out / f"{start}-{seed}-forecast/forecast.json")
+    piloted = next(f for f in read_run(folder).forecasts if f["made"] == 1)
     ahead = {a["round"]: a for a in piloted["later"]}
     later = [line for line in shown.rounds if line["round"] in ahead]
 
@@ -44,14 +46,14 @@ def one(start: str, seed: int, out: Path) -> dict[str, Any]:
         return number
 
     change = last["sampling_accuracy"]["value"] - first["sampling_accuracy"]["value"]
-    foretold = (shown.forecast or 0.0) - first["sampling_accuracy"]["value"]
+    predicted = (shown.forecast or 0.0) - first["sampling_accuracy"]["value"]
     return {
         "start": start,
         "seed": seed,
         "verdict": shown.verdict,
-        "sign_right": (change > 0) == (foretold > 0),
+        "sign_right": (change > 0) == (predicted > 0),
         "limit": shown.forecast,
-        "limit_error": round((shown.forecast or 0.0) - told["mode_accuracy"]["value"], 4),
+        "limit_error": round((shown.forecast or 0.0) - before["mode_accuracy"]["value"], 4),
         "limit_error_held_out": round((shown.forecast or 0.0) - first["mode_accuracy"]["value"], 4),
         "base": {n: value(first, n) for n in MEASURED},
         "last": {n: value(last, n) for n in MEASURED},

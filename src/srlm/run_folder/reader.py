@@ -15,7 +15,7 @@ from typing import Any
 from srlm.config import flatten, read_yaml
 from srlm.errors import UserError
 from srlm.run_folder import tables
-from srlm.types import Round, Samples
+from srlm.types import Pairs, Round, Samples
 
 LARGE = 1e4
 """kappa above which its logarithm is the number to read."""
@@ -57,6 +57,16 @@ class Run:
             file = _round_folder(self.folder, t) / "held_out.parquet"
             self._held_out[t] = tables.read_samples(file) if file.is_file() else None
         return self._held_out[t]
+
+    def samples(self, t: int) -> tables.SamplesFile | None:
+        """The training samples of round t, part by part; None where they are not there."""
+        file = _round_folder(self.folder, t) / "samples.parquet"
+        return tables.SamplesFile(file) if file.is_file() else None
+
+    def pairs(self, t: int) -> Pairs | None:
+        """The groups from which pi_{t+1} was trained; None where they are not there."""
+        file = _round_folder(self.folder, t) / "pairs.parquet"
+        return tables.read_pairs(file) if file.is_file() else None
 
     def policy(self, t: int) -> Path:
         """The folder of pi_t, for ``srlm.load``."""
