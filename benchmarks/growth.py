@@ -24,7 +24,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from time import process_time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,7 +85,8 @@ def main() -> None:
 
 
 def searched(nodes: tuple[int, ...], repeats: int) -> dict[str, Any]:
-    """Seconds of a search of so many nodes a prompt and their exponent, by kind of tree."""
+    """Processor seconds of a search of so many nodes a prompt and their exponent, by kind of
+    tree."""
     import torch
 
     from srlm.data import prompt_id
@@ -114,7 +115,7 @@ def of_tree(
     for most in nodes:
         seconds = []
         for _ in range(repeats):
-            began = perf_counter()
+            began = process_time()
             found = find_modes(
                 tree(),
                 prompts,
@@ -123,7 +124,7 @@ def of_tree(
                 seconds=limits.seconds,
                 second="least",
             )
-            seconds.append(perf_counter() - began)
+            seconds.append(process_time() - began)
         opened = int(found.nodes_P.sum())
         points.append({"at": most, "opened": opened, "seconds": spread(seconds)})
     first, last = points[0], points[-1]

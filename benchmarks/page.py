@@ -224,7 +224,7 @@ def growth(result: Result) -> str:
         rows = [[f"{p['at']:,}", f"{p['opened']:,}", of(p["seconds"])] for p in nodes["points"]]
         rows.append(["exponent", "", str(nodes["exponent"])])
         out.append(f"Search at its default limits, {nodes['prompts']} prompts, {kind}:\n")
-        out.append(table(["nodes per prompt", "opened in all", "search, s"], rows))
+        out.append(table(["nodes per prompt", "opened in all", "search, processor s"], rows))
     return "\n".join(out)
 
 

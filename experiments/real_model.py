@@ -89,6 +89,9 @@ def unpack(packed: Path, folder: Path) -> None:
 # ---- tasks
 
 
+Messages = list[dict[str, str]]
+
+
 @dataclass(frozen=True)
 class Task:
     """Prompts with answers, and how they are asked.
@@ -99,48 +102,60 @@ class Task:
         max_tokens: Length limit of a response.
     """
 
-    made: Callable[[int, int], list[dict[str, str]]]
+    made: Callable[[int, int], list[dict[str, Any]]]
     answer: str
     max_tokens: int
 
 
-def sums(count: int, seed: int) -> list[dict[str, str]]:
-    """Two numbers from 1 to 30."""
-    chosen = np.random.default_rng(seed).permutation(900)[:count]
+def shown(examples: list[tuple[str, str]], question: str) -> Messages:
+    """A chat in which the questions before were answered shortly: the model then does so too."""
+    turns = [
+        {"role": role, "content": text}
+        for pair in examples
+        for role, text in zip(("user", "assistant"), pair, strict=True)
+    ]
+    return [*turns, {"role": "user", "content": question}]
+
+
+def sums(count: int, seed: int) -> list[dict[str, Any]]:
+    """Two numbers from 1 to 12."""
+    examples = [("What is 3 + 14?", "17"), ("What is 15 + 9?", "24")]
+    chosen = np.random.default_rng(seed).permutation(144)[:count]
+    pairs = [(i // 12 + 1, i % 12 + 1) for i in chosen.tolist()]
     return [
-        {"prompt": f"What is {i // 30 + 1} + {i % 30 + 1}?", "answer": str(i // 30 + i % 30 + 2)}
-        for i in chosen.tolist()
+        {"prompt": shown(examples, f"What is {a} + {b}?"), "answer": str(a + b)} for a, b in pairs
     ]
 
 
-def letters(count: int, seed: int) -> list[dict[str, str]]:
+def letters(count: int, seed: int) -> list[dict[str, Any]]:
     """reasoning-gym's letter counting in two or three words."""
     import reasoning_gym
 
+    ask = 'How many times does the letter "{}" appear in the text: "{}"?'
+    examples = [(ask.format("e", "free tree"), "4"), (ask.format("a", "a man"), "2")]
     entries = reasoning_gym.create_dataset(
         "letter_counting", size=3 * count, seed=seed, min_words=2, max_words=3
     )
-    found = {entry["question"]: entry["answer"] for entry in entries}
-    return [{"prompt": q, "answer": str(a)} for q, a in list(found.items())[:count]]
+    found = {entry["question"]: str(entry["answer"]) for entry in entries}
+    return [{"prompt": shown(examples, q), "answer": a} for q, a in list(found.items())[:count]]
 
 
-def greater(count: int, seed: int) -> list[dict[str, str]]:
+def greater(count: int, seed: int) -> list[dict[str, Any]]:
     """Whether the first of two different numbers below 100 is greater, yes or no."""
+    ask = "Is {} greater than {}? Answer yes or no."
+    examples = [(ask.format(7, 31), "no"), (ask.format(50, 12), "yes")]
     pairs = [(a, b) for a in range(100) for b in range(100) if a != b]
     chosen = np.random.default_rng(seed).permutation(len(pairs))[:count]
     return [
-        {
-            "prompt": f"Is {a} greater than {b}? Answer yes or no.",
-            "answer": "yes" if a > b else "no",
-        }
+        {"prompt": shown(examples, ask.format(a, b)), "answer": "yes" if a > b else "no"}
         for a, b in (pairs[i] for i in chosen)
     ]
 
 
 TASKS: dict[str, Task] = {
-    "sums": Task(sums, "last-number", 32),
-    "letters": Task(letters, "last-number", 32),
-    "greater": Task(greater, "yes-no", 16),
+    "sums": Task(sums, "last-number", 12),
+    "letters": Task(letters, "last-number", 12),
+    "greater": Task(greater, "yes-no", 12),
 }
 
 
