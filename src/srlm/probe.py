@@ -36,6 +36,7 @@ from srlm.forecast.pace import later_rounds
 from srlm.forecast.reward_paths import FROM_FILE
 from srlm.forecast.sampling import FIRST, check, collect, of_policy, of_server, others_of
 from srlm.forecast.tally import known_answers, references
+from srlm.forecast.verdict import Verdict
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Distributions, Exact, Language, Policy
@@ -151,6 +152,8 @@ def forecast(
             opened, config, beta=config.beta, rounds=config.rounds, kept=kept, progress=progress
         )
     console = console or Console(highlight=False)
+    if piloted is not None:
+        found = replace(found, verdict=at_pace(found.verdict, piloted["later"][-1]))
     print_forecast(found, console)
     data = to_json(found)
     if piloted is not None:
@@ -193,6 +196,16 @@ def pilot(config: ForecastConfig, out: Path | None, progress: Progress) -> dict[
         "efficiency": [p.efficiency for p in paces],
         "later": [x.to_json() for x in later],
     }
+
+
+def at_pace(verdict: Verdict, last: Mapping[str, Any]) -> Verdict:
+    """The verdict with where training is at the pilot's pace, ``last`` the last round forecast."""
+    name = "confidence" if last["sampling_accuracy"]["value"] is None else "sampling_accuracy"
+    value = last[name]["value"]
+    if value is None:
+        return verdict
+    said = f"{name.replace('_', ' ')} {value:.3f} by round {last['round']} at the pilot's pace"
+    return replace(verdict, reason=f"{verdict.reason}; {said}")
 
 
 def pilot_settings(config: ForecastConfig) -> RunConfig:

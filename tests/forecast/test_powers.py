@@ -67,7 +67,7 @@ def test_one_exponent_a_prompt() -> None:
 
 
 @pytest.mark.parametrize("modes", [True, False])
-@pytest.mark.parametrize("p", [1.0, 1.5, 2.25])
+@pytest.mark.parametrize("p", [1.01, 1.5, 2.25])
 def test_normaliser_and_sums_are_unbiased(p: float, modes: bool) -> None:
     """Mean over 1,500 sets of 4 draws against enumeration, within 4 standard errors."""
     policy = table(scale=1.0, responses=12)
@@ -128,6 +128,23 @@ def test_a_mode_that_no_draw_hit_is_no_draw() -> None:
     assert sharp.sample_size_P[0] == pytest.approx(1.0)
     assert np.exp(sharp.log_top_P[0]) == pytest.approx(1.0)
     assert sharp.known_P[0] == pytest.approx(1.0)
+
+
+def test_the_base_is_not_estimated() -> None:
+    """Z_1 = 1: the confidence of round 0 is p*, whatever the samples are."""
+    policy = table(scale=1.0, responses=12)
+    found = drawn(policy, 4, 0)
+    top_P = policy.log_table(rows(P)).max(1)
+    assert (sharpen(found, 1.0).log_top_P == top_P).all()
+    assert np.abs(sharpen(found, np.full(P, 1.0)).log_z_P).max() == 0
+
+
+def test_a_mode_that_is_not_certified_supports_nothing() -> None:
+    policy = Tabular(np.linspace(0, 1, 2000)[None])
+    samples = policy.sample(rows(1), 4, seed=0, max_tokens=1)
+    for certain in (True, False):
+        found = known(samples, [(1999,)], np.array([-6.9]), certified_P=np.array([certain]))
+        assert sharpen(found, 1e6).supported_P[0] == certain
 
 
 def test_support_is_the_draws_or_what_is_certain() -> None:

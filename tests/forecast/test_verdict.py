@@ -45,7 +45,7 @@ def verdict(
 def test_go_says_from_where_to_where_and_the_control() -> None:
     found = verdict(0.5, 0.9)
     assert found.verdict == "go"
-    for number in ("0.500 → 0.895", "round 2", "0.900", "0.880"):
+    for number in ("0.500", "0.900", "0.880"):
         assert number in found.reason
     assert "2 rounds" in found.advice
     assert found.gain is not None
@@ -55,7 +55,7 @@ def test_go_says_from_where_to_where_and_the_control() -> None:
 def test_no_go_names_the_response_that_all_lead_to() -> None:
     found = verdict(0.52, 0.03, path=(0.52, 0.2, 0.03), shared=0.71)
     assert found.verdict == "no-go"
-    for words in ("71%", "“?”", "0.520 → 0.030"):
+    for words in ("71%", "“?”", "0.520"):
         assert words in found.reason
 
 
@@ -132,7 +132,8 @@ def test_the_round_that_is_reached_is_a_supported_one() -> None:
     found = decide(
         points, point(np.inf, 0.9), [None] * N, np.full(N, 0.5), right, None, 0, sampled={}
     )
-    assert "0.500 → 0.800 by round 2" in found.reason
+    assert "0.800" not in found.reason  # the pace of exact updates is not that of training
+    assert "2 rounds" in found.advice
 
 
 def test_commonest_mode() -> None:

@@ -40,6 +40,7 @@ def evidence_of(samples: Samples, table: PromptTable, grader: Grader, seed: int)
         mode_answer_P,
         grader.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R),
         grader.grades(table.mode_text, finished_P, prompts),
+        certified_P=table.certified,
         exact=not np.allclose(samples.weight_R, 1.0 / counts[samples.prompt_R]),
         seed=seed,
     )

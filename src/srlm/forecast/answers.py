@@ -208,7 +208,7 @@ _SIZES = np.geomspace(0.5, 200.0, 19)
 def _prior(counts: Sequence[Counts], rng: np.random.Generator, draws: int) -> Prior:
     """The posterior of M and of the means and spreads of log T and logit rho."""
     labelled = counts[0].right is not None
-    most = max(len(c.count_A) for c in counts)
+    most = max(len(c.count_A) - (c.right is not None and c.right >= 0) for c in counts)
     numbers = np.array([m for m in OTHERS if m >= most] or [2 * most], dtype=np.int64)
     like_PMTR = np.array([_log_likelihood(c, numbers) for c in counts])
     top_P = like_PMTR.max((1, 2, 3), keepdims=True)

@@ -36,6 +36,14 @@ class AnswerLevel:
     passed: dict[int, Estimate]
     """pass@k: at least one of k samples right."""
 
+    @property
+    def kappa(self) -> tuple[str, Estimate]:
+        """Name and value of kappa_answer's upper bound: its logarithm where it is large."""
+        found = self.certain.kappa()
+        if found.value is not None and found.value <= LARGE:
+            return "κ of answers", found
+        return "log₁₀ κ of answers", self.certain.log10_kappa()
+
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
@@ -218,6 +226,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     ):
         out[name] = e[name].to_json()
     out["kappa_answer"] = level.certain.kappa().to_json() if level else None
+    out["log10_kappa_answer"] = level.certain.log10_kappa().to_json() if level else None
     out["kappa_answer_tested"] = level.tested.kappa().to_json() if level and level.tested else None
     out["majority_vote"] = {str(k): v.to_json() for k, v in level.majority.items()} if level else {}
     out["pass_at"] = {str(k): v.to_json() for k, v in level.passed.items()} if level else {}
@@ -273,9 +282,10 @@ def _answer_level(
         right: Bools = np.nan_to_num(right_R[keep_R]) > 0.5
         majority = vote_curve(part, answers, right, len(answered), ks, seed=seed)
         passed = pass_at(part, right, len(answered), ks, seed=seed)
+    own_R = [f"\0{t}" if a is None else a for a, t in zip(answer_R, drawn.text_R, strict=True)]
     return AnswerLevel(
         certain=_certain(found),
-        tested=split_sample(drawn, answer_R, P) if most >= 4 else None,
+        tested=split_sample(drawn, own_R, P) if most >= 4 else None,
         majority=majority,
         passed=passed,
     )
@@ -284,20 +294,20 @@ def _answer_level(
 def _certain(found: Evidence) -> AnswerModes:
     """The answer with the most probability among all responses known, the modes with them.
 
-    The mode's answer has at least the mode's probability, so kappa_answer <= kappa here too.
+    A response without an answer counts as an answer of its own. The mode's answer has at least the
+    mode's probability, so kappa_answer <= kappa here too.
     """
     listed = found.known
-    mass: dict[tuple[int, str], float] = {}
-    for p, answer, logp in zip(
-        listed.prompt_R.tolist(), found.answer_R, listed.logp_R.tolist(), strict=True
-    ):
-        if answer is not None:
-            mass[p, answer] = mass.get((p, answer), 0.0) + float(np.exp(logp))
+    mass: dict[tuple[int, str | int], float] = {}
+    rows = zip(listed.prompt_R.tolist(), found.answer_R, listed.logp_R.tolist(), strict=True)
+    for r, (p, answer, logp) in enumerate(rows):
+        key = (p, r if answer is None else answer)
+        mass[key] = float(np.logaddexp(mass.get(key, -np.inf), logp))
     best: list[str | None] = [None] * listed.prompts
-    low_P = np.zeros(listed.prompts)
-    for (p, answer), total in mass.items():
+    low_P = np.full(listed.prompts, -np.inf)
+    for (p, of), total in mass.items():
         if total > low_P[p]:
-            best[p], low_P[p] = answer, min(1.0, total)
+            best[p], low_P[p] = of if isinstance(of, str) else None, min(0.0, total)
     method = "answer level, distinct samples and modes"
     return AnswerModes(tuple(best), low_P, np.ones(listed.prompts), method, "upper bound")
 

@@ -27,7 +27,7 @@ import numpy as np
 from srlm.errors import UserError
 from srlm.measure.intervals import mean
 from srlm.measure.modes import Modes
-from srlm.types import Estimate, Floats, Ints, Samples, Tokens
+from srlm.types import Bools, Estimate, Floats, Ints, Samples, Tokens
 
 LEAST_SAMPLE_SIZE = 8.0
 """Effective sample size under which a prompt's forecast is not supported by its samples."""
@@ -51,6 +51,8 @@ class Known:
     """True on the row of the mode."""
     draws_R: Ints
     """How often y was sampled."""
+    sure_R: np.ndarray
+    """True on the row of a mode than which nothing is likelier, and on all where all are listed."""
     row_R: Ints
     """Row of ``samples`` with this response; -1 for a mode that no sample hit."""
     prompts: int
@@ -63,6 +65,7 @@ def known(
     mode_P: Sequence[Tokens],
     mode_logp_P: Floats,
     *,
+    certified_P: Bools | None = None,
     exact: bool = False,
 ) -> Known:
     """The distinct responses of the samples, and the mode of each prompt.
@@ -71,6 +74,7 @@ def known(
         samples: at least two samples per prompt (or an enumeration, with ``exact``).
         mode_P: the likeliest response found of each prompt; empty where none is known.
         mode_logp_P: its log-probability.
+        certified_P: whether no response of the prompt is likelier; all are, if left out.
         exact: the samples list all responses.
 
     Raises:
@@ -136,6 +140,7 @@ def known(
         log_reach_R=np.where(mode_R | exact, 0.0, log_reach_R),
         mode_R=mode_R,
         draws_R=np.array(draws, dtype=np.int64)[order],
+        sure_R=(mode_R & (True if certified_P is None else certified_P[prompt_R])) | exact,
         row_R=np.array(row, dtype=np.int64)[order],
         prompts=P,
         exact=exact,
@@ -155,7 +160,7 @@ class Sharpened:
     sample_size_P: Floats
     """(sum w)^2 / sum w^2 of the samples' weights pi_0(y)^(p-1)."""
     known_P: Floats
-    """Share of Z_p on the mode and on responses that samples can hardly miss: 1 if exact."""
+    """Share of Z_p on a certified mode and on responses that samples hardly miss: 1 if exact."""
     entropy_P: Floats
     """H(pi_p), nats."""
 
@@ -170,8 +175,9 @@ def sharpen(known: Known, exponent: float | Floats) -> Sharpened:
     P, at = known.prompts, known.prompt_R
     p_R = np.broadcast_to(np.asarray(exponent, dtype=float), (P,))[at]
     score_R = p_R * known.logp_R - known.log_reach_R
-    log_z_P = _logsumexp(score_R, at, P)
-    weight_R = np.exp(score_R - log_z_P[at])
+    sum_P = _logsumexp(score_R, at, P)
+    weight_R = np.exp(score_R - sum_P[at])
+    log_z_P = np.where(np.broadcast_to(exponent, (P,)) == 1.0, 0.0, sum_P)  # Z_1 = 1
     best_P = np.full(P, -np.inf)
     np.maximum.at(best_P, at, known.logp_R)
     top_P = np.minimum(np.broadcast_to(exponent, (P,)) * best_P - log_z_P, 0.0)
@@ -181,7 +187,8 @@ def sharpen(known: Known, exponent: float | Floats) -> Sharpened:
     count_R = known.draws_R.astype(np.float64)
     total_P = _sum(count_R * draw_R, at, P)
     squares_P = _sum(count_R * draw_R**2, at, P)
-    sure_R = known.mode_R | (known.log_reach_R > np.log(LEAST_KNOWN))
+    seen_R = ~known.mode_R & (known.log_reach_R > np.log(LEAST_KNOWN))
+    sure_R = known.sure_R | seen_R
     mean_logp_P = _sum(weight_R * known.logp_R, at, P)
     entropy_P = log_z_P - np.broadcast_to(exponent, (P,)) * mean_logp_P
     return Sharpened(
@@ -218,7 +225,9 @@ def kappa_next(
 
     The distance of the trained round from it is the update's own error (theory.md section 1).
     """
-    listed = known(samples, modes.tokens_P, modes.logp_P, exact=exact)
+    listed = known(
+        samples, modes.tokens_P, modes.logp_P, certified_P=modes.certified_P, exact=exact
+    )
     kappa_P = np.exp(-sharpen(listed, 1 + 1 / beta).log_top_P)
     return mean(kappa_P, seed, "one exact update, from the samples and the mode", least=1.0)
 

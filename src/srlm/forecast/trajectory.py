@@ -12,7 +12,7 @@ from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sha
 from srlm.measure.condition import kappa, log10_kappa
 from srlm.measure.evaluate import Measurement
 from srlm.measure.intervals import mean
-from srlm.types import Estimate, Floats, Samples, Tokens, undefined
+from srlm.types import Bools, Estimate, Floats, Samples, Tokens, undefined
 
 LEAST_SUPPORTED = 0.9
 """Share of prompts that must be supported for a round to be."""
@@ -118,6 +118,7 @@ def evidence(
         mode_answer_P,
         right_R,
         mode_right_P,
+        certified_P=modes.certified_P,
         exact=exact,
         seed=seed,
     )
@@ -132,11 +133,16 @@ def gather(
     right_R: Floats,
     mode_right_P: Floats,
     *,
+    certified_P: Bools | None = None,
     exact: bool,
     seed: int,
 ) -> Evidence:
-    """``evidence`` from a measurement's parts, as a run folder keeps them."""
-    listed = known(samples, mode_P, mode_logp_P, exact=exact)
+    """``evidence`` from a measurement's parts, as a run folder keeps them.
+
+    Args:
+        certified_P: whether no response of the prompt is likelier than its mode; all, if left out.
+    """
+    listed = known(samples, mode_P, mode_logp_P, certified_P=certified_P, exact=exact)
     drawn = listed.row_R >= 0
     length_R = np.where(
         drawn,

@@ -106,11 +106,9 @@ def decide(
     accuracy, before = "sampling accuracy", _n(first.sampling_accuracy)
     if gain.low >= WORTH:
         reached = _reached(points)
-        text = (
-            f"{accuracy} {before} → {_n(reached.sampling_accuracy)} by round {reached.round:g}; "
-            f"{limit}"
-        )
-        advice = f"Train. Exact updates need {_rounds(reached.round)}, gradient training more."
+        text = f"{accuracy} {before}; {limit}"
+        need = _rounds(reached.round)
+        advice = f"Train. Exact updates need {need}, gradient training more (--pilot)."
         if majority is not None:
             text += f"; majority vote over {majority[0]} samples, no training: {majority[1]:.3f}"
             if majority[1] >= float(np.mean(mode_right_P)) - WORTH:
@@ -118,8 +116,7 @@ def decide(
         return Verdict("go", text, advice, gain)
     if gain.high < 0:
         why = f"; {shown}" if common.share >= SHARED else ""
-        text = f"{accuracy} {before} → {_n(last.sampling_accuracy)} by round {last.round:g}"
-        return Verdict("no-go", f"{text}; {limit}{why}", ELSEWHERE, gain)
+        return Verdict("no-go", f"{accuracy} {before}; {limit}{why}", ELSEWHERE, gain)
     if gain.high < WORTH:
         text = f"nothing to gain: {accuracy} {before}, {limit}"
         return Verdict("no-go", text, "Keep the base.", gain)

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import gammaln
 
 from srlm.errors import UserError
-from srlm.measure.condition import kappa
+from srlm.measure.condition import kappa, log10_kappa
 from srlm.measure.intervals import clopper_pearson, mean
 from srlm.types import Bools, Estimate, Floats, Ints, Samples, rows_by_prompt
 
@@ -29,8 +29,8 @@ class AnswerModes:
 
     answer_P: tuple[str | None, ...]
     """None where no sample could be read."""
-    low_P: Floats
-    """Lower end for pi(answer|x)."""
+    log_low_P: Floats
+    """Lower end for log pi(answer|x), nats: of long responses too small for a float without it."""
     high_P: Floats
     """Upper end for pi(answer|x); 1 where the method gives none."""
     method: str
@@ -41,9 +41,16 @@ class AnswerModes:
 
         max_a pi(a|x) >= pi(answer|x) >= low. Infinite where some prompt has no readable sample.
         """
-        with np.errstate(divide="ignore"):
-            logp_P = np.log(self.low_P)
-        return kappa(logp_P, self.method, seed=seed, guarantee=self.guarantee)
+        return kappa(self.log_low_P, self.method, seed=seed, guarantee=self.guarantee)
+
+    def log10_kappa(self, *, seed: int = 0) -> Estimate:
+        """log10 of ``kappa``: the number to read where that is large."""
+        return log10_kappa(self.log_low_P, self.method, seed=seed, guarantee=self.guarantee)
+
+    @property
+    def low_P(self) -> Floats:
+        """Lower end for pi(answer|x)."""
+        return np.exp(self.log_low_P)
 
 
 def split_sample(
@@ -68,8 +75,10 @@ def split_sample(
             hits = sum(answer_R[r] == chosen for r in test)
             low_P[p], high_P[p] = clopper_pearson(hits, len(test), level)
     guarantee = f"upper bound; each prompt's share at {level:.0%}"
+    with np.errstate(divide="ignore"):
+        log_low_P = np.log(low_P)
     return AnswerModes(
-        tuple(answers), low_P, high_P, "answer level, split sample (Clopper-Pearson)", guarantee
+        tuple(answers), log_low_P, high_P, "answer level, split sample (Clopper-Pearson)", guarantee
     )
 
 

@@ -243,7 +243,7 @@ def _print_base(
         names += ["sampling_accuracy", "greedy_accuracy", "mode_accuracy"]
     shown = [(NAMES[name], e[name]) for name in (*names, "entropy", "length", "truncated")]
     if found.answers is not None:
-        shown.insert(1, ("κ of answers", found.answers.certain.kappa()))
+        shown.insert(1, found.answers.kappa)
     labels = {"kappa_fixed_n": "κ, best of the samples", "kappa_adaptive": "κ, adaptive sampling"}
     shown += [(labels[name], x) for name, x in (by_samples or {}).items()]
     rows = [(name, with_interval(x), f"{x.method}; {x.guarantee}") for name, x in shown]
