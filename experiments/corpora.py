@@ -127,6 +127,7 @@ CORPORA: dict[str, tuple[Corpus, Recipe]] = {
     "judge": (Judging("judge", 0.5, 0.1), DEEPER),
     "compare": (Judging("compare", 0.7, 0.05, Verdicts(0.3, 0.05, 0.12, 0.05)), DEEPER),
     "paths": (Working("paths", 0.1, Paths(0.3, 0.36, 0.34)), LONGER),
+    "estimate": (Working("estimate", 0.08, Paths(0.3, 0.36, 0.34, estimate=True)), LONGER),
 }
 """Each with the recipe of its base; the demo's starts among them."""
 
