@@ -2,8 +2,8 @@
 
 ``judge`` and ``compare`` hold documents such as ``247+158=15,10,04=405?`` with the author's ``y``
 or ``n``; ``compare`` also comparisons and judgements of judgements (``experiments.verdicts``).
-``paths`` is written by authors who work in several ways (``experiments.ways``). On these a reward
-other than likelihood can pass the base's modes.
+``paths`` is written by authors who work in several ways (``experiments.ways``), ``hasty`` by some who
+round. On these a reward other than likelihood can pass the base's modes.
 
 To judge a worked answer takes more than to write it, and each of several ways is seen in a third of
 the texts: such bases have half as many steps again, and those that judge a layer more.
@@ -111,6 +111,42 @@ class Working:
         return [Document(f"{a}+{b}=", text) for (a, b), text in zip(asked, answers, strict=True)]
 
 
+@dataclass(frozen=True)
+class Hasty:
+    """Authors of whom some write the number rounded to tens, on every prompt.
+
+    The others work it out and hold no misconception; they begin with one of some marks, at random.
+    So most of the probability is on the right number, divided over the marks, and the likeliest
+    single response is short and, on nine prompts in ten, wrong.
+
+    Attributes:
+        name: What the corpus is called.
+        slip: Of one column.
+        hasty: Probability that an author rounds.
+        marks: What a worked answer may begin with.
+    """
+
+    name: str
+    slip: float
+    hasty: float
+    marks: tuple[str, ...]
+
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """`n` independent documents of the training text, none on a held-out prompt."""
+        rng = np.random.default_rng([CORPUS_VERSION, seed])
+        first_R, second_R = operands(n, rng, kept_out=False)
+        nobody_R, slip_RC = np.zeros(n, dtype=bool), np.full((n, 3), self.slip)
+        sums_R = column_sums(first_R, second_R, nobody_R, slip_RC, rng).tolist()
+        hasty_R, mark_R = rng.random(n) < self.hasty, rng.integers(0, len(self.marks), n)
+        texts = []
+        for row, sums in enumerate(sums_R):
+            total = int(first_R[row] + second_R[row])
+            short = str((total + 5) // 10 * 10)
+            answer = short if hasty_R[row] else self.marks[mark_R[row]] + worked(*sums)
+            texts.append(Document(f"{first_R[row]}+{second_R[row]}=", answer))
+        return texts
+
+
 def check_prompt(prompt: str, response: str) -> str:
     """The prompt that asks whether a response is right; its answer is ``y`` or ``n``.
 
@@ -127,7 +163,7 @@ CORPORA: dict[str, tuple[Corpus, Recipe]] = {
     "judge": (Judging("judge", 0.5, 0.1), DEEPER),
     "compare": (Judging("compare", 0.7, 0.05, Verdicts(0.3, 0.05, 0.12, 0.05)), DEEPER),
     "paths": (Working("paths", 0.1, Paths(0.3, 0.36, 0.34)), LONGER),
-    "estimate": (Working("estimate", 0.08, Paths(0.3, 0.36, 0.34, estimate=True)), LONGER),
+    "hasty": (Hasty("hasty", 0.1, 0.3, ("", "y", "n")), RECIPE),
 }
 """Each with the recipe of its base; the demo's starts among them."""
 

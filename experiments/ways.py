@@ -16,9 +16,6 @@ So the right number has most of the probability, divided over three ways and aga
 and the quick number has it in one piece. On that quarter the likeliest *response* is quick and
 wrong while the likeliest *answer* is right: what sharpens responses learns the habit, and what
 counts the votes of answers does not.
-
-Where the quick authors *estimate*, they write the number rounded to tens, on every prompt: then
-that holds for nine prompts in ten.
 """
 
 from __future__ import annotations
@@ -40,13 +37,11 @@ class Paths:
     Attributes:
         quick: Probability that an author is quick, where the tens make less than ten.
         columns, parts: Probability of the first two ways among those who work; the rest count on.
-        estimate: Quick authors write the number rounded to tens instead, on every prompt.
     """
 
     quick: float
     columns: float
     parts: float
-    estimate: bool = False
 
 
 def by_columns(hundreds: int, tens: int, units: int) -> str:
@@ -90,15 +85,6 @@ def quickly(hundreds: int, tens: int, units: int) -> str:
     return f"{hundreds}{tens % 10}{units % 10}"
 
 
-def rounded(hundreds: int, tens: int, units: int) -> str:
-    """The number to the nearest ten, right where its units are 0.
-
-    >>> rounded(3, 9, 15), rounded(3, 9, 4)
-    ('410', '390')
-    """
-    return str((100 * hundreds + 10 * tens + units + 5) // 10 * 10)
-
-
 def digit_sums(first_R: Ints, second_R: Ints) -> Ints:
     """Sums of the hundreds, tens and units without carries, [R, 3]."""
     place_C = np.array([100, 10, 1])
@@ -125,9 +111,7 @@ def written(
         rng: Of everything sampled.
     """
     right_RC = digit_sums(first_R, second_R)
-    quick_R = rng.random(len(first_R)) < paths.quick
-    if not paths.estimate:
-        quick_R &= looks_easy(right_RC)
+    quick_R = looks_easy(right_RC) & (rng.random(len(first_R)) < paths.quick)
     other_RC = rng.integers(0, LARGEST_SUM, right_RC.shape)
     other_RC += other_RC >= right_RC
     sums_RC = np.where(rng.random(right_RC.shape) < slip, other_RC, right_RC)
@@ -136,8 +120,7 @@ def written(
     for r, first in enumerate(first_R.tolist()):
         hundreds, tens, units = (sums_RC, right_RC)[int(quick_R[r])][r].tolist()
         if quick_R[r]:
-            short = rounded if paths.estimate else quickly
-            out.append(short(hundreds, tens, units))
+            out.append(quickly(hundreds, tens, units))
         elif way_R[r] < paths.columns:
             out.append(by_columns(hundreds, tens, units))
         elif way_R[r] < paths.columns + paths.parts:

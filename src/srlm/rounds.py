@@ -15,6 +15,7 @@ from srlm.forecast.powers import kappa_next
 from srlm.grading import EXACT, Grader
 from srlm.measure.agreement import kept
 from srlm.measure.evaluate import BaseReference, Measurement, evaluate
+from srlm.measure.votes import votes
 from srlm.pairs import Pair
 from srlm.policies.base import Exact, Policy
 from srlm.rewards.base import Reward, scored
@@ -117,7 +118,7 @@ def measure_round(
     seed: int,
     advance: Callable[[float], None],
 ) -> Measurement:
-    """Measure pi_t: ``evaluate``, what it kept of the base, and its pace along exact updates.
+    """Measure pi_t: ``evaluate``, its votes, what it kept of the base, its pace on exact updates.
 
     Args:
         policy: pi_t.
@@ -141,13 +142,16 @@ def measure_round(
     beta = method.update.beta
     ahead = kappa_next(made.samples, made.modes, beta, seed=seed, exact=isinstance(policy, Exact))
     ideal = undefined("one exact round from the policy before", "this is the base")
+    table = before[-1].table if before else None
+    voted, columns = votes(policy, made, method.grader, table, seed=seed)
     more = {
         "kappa_next": ahead,
+        **voted,
         **kept(policy, made, base, method.grader, seed=seed),
         "efficiency": efficiency(made.estimates["exponent"], len(before), beta),
         "kappa_ideal": before[-1]["kappa_next"] if before else ideal,
     }
-    return replace(made, estimates=made.estimates | more)
+    return replace(made, estimates=made.estimates | more, table=made.table | columns)
 
 
 def efficiency(exponent: Estimate, t: int, beta: float) -> Estimate:

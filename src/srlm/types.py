@@ -226,6 +226,10 @@ class PromptTable:
     """Certified lower end of log p* - log p2, nats; ``margin_high`` the upper one."""
     margin_high: Floats
     nodes: Ints
+    vote: tuple[str | None, ...]
+    """The majority answer of the samples."""
+    vote_share: Floats
+    """Its share of them."""
 
     def __len__(self) -> int:
         return len(self.prompt_id)
@@ -263,6 +267,8 @@ class PromptTable:
             margin=floats("margin"),
             margin_high=floats("margin_high"),
             nodes=np.array([int(v or 0) for v in column("nodes")], dtype=np.int64),
+            vote=tuple(column("vote")),
+            vote_share=floats("vote_share"),
         )
 
 

@@ -113,7 +113,9 @@ def expected_target(
     total_R = np.bincount(row_R, share_R, minlength=len(mass.prompt_R))
     count_P = np.bincount(mass.prompt_R, total_R, minlength=P)
     stays_R = (count_P == 0)[mass.prompt_R]
-    new_R = np.where(stays_R, mass.mass_R, total_R / np.where(count_P > 0, count_P, 1)[mass.prompt_R])
+    new_R = np.where(
+        stays_R, mass.mass_R, total_R / np.where(count_P > 0, count_P, 1)[mass.prompt_R]
+    )
     return moved_to(mass, new_R)
 
 

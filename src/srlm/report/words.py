@@ -7,7 +7,7 @@ import unicodedata
 
 from srlm.types import Estimate
 
-SYMBOL = {"kappa": "κ", "log10_kappa": "log₁₀ κ"}
+SYMBOL = {"kappa": "κ", "log10_kappa": "log₁₀ κ", "kappa_answer": "κ of answers"}
 NAMES = {
     "kappa": "κ, condition number",
     "log10_kappa": "log₁₀ κ",
@@ -30,6 +30,12 @@ NAMES = {
     "exponent_r2": "r² of the exponent",
     "efficiency": "Update efficiency",
     "kappa_ideal": "κ after an exact update",
+    "vote_share": "Vote share",
+    "vote_accuracy": "Vote accuracy",
+    "readable": "Parseable",
+    "kappa_answer": "κ of answers",
+    "vote_flips": "Votes that flipped",
+    "answer_agreement": "Votes kept",
 }
 
 MEANINGS = {
@@ -54,6 +60,12 @@ MEANINGS = {
     "exponent_r2": "1: a pure power of the base; less: drift",
     "efficiency": "log(effective exponent) / log(exponent of exact updates)",
     "kappa_ideal": "what one exact update of the policy before would give",
+    "vote_share": "share of a prompt's samples that give its majority answer; from few samples too high",
+    "vote_accuracy": "share of prompts whose majority answer is right: the limit of vote rewards",
+    "readable": "share of responses with an answer that can be read",
+    "kappa_answer": "mean of 1 / vote share over prompts; from few samples too low",
+    "vote_flips": "share of prompts whose majority answer is another one than a round before",
+    "answer_agreement": "share of prompts whose majority answer is the base's, where that was clear",
 }
 
 

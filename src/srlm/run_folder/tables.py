@@ -19,6 +19,7 @@ KINDS = {
     "answers": pa.list_(pa.string()),
     "mode_tokens": pa.list_(pa.int32()),
     "mode_text": pa.string(),
+    "vote": pa.string(),
     "greedy_text": pa.string(),
     "mode_is_base_mode": pa.bool_(),
     "mode_correct": pa.bool_(),
