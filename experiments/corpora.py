@@ -2,8 +2,8 @@
 
 ``judge`` and ``compare`` hold documents such as ``247+158=15,10,04=405?`` with the author's ``y``
 or ``n``; ``compare`` also comparisons and judgements of judgements (``experiments.verdicts``).
-``paths`` is written by authors who work in several ways (``experiments.ways``), ``hasty`` by some who
-round. On these a reward other than likelihood can pass the base's modes.
+``paths`` is written by authors who work in several ways (``experiments.ways``), ``hasty`` by some
+who round. On these a reward other than likelihood can pass the base's modes.
 
 To judge a worked answer takes more than to write it, and each of several ways is seen in a third of
 the texts: such bases have half as many steps again, and those that judge a layer more.

@@ -24,6 +24,9 @@ class Best:
 def best_round(run: Run) -> Best:
     """With answers the highest sampling accuracy; without, the lowest kappa at fidelity >= 0.95.
 
+    For votes, without answers: the lowest kappa of answers at votes kept >= 0.95. For rewards that
+    lead elsewhere nothing without answers ranks the rounds: the last.
+
     The earliest of equals. Chosen on the prompts that it is measured on, so its own figure is a
     little flattering when rounds lie close together; the reason names rounds that it is not
     distinguishable from.
@@ -37,15 +40,18 @@ def best_round(run: Run) -> Best:
         text = f"highest sampling accuracy, {number(best['sampling_accuracy'].value)}"
         text = "the base; " * (best.round == 0) + text
         return Best(best.round, text + _equals("sampling_accuracy", best, known))
-    name = run.kappa_name
+    if run.spread_name is None:
+        return Best(rounds[-1].round, "the last: without answers nothing ranks the rounds")
+    name, same = run.spread_name, "answer_agreement" if run.aim == "answers" else "fidelity"
     known = [r for r in rounds if r[name].value is not None]
-    faithful = [r for r in known if r.round == 0 or (r["fidelity"].value or 0.0) >= FAITHFUL]
+    faithful = [r for r in known if r.round == 0 or (r[same].value or 0.0) >= FAITHFUL]
     if not faithful:
-        return Best(0, "κ was not measured")
+        return Best(0, f"{SYMBOL[name]} was not measured")
     best = min(faithful, key=lambda r: (r[name].value or 0.0, r.round))
     text = (
         f"lowest {SYMBOL[name]}, {number(best[name].value)}, "
-        f"of rounds with fidelity ≥ {percent(FAITHFUL)}"
+        f"of rounds with {'votes kept' if run.aim == 'answers' else 'fidelity'} "
+        f"≥ {percent(FAITHFUL)}"
     )
     return Best(best.round, text + _equals(name, best, faithful))
 

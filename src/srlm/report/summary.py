@@ -29,6 +29,12 @@ KEY_FIGURES = (
     "kappa",
     "log10_kappa",
     "failure_fraction",
+    "vote_accuracy",
+    "vote_share",
+    "kappa_answer",
+    "answer_agreement",
+    "vote_flips",
+    "readable",
     "entropy",
     "length",
     "kl_to_base",
@@ -38,7 +44,13 @@ KEY_FIGURES = (
     "least_confidence",
     "truncated",
 )
-NEED_ANSWERS = ("sampling_accuracy", "greedy_accuracy", "mode_accuracy", "headroom_captured")
+NEED_ANSWERS = (
+    "sampling_accuracy",
+    "greedy_accuracy",
+    "mode_accuracy",
+    "vote_accuracy",
+    "headroom_captured",
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,13 @@ from typing import Literal
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
 from srlm.report.warnings import VERY_LOW_FIDELITY, Notice
-from srlm.report.words import SYMBOL, number, percent, sentence
-from srlm.run_folder import Run
+from srlm.report.words import NAMES, SYMBOL, number, percent, sentence
+from srlm.run_folder import Aim, Run
+
+LIMITS: dict[Aim, str] = {"responses": "mode_accuracy", "answers": "vote_accuracy"}
+"""Of the base: where sampling accuracy goes."""
+KEPT: dict[Aim, str] = {"responses": "fidelity", "answers": "answer_agreement"}
+"""What exact rounds keep of the base."""
 
 Status = Literal["improved", "sharpened", "unchanged", "failing", "failed", "base only"]
 
@@ -80,9 +85,9 @@ def _base_only(run: Run) -> Verdict:
 
 def _with_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     first, last = run.rounds[0], run.rounds[-1]
-    acc, conf = change("sampling_accuracy", first, last), change("confidence", first, last)
+    acc, conf = change("sampling_accuracy", first, last), change(run.sure_name, first, last)
     since = change("sampling_accuracy", run.rounds[best.round], last)
-    both = f"{_moved(acc)}{_headroom(run)}, {_moved(conf)}, {_fidelity(run)}"
+    both = f"{_moved(acc)}{_headroom(run)}, {_moved(conf)}, {_kept(run)}"
     wrong = (last["sampling_accuracy"].value or 0.0) < 0.5
 
     if acc.direction == "fell":
@@ -105,8 +110,9 @@ def _with_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     for code, reason in (("diverged", "diverged"), ("length-collapse", "length collapse")):
         if code in codes:
             return "failing", reason, both
-    modes = change("mode_accuracy", first, last)
-    if modes.direction == "fell":
+    limit = LIMITS.get(run.aim)
+    modes = change(limit, first, last) if limit else None
+    if modes is not None and modes.direction == "fell":
         return "failing", "mode drift", f"{_moved(modes)}; {both}"
     few = " (too few prompts to tell)" if acc.direction == "unknown" else ""
     return "unchanged", "", both + few
@@ -114,17 +120,19 @@ def _with_answers(run: Run, best: Best, codes: set[str]) -> Judged:
 
 def _without_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     first, last = run.rounds[0], run.rounds[-1]
-    conf, kappa = change("confidence", first, last), change(run.kappa_name, first, last)
-    moved = f"{_moved(conf)}, {_moved(kappa)}, {_fidelity(run)}"
+    spread = run.spread_name or run.kappa_name
+    conf, kappa = change(run.sure_name, first, last), change(spread, first, last)
+    moved = f"{_moved(conf)}, {_moved(kappa)}, {_kept(run)}"
     end = "; no answers: whether responses are right is unknown"
-    if conf.direction == "fell" or kappa.direction == "rose":
+    less = conf.direction == "fell" or kappa.direction == "rose"
+    if "diverged" in codes or (less and run.aim != "elsewhere"):
         reason = "diverged" if "diverged" in codes else "less sure"
         return "failed", reason, f"{reason}: {moved}{end}"
     if "length-collapse" in codes:
         length = change("length", first, last)
         return "failing", "length collapse", f"{_moved(length, 1)} tokens, {moved}{end}"
-    top = last["fidelity"].high
-    if top is not None and top < VERY_LOW_FIDELITY:
+    top = last[KEPT.get(run.aim, "fidelity")].high
+    if run.aim != "elsewhere" and top is not None and top < VERY_LOW_FIDELITY:
         return "failing", "mode drift", moved + end
     few = " (too few prompts to tell)" if conf.direction == "unknown" else ""
     return ("sharpened" if conf.direction == "rose" else "unchanged"), "", f"{moved}{few}{end}"
@@ -140,11 +148,21 @@ def _moved(c: Change, digits: int = 3) -> str:
 
 
 def _headroom(run: Run) -> str:
-    share, limit = run.rounds[-1]["headroom_captured"].value, run.rounds[0]["mode_accuracy"].value
-    if share is None or limit is None or share <= 0:
+    """Share of the way from the base's accuracy to where the reward leads; of other rewards, which
+    lead past what the base tells, nothing."""
+    first, last = run.rounds[0], run.rounds[-1]
+    name = LIMITS.get(run.aim)
+    ends = [e.value for e in (first["sampling_accuracy"], last["sampling_accuracy"])]
+    limit = first[name].value if name else None
+    if name is None or limit is None or None in ends or limit <= (ends[0] or 0.0):
         return ""
-    return f" ({percent(share)} of the headroom to mode accuracy {number(limit)})"
+    share = ((ends[1] or 0.0) - (ends[0] or 0.0)) / (limit - (ends[0] or 0.0))
+    if share <= 0:
+        return ""
+    return f" ({percent(share)} of the headroom to {NAMES[name].lower()} {number(limit)})"
 
 
-def _fidelity(run: Run) -> str:
-    return f"fidelity {number(run.rounds[-1]['fidelity'].value)}"
+def _kept(run: Run) -> str:
+    name = KEPT.get(run.aim, "fidelity")
+    called = "votes kept" if name == "answer_agreement" else "fidelity"
+    return f"{called} {number(run.rounds[-1][name].value)}"

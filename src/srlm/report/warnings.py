@@ -16,8 +16,8 @@ import numpy as np
 
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
-from srlm.report.words import SYMBOL, count, number, percent, with_interval
-from srlm.run_folder import Run, sharpens
+from srlm.report.words import NAMES, SYMBOL, count, number, percent, with_interval
+from srlm.run_folder import Run
 from srlm.types import Estimate, Round
 
 LEFT_TO_LEARN = 1.1
@@ -56,32 +56,46 @@ def warnings(run: Run, best: Best) -> tuple[Notice, ...]:
 
 
 def confident_and_wrong(run: Run, best: Best) -> Notice | None:
-    """Sampling accuracy falls while confidence rises; foreseeable where the modes were worse."""
+    """Sampling accuracy falls while confidence rises; foreseeable where the modes were worse.
+
+    Of votes, confidence is the vote share, and what was foreseeable is the votes' accuracy.
+    """
+    sure = run.sure_name
     pairs = [*_steps(run), (run.rounds[best.round], run.rounds[-1])]
     falls = [
         (c, s)
         for a, b in pairs
         if (c := change("sampling_accuracy", a, b)).direction == "fell"
-        and (s := change("confidence", a, b)).direction == "rose"
+        and (s := change(sure, a, b)).direction == "rose"
     ]
     if not falls:
         return None
     acc, conf = max(falls, key=lambda f: abs(f[0].value or 0.0))
-    ceiling, start = (run.rounds[0][n].value for n in ("mode_accuracy", "sampling_accuracy"))
+    limit = {"responses": "mode_accuracy", "answers": "vote_accuracy"}.get(run.aim)
+    start = run.rounds[0]["sampling_accuracy"].value
+    ceiling = run.rounds[0][limit].value if limit else None
     foreseen = ""
-    if ceiling is not None and start is not None and ceiling < start:
-        foreseen = f" Base: mode accuracy {number(ceiling)} < sampling accuracy {number(start)}."
+    if limit is not None and ceiling is not None and start is not None and ceiling < start:
+        name = NAMES[limit].lower()
+        foreseen = f" Base: {name} {number(ceiling)} < sampling accuracy {number(start)}."
+    named = {"responses": "likelihood is", "answers": "votes are"}.get(run.aim, "the reward is")
     return Notice(
         "confident-and-wrong",
         "serious",
-        "Accuracy fell while confidence rose",
-        f"Sampling accuracy {_moved(acc)}; confidence {_moved(conf)}.{foreseen}",
-        "Use the best round. If that is round 0, likelihood is no guide to right answers here.",
+        f"Accuracy fell while {NAMES[sure].lower()} rose",
+        f"Sampling accuracy {_moved(acc)}; {NAMES[sure].lower()} {_moved(conf)}.{foreseen}",
+        f"Use the best round. If that is round 0, {named} no guide to right answers here.",
     )
 
 
 def diverged(run: Run, best: Best) -> Notice | None:
-    """The step was too large: the loss rose, or entropy and kappa rose while it did not fall."""
+    """The step was too large: the loss rose, or probability spread out while it did not fall.
+
+    Spread out: entropy rose, and kappa of what the reward leads to (of responses; of answers, for
+    votes, which rightly give up unparseable responses however likely). A reward that leads
+    elsewhere may spread probability rightly, so there the answers that are parseable must have
+    become fewer too. Never where accuracy rose.
+    """
     advice = "Lower update.lr or raise update.beta, and start from the round before."
     for r in run.rounds:
         if r.loss_progress is not None and r.loss_progress < -LITTLE_LOSS:
@@ -93,77 +107,93 @@ def diverged(run: Run, best: Best) -> Notice | None:
                 f"{number(r.loss_floor or 0.0)}.",
                 advice,
             )
+    name = run.spread_name or run.kappa_name
     for a, b in _steps(run):
-        kappa, entropy = change(run.kappa_name, a, b), change("entropy", a, b)
+        kappa, entropy = change(name, a, b), change("entropy", a, b)
         loss = [r.loss_progress for r in run.rounds[a.round + 1 : b.round + 1]]
         worst = min((p for p in loss if p is not None), default=None)
-        if kappa.direction == entropy.direction == "rose" and (worst or 0.0) < LITTLE_PROGRESS:
+        spread = kappa.direction == entropy.direction == "rose"
+        if run.aim == "elsewhere":
+            spread &= change("readable", a, b).direction == "fell"
+        better = change("sampling_accuracy", a, b).direction == "rose"
+        if spread and not better and (worst or 0.0) < LITTLE_PROGRESS:
             fall = "not recorded" if worst is None else f"{percent(worst)} of the way to its floor"
             return Notice(
                 "diverged",
                 "serious",
                 "The update diverged: probability spread out",
-                f"{SYMBOL[run.kappa_name]} {_moved(kappa)}; entropy {_moved(entropy)}; "
-                f"loss: {fall}.",
+                f"{SYMBOL[name]} {_moved(kappa)}; entropy {_moved(entropy)}; loss: {fall}.",
                 advice,
             )
     return None
 
 
 def kappa_rising(run: Run, best: Best) -> Notice | None:
-    """kappa rose in a round or over the run: exact updates never do that."""
-    rises = [c for a, b in _steps(run) if (c := change(run.kappa_name, a, b)).direction == "rose"]
+    """kappa rose that exact updates never raise: of responses for the likelihood, of answers for
+    votes. Other rewards may raise it rightly."""
+    name = run.spread_name
+    if name is None:
+        return None
+    rises = [c for a, b in _steps(run) if (c := change(name, a, b)).direction == "rose"]
     if not rises:
         return None
     worst = max(rises, key=lambda c: abs(c.value or 0.0))
     return Notice(
         "kappa-rising",
         "serious",
-        "κ rose: the policy became less sure",
-        f"{SYMBOL[run.kappa_name]} {_moved(worst)}. Exact updates never raise it.",
+        f"{SYMBOL[name]} rose: the policy became less sure",
+        f"{SYMBOL[name]} {_moved(worst)}. Exact updates never raise it.",
         "Lower update.lr, raise update.beta, or use more prompts or samples per round.",
     )
 
 
 def mode_drift(run: Run, best: Best) -> Notice | None:
-    """The modes are not the base's any more, or mode accuracy sinks, or kappa and accuracy fall.
+    """What the reward leads to is not the base's any more, or its accuracy sinks.
 
-    A reward other than the likelihood is there to change the modes: with one, they drift only
-    where an accuracy falls.
+    The likelihood keeps the base's modes (fidelity, mode accuracy), votes its majority answers
+    (answer_agreement, vote_accuracy); votes that change for the better are no drift. Any other
+    reward is there to change them: only where accuracy and kappa fall together.
     """
     first, last = run.rounds[0], run.rounds[-1]
     if last is first:
         return None
-    fidelity, evidence = last["fidelity"], []
-    top = fidelity.high
-    if top is not None and top < LOW_FIDELITY:
-        evidence.append(f"Fidelity {with_interval(fidelity)} in round {last.round}")
-    ceiling = change("mode_accuracy", first, last)
+    votes = run.aim == "answers"
+    same, right = ("answer_agreement", "vote_accuracy") if votes else ("fidelity", "mode_accuracy")
+    what = "Votes kept" if votes else "Fidelity"
+    kept, evidence = last[same], []
+    top = kept.high
+    ceiling = change(right, first, last)
+    better = votes and ceiling.direction == "rose"
+    if run.aim != "elsewhere" and top is not None and top < LOW_FIDELITY and not better:
+        evidence.append(f"{what} {with_interval(kept)} in round {last.round}")
     if ceiling.direction == "fell":
-        evidence.append(f"Mode accuracy {_moved(ceiling)}")
+        evidence.append(f"{NAMES[right]} {_moved(ceiling)}")
     top_round = run.rounds[best.round]
     acc = change("sampling_accuracy", top_round, last)
-    kappa = change(run.kappa_name, top_round, last)
+    spread = run.spread_name or run.kappa_name
+    kappa = change(spread, top_round, last)
     falling = acc.direction == "fell" and kappa.direction == "fell"
     if falling and (evidence or top is None):
-        evidence.append(
-            f"{SYMBOL[run.kappa_name]} {_moved(kappa)}; sampling accuracy {_moved(acc)}"
-        )
-    own = sharpens(run.config)
-    if not evidence or not (own or falling or ceiling.direction == "fell"):
+        evidence.append(f"{SYMBOL[spread]} {_moved(kappa)}; sampling accuracy {_moved(acc)}")
+    if not evidence or (run.aim == "elsewhere" and not falling):
         return None
     far = falling or (top is not None and top < VERY_LOW_FIDELITY)
+    exact = {"responses": ". Exact updates never change a mode.",
+             "answers": ". Exact updates never change a majority answer."}  # fmt: skip
     return Notice(
         "mode-drift",
-        "serious" if far else "note",
-        "The modes drift away from the base's",
-        ". ".join(evidence) + (". Exact updates never change a mode." if own else "."),
-        "Fewer rounds, more samples per prompt, or a lower update.lr keep the modes.",
+        "serious" if far and not better else "note",
+        "The votes drift away from the base's" if votes else "The modes drift away from the base's",
+        ". ".join(evidence) + exact.get(run.aim, "."),
+        "Fewer rounds, more samples per prompt, or a lower update.lr keep them.",
     )
 
 
 def length_changed(run: Run, best: Best) -> Notice | None:
-    """Mean length at the end is less than 2/3 or more than 3/2 of the base's."""
+    """Mean length at the end is less than 2/3 or more than 3/2 of the base's.
+
+    Shorter responses are serious, unless more of them are right.
+    """
     c = change("length", run.rounds[0], run.rounds[-1])
     if not c.start.value or c.end.value is None or c.direction not in ("rose", "fell"):
         return None
@@ -171,54 +201,66 @@ def length_changed(run: Run, best: Best) -> Notice | None:
     if 1 / LENGTH_RATIO < ratio < LENGTH_RATIO:
         return None
     short = ratio < 1
+    better = change("sampling_accuracy", run.rounds[0], run.rounds[-1]).direction == "rose"
+    why = "Read the modes below: are short responses what the reward should favour?"
+    if run.aim == "responses":
+        why = "Summed log-probability favours short responses: read the modes below."
     return Notice(
         "length-collapse" if short else "length-growth",
-        "serious" if short else "note",
+        "serious" if short and not better else "note",
         "Responses collapsed to short ones" if short else "Responses grew long",
         f"Mean length in tokens {_moved(c, 1)}: {number(ratio, 2)} times the base's.",
-        "Summed log-probability favours short responses: read the modes below."
-        if short
-        else "Check truncation and repetition in the examples below.",
+        why if short else "Check truncation and repetition in the examples below.",
     )
 
 
 def kappa_level(run: Run, best: Best) -> Notice | None:
-    """The last round left kappa where it was although there was something left to sharpen."""
-    if len(run.rounds) < 2:
+    """The last round left kappa where it was although there was something left to sharpen: kappa of
+    responses for the likelihood, of answers for votes."""
+    name = run.spread_name
+    if len(run.rounds) < 2 or name is None:
         return None
     before, last = run.rounds[-2:]
-    c = change(run.kappa_name, before, last)
-    if c.direction != "level" or _sharp(last):
+    c = change(name, before, last)
+    if c.direction != "level" or _sharp(run, last):
         return None
-    exact = last["kappa_ideal"].value
+    exact = last["kappa_ideal"].value if run.aim == "responses" else None
     could = f" One exact update: {number(exact)}." if exact is not None else ""
     return Notice(
         "kappa-level",
         "note",
-        "κ did not change in the last round",
-        f"{SYMBOL[run.kappa_name]} {_moved(c)}.{could}",
+        f"{SYMBOL[name]} did not change in the last round",
+        f"{SYMBOL[name]} {_moved(c)}.{could}",
         "Train longer (update.epochs, update.lr) or use more prompts or samples per round.",
     )
 
 
 def under_trained(run: Run, best: Best) -> Notice | None:
-    """A round with something left to sharpen went little of the way of an exact update.
+    """A round with something left to sharpen went little of the way to its target.
 
-    Rounds that left the policy less sure are none of these: more training would make them worse.
+    By the share of the way that its pace says (``forecast.pace``), else by the loss on the round's
+    own data, and for the likelihood by the update's efficiency. Rounds that left the policy less
+    sure are none of these: more training would make them worse.
     """
     found = []
     for before, r in pairwise(run.rounds):
         progress, e = r.loss_progress, r["efficiency"]
-        worse = change(run.kappa_name, before, r).direction == "rose"
-        if _sharp(before) or worse or (progress or 0.0) < -LITTLE_LOSS:
+        worse = run.spread_name is not None and (
+            change(run.spread_name, before, r).direction == "rose"
+        )
+        if _sharp(run, before) or worse or (progress or 0.0) < -LITTLE_LOSS:
             continue
+        way = _way(run, r.round)
         top = e.high if e.high is not None else e.value
-        if progress is not None and progress < LITTLE_PROGRESS:
+        if way is not None:
+            if way < LITTLE_PROGRESS:
+                found.append(f"round {r.round}: {percent(way)} of the way to its target")
+        elif progress is not None and progress < LITTLE_PROGRESS:
             found.append(
                 f"round {r.round}: loss {number(r.loss_before)} → {number(r.loss_after)}, "
                 f"{percent(progress)} of the way to its floor {number(r.loss_floor or 0.0)}"
             )
-        elif top is not None and top < LITTLE_EFFICIENCY:
+        elif run.aim == "responses" and top is not None and top < LITTLE_EFFICIENCY:
             found.append(f"round {r.round}: update efficiency {number(e.value)}")
     if not found:
         return None
@@ -230,6 +272,15 @@ def under_trained(run: Run, best: Best) -> Notice | None:
         + ".",
         "Raise update.epochs or update.lr, or run more rounds.",
     )  # fmt: skip
+
+
+def _way(run: Run, t: int) -> float | None:
+    """Share of the way that round t went to its target, at most; None where it was not told."""
+    for made in run.forecasts:
+        if made["made"] == t and made.get("share"):
+            high = made["share"].get("high")
+            return float(made["share"]["value"] if high is None else high)
+    return None
 
 
 def truncation(run: Run, best: Best) -> Notice | None:
@@ -340,7 +391,8 @@ def _steps(run: Run) -> Sequence[tuple[Round, Round]]:
     return pairs + ([(rounds[0], rounds[-1])] if len(rounds) > 2 else [])
 
 
-def _sharp(r: Round) -> bool:
+def _sharp(run: Run, r: Round) -> bool:
     """Whether there is nothing left to sharpen; an undefined kappa is a huge one."""
-    kappa = r["kappa"].value
+    name = "kappa_answer" if run.aim == "answers" else "kappa"
+    kappa = r[name].value
     return kappa is not None and kappa <= LEFT_TO_LEARN

@@ -60,12 +60,12 @@ MEANINGS = {
     "exponent_r2": "1: a pure power of the base; less: drift",
     "efficiency": "log(effective exponent) / log(exponent of exact updates)",
     "kappa_ideal": "what one exact update of the policy before would give",
-    "vote_share": "share of a prompt's samples that give its majority answer; from few samples too high",
+    "vote_share": "share of samples with their prompt's majority answer; biased up by few samples",
     "vote_accuracy": "share of prompts whose majority answer is right: the limit of vote rewards",
     "readable": "share of responses with an answer that can be read",
-    "kappa_answer": "mean of 1 / vote share over prompts; from few samples too low",
+    "kappa_answer": "mean of 1 / vote share over prompts; biased down by few samples",
     "vote_flips": "share of prompts whose majority answer is another one than a round before",
-    "answer_agreement": "share of prompts whose majority answer is the base's, where that was clear",
+    "answer_agreement": "share of prompts whose majority answer is the base's, where it had one",
 }
 
 

@@ -25,15 +25,17 @@ but for the number of rounds: a finished run can be given more.
 """
 
 from srlm.run_folder.folder import Folder, Memory, RunFolder
-from srlm.run_folder.reader import LARGE, Run, read_run, sharpens
+from srlm.run_folder.reader import LARGE, Aim, Run, aim_of, read_run, sharpens
 from srlm.run_folder.tables import write_prompt_table
 
 __all__ = [
     "LARGE",
+    "Aim",
     "Folder",
     "Memory",
     "Run",
     "RunFolder",
+    "aim_of",
     "read_run",
     "sharpens",
     "write_prompt_table",

@@ -10,9 +10,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from srlm.config import flatten, read_yaml
+from srlm.config import flatten, read_yaml, reward_parts
 from srlm.errors import UserError
 from srlm.run_folder import tables
 from srlm.types import Pairs, Round, Samples
@@ -44,6 +44,23 @@ class Run:
         large = any(v is None or v > LARGE for v in values)
         known = all(r["log10_kappa"].value is not None for r in self.rounds)
         return "log10_kappa" if large and known else "kappa"
+
+    @property
+    def aim(self) -> Aim:
+        """``aim_of`` its reward."""
+        return aim_of(self.config)
+
+    @property
+    def sure_name(self) -> str:
+        """The estimate that says how sure the policy is of what its reward leads to."""
+        voted = self.aim == "answers" and self.rounds[-1]["vote_share"].value is not None
+        return "vote_share" if voted else "confidence"
+
+    @property
+    def spread_name(self) -> str | None:
+        """The kappa that exact rounds of its reward never raise; None where there is none."""
+        names = {"responses": self.kappa_name, "answers": "kappa_answer"}
+        return names.get(self.aim)
 
     @property
     def has_answers(self) -> bool:
@@ -80,6 +97,24 @@ def sharpens(config: Mapping[str, Any]) -> bool:
     (True, False)
     """
     return str(config.get("reward", "likelihood")) == "likelihood"
+
+
+Aim = Literal["responses", "answers", "elsewhere"]
+
+
+def aim_of(config: Mapping[str, Any]) -> Aim:
+    """Where exact rounds of a run's reward lead: to the base's likeliest responses (the likelihood
+    alone), to its likeliest answers (votes alone), or to what neither tells.
+
+    Exact rounds never raise kappa of what they lead to: that of responses, or that of answers.
+
+    >>> [aim_of({"reward": x}) for x in ("likelihood", "consistency", "consistency:1,judge:1")]
+    ['responses', 'answers', 'elsewhere']
+    """
+    names = set(reward_parts(str(config.get("reward", "likelihood"))))
+    if names == {"likelihood"}:
+        return "responses"
+    return "answers" if names == {"consistency"} else "elsewhere"
 
 
 def read_run(folder: str | Path) -> Run:
