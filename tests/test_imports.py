@@ -28,7 +28,7 @@ LAYERS = (
     ("samples", "pairs", "cost"),
     ("exact_updates",),
     ("train",),
-    ("defaults",),
+    ("defaults", "run_cost"),
     ("measure.intervals",),
     ("rewards",),
     ("measure",),
@@ -119,8 +119,6 @@ def test_module_imports(name: str) -> None:
         "import srlm; srlm.RunConfig, srlm.UserError, dir(srlm)",
         "import sys; sys.argv = ['srlm', '--help']; from srlm.cli import main; main()",
         "import sys; sys.argv = ['srlm', 'run', '--help']; from srlm.cli import main; main()",
-        "import sys; sys.argv = 'srlm run --model m --prompts p --dry-run'.split()\n"
-        "from srlm.cli import main; main()",
     ],
 )
 def test_light_imports(code: str) -> None:

@@ -269,9 +269,18 @@ def forecast(
 def run(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
     config: SettingsFile = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Fit the run to a time, as 10m or 2h: fewer prompts, samples, then rounds.",
+        ),
+    ] = None,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", metavar=" ", help="Print all settings, and stop."),
+        typer.Option(
+            "--dry-run", metavar=" ", help="Say what it would cost, print all settings, and stop."
+        ),
     ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -283,16 +292,21 @@ def run(
     more --rounds.
     """
     settings = resolve_as(RunConfig, config, by_key(RunConfig, flags))
-    if dry_run:
-        _print_settings(settings, as_json)
-        return
-    if out is None:
+    if out is None and not dry_run:
         raise UserError("--out: missing", "name the folder of the run, as in --out runs/mine")
-    with _interruptible():
+    with _interruptible(kept=not dry_run):
+        from srlm.cost import seconds_of
         from srlm.progress import Progress
+        from srlm.runner import dry_run as planned
         from srlm.runner import run as command
 
-        _tell(command(settings, out, progress=Progress(quiet=quiet or as_json)), as_json)
+        seconds = seconds_of(budget) if budget else None
+        if out is None or dry_run:
+            made = planned(settings, budget=seconds, progress=Progress(quiet=quiet))
+            _print_settings(made, as_json)
+            return
+        progress = Progress(quiet=quiet or as_json)
+        _tell(command(settings, out, budget=seconds, progress=progress), as_json)
 
 
 @app.command()

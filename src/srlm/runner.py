@@ -6,16 +6,19 @@ here, once.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 from srlm import data, losses, pairs, stopping, train
 from srlm.config import REWARDS, RunConfig, reward_parts, template_arguments
 from srlm.defaults import settle
 from srlm.errors import UserError
 from srlm.forecast.after_round import evidence_of, forecast_after, paces_of
-from srlm.grading import grader
+from srlm.grading import Grader, grader
 from srlm.loop import self_reward
 from srlm.policies.base import Policy
 from srlm.policies.load import fitting, load
@@ -34,41 +37,50 @@ from srlm.rewards.likelihood_per_token import likelihood_per_token
 from srlm.rewards.meta_judge import meta_judge
 from srlm.rewards.self_certainty import self_certainty
 from srlm.rounds import Method
+from srlm.rows import Source
+from srlm.run_cost import fitted, plan_run
 from srlm.run_folder import RunFolder, sharpens
-from srlm.types import Round
+from srlm.types import Prompt, Round
 
 
-def run(config: RunConfig, out: str | Path, *, progress: Progress | None = None) -> Summary:
+def run(
+    config: RunConfig,
+    out: str | Path,
+    *,
+    budget: float | None = None,
+    progress: Progress | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Summary:
     """Self-reward a model in a run folder, to its report. Continues where it stopped.
 
     Args:
         config: all settings; ``srlm.config.resolve`` makes them of a file and flags.
         out: the folder; made if missing.
-        progress: where stages are shown; silent if left out.
+        budget: seconds, from now: a new run is cut to them (``run_cost.fitted``), and in any run no
+            round is begun that would end after them, by what the longest one took, but the first.
+            The run ends with what it has, and the same call goes on. No setting: what was cut is.
+        progress: where the plan and the stages are shown; silent if left out.
+        clock: seconds from any fixed moment.
 
     Raises:
         UserError: anything in the settings, the prompts, the model or the folder that the user
             can put right; found before the first sample where it can be.
     """
+    began = clock()
     progress = progress or Progress.silent()
-    prompts, source, read, notes = data.prompts_for(config.prompts)
-    method_of(config)  # whether the settings go together, before anything is loaded
-    training, held_out = data.split(prompts, config.prompts.held_out)
+    given = _given(config)
     with RunFolder(Path(out), config, partial(_load, config)) as folder:
         policy = _load(config, folder.latest() or config.model)
-        most, lowered = fitting(policy, prompts, config.samples.max_tokens)
-        for note in filter(None, (*notes, lowered)):
-            progress.note(note)
         if folder.settled is None:
-            made = settle(config, policy, len(training), read, most)
-            for line in made.lines:
-                progress.note(line)
-            config = made.config
+            left = None if budget is None else budget - (clock() - began)
+            config = _planned(config, policy, given, left, progress)
         else:
             config = folder.settled
-        folder.describe(config, source.sha256, len(training), len(held_out))
+        training, held_out = given.training, given.held_out
+        folder.describe(config, given.source.sha256, len(training), len(held_out))
         method = method_of(config)
         records: list[Round] = []
+        longest, last = 0.0, clock()
         for record in self_reward(
             policy,
             training,
@@ -82,10 +94,87 @@ def run(config: RunConfig, out: str | Path, *, progress: Progress | None = None)
             records.append(record)
             if sharpens({"reward": config.reward}) and not folder.has(record.round, "forecast"):
                 _forecast(folder, records, method, config.seed)
+            now = clock()
+            longest, last = max(longest, now - last if record.round else 0.0), now
+            over = budget is not None and now - began + longest > budget
+            if over and record.round < config.rounds:
+                folder.end(stopping.out_of_time(records, stopping.rule_of(config.reward)))
+                progress.note(
+                    f"Time is up after round {record.round} of {config.rounds}: the same command "
+                    "continues"
+                )
+                break
         with progress.stage("report"):
             summary = summarise(folder.folder)
             write_page(summary)
         return summary
+
+
+def dry_run(config: RunConfig, *, budget: float | None = None, progress: Progress) -> RunConfig:
+    """Say what a new run would do and cost; nothing is written.
+
+    Returns:
+        The settings that it would have, cut to ``budget`` seconds.
+
+    Raises:
+        UserError: as ``run``.
+    """
+    given = _given(config)
+    policy = _load(config, config.model)
+    return _planned(config, policy, given, budget, progress, asked=True)
+
+
+class _Given(NamedTuple):
+    """What the settings name, without the model."""
+
+    prompts: list[Prompt]
+    training: list[Prompt]
+    held_out: list[Prompt]
+    source: Source
+    grader: Grader
+    notes: tuple[str, ...]
+
+
+def _given(config: RunConfig) -> _Given:
+    prompts, source, read, notes = data.prompts_for(config.prompts)
+    method_of(config)  # whether the settings go together, before anything is loaded
+    training, held_out = data.split(prompts, config.prompts.held_out)
+    return _Given(prompts, training, held_out, source, read, notes)
+
+
+def _planned(
+    config: RunConfig,
+    policy: Policy,
+    given: _Given,
+    budget: float | None,
+    progress: Progress,
+    *,
+    asked: bool = False,
+) -> RunConfig:
+    """Choose what is left open, say what the run will cost, and cut it to ``budget`` seconds.
+
+    Nothing is timed where nobody would see it and nothing is to be cut.
+    """
+    began = time.monotonic()
+    most, lowered = fitting(policy, given.prompts, config.samples.max_tokens)
+    for note in filter(None, (*given.notes, lowered)):
+        progress.note(note)
+    made = settle(config, policy, len(given.training), given.grader, most)
+    plan, cut = None, [""]
+    if budget is not None or asked or not progress.quiet:
+        plan = plan_run(policy, given.training, given.held_out, made.config)
+    if plan is not None and budget is not None:
+        plan, cut = fitted(plan, max(1.0, budget - (time.monotonic() - began)))
+        sections = plan.config.model_copy(update={"update": config.update})
+        made = settle(sections, policy, len(given.training), given.grader, most)
+        plan = replace(plan, config=made.config)
+    for line in (*made.lines, *(plan.lines() if plan is not None else ())):
+        progress.note(line)
+    if plan is not None and budget is not None:
+        progress.note(f"Cut to {budget:.0f} s: {', '.join(cut) or 'nothing'}")
+        if plan.seconds()[1] > budget:
+            progress.note("That may still not do: rounds that the time does not reach are left out")
+    return made.config
 
 
 def _load(config: RunConfig, model: str | Path) -> Policy:

@@ -29,6 +29,10 @@ WORN = 2 / 3
 round made above it still gains, one made below it gains little or loses (docs/rewards.md)."""
 
 
+OUT_OF_TIME = "time"
+"""The code of an end that the next command withdraws."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rule:
     """What a run's stopping goes by.
@@ -51,7 +55,7 @@ class Stop:
     round: int
     """The last one made."""
     code: str
-    """rounds, floor, level, drift, indifferent or worn."""
+    """rounds, floor, level, drift, indifferent, worn or time."""
     reason: str
     best: int
     best_reason: str
@@ -181,6 +185,13 @@ def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule
 def at_the_end(history: Sequence[Estimates], rule: Rule) -> Stop:
     """All rounds asked for are done."""
     return _stop(history, rule, "rounds", f"all {len(history) - 1} rounds are done")
+
+
+def out_of_time(records: Sequence[Round], rule: Rule) -> Stop:
+    """The time that was given does not do for another round."""
+    done = len(records) - 1
+    reason = f"the time given is up after round {done}; the same command continues"
+    return _stop([r.estimates for r in records], rule, OUT_OF_TIME, reason)
 
 
 def best_round(history: Sequence[Estimates], rule: Rule) -> tuple[int, str]:

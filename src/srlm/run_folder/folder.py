@@ -25,7 +25,7 @@ from srlm.run_folder.manifest import (
     manifest,
     versions,
 )
-from srlm.stopping import Stop
+from srlm.stopping import OUT_OF_TIME, Stop
 from srlm.types import Floats, Ints, Prompt, PromptTable, Round, Tokens, UpdateReport
 
 
@@ -213,6 +213,9 @@ class RunFolder:
             self._config = self.settled = RunConfig.model_validate(settings)
         for leftover in sorted(self.folder.rglob("*.partial"), reverse=True):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        stop = self.folder / "stop.json"
+        if stop.exists() and writing.read_json(stop)["code"] == OUT_OF_TIME:
+            stop.unlink()
         if old != settings:  # until the manifest is there settings may be mended
             (self.folder / "stop.json").unlink(missing_ok=True)
             self._write_settings(settings)
