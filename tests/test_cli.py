@@ -16,6 +16,7 @@ import yaml
 from srlm import cli
 from srlm.config import ForecastConfig, ProbeConfig, RunConfig, flatten, resolve
 from srlm.errors import UserError
+from tests import tiny
 
 NEEDED = ["--model", "m", "--prompts", "p.jsonl"]
 
@@ -60,12 +61,21 @@ def test_every_setting_has_one_flag() -> None:
 def test_dry_run_prints_settings_that_can_be_given_back(
     srlm: Callable[..., int], capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    given = [*NEEDED, "--lr", "1e-3", "--prompts-per-round", "9", "--measure-samples", "3"]
-    assert srlm("run", *given, "--download", "--dry-run") == 0
-    text = capsys.readouterr().out
+    tiny.saved(tmp_path / "lm")
+    tiny.write_prompts(tmp_path / "p.jsonl", tiny.texts(20))
+    before = sorted(tmp_path.rglob("*"))
+    given = ["--model", str(tmp_path / "lm"), "--prompts", str(tmp_path / "p.jsonl")]
+    given += ["--lr", "1e-3", "--prompts-per-round", "9", "--measure-samples", "3"]
+    given += ["--held-out", "0.3"]
+    assert srlm("run", *given, "--download", "--dry-run", "--out", str(tmp_path / "out")) == 0
+    said = capsys.readouterr()
+    text = said.out
+    assert "Cost: " in said.err
+    assert sorted(tmp_path.rglob("*")) == before
     config = RunConfig.model_validate(yaml.safe_load(text))
     assert (config.update.lr, config.samples.prompts, config.measure.samples) == (1e-3, 9, 3)
     assert config.download
+    assert (config.update.epochs, config.reward) == (2, "likelihood")  # nothing is left open
     file = tmp_path / "config.yaml"
     file.write_text(text)
     assert srlm("run", "--config", str(file), "--dry-run", "--json") == 0
@@ -77,7 +87,7 @@ def test_the_run_gets_settings_and_folder(
 ) -> None:
     seen: list[Any] = []
 
-    def act(config: RunConfig, out: Path, *, progress: Any) -> Any:
+    def act(config: RunConfig, out: Path, *, budget: Any, progress: Any) -> Any:
         seen.extend([config, out])
         raise UserError("enough", "stop")
 

@@ -297,14 +297,16 @@ def run(
     with _interruptible(kept=not dry_run):
         from srlm.cost import seconds_of
         from srlm.progress import Progress
-        from srlm.runner import dry_run as planned
-        from srlm.runner import run as command
 
         seconds = seconds_of(budget) if budget else None
         if out is None or dry_run:
+            from srlm.runner import dry_run as planned
+
             made = planned(settings, budget=seconds, progress=Progress(quiet=quiet))
             _print_settings(made, as_json)
             return
+        from srlm.runner import run as command
+
         progress = Progress(quiet=quiet or as_json)
         _tell(command(settings, out, budget=seconds, progress=progress), as_json)
 

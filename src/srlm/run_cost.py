@@ -3,8 +3,8 @@ time.
 
 Sampling is timed by ``srlm.cost``. Scoring and an update take time in proportion to the positions
 that pass through the network, and are timed on ``PROBED`` of them, twice for scoring, because the
-first pass allocates; the policy is left as it was. Times are of responses of full length, so that
-what comes is less where responses end sooner; sampling has a lower figure too, of large batches.
+first pass allocates; the policy is left as it was. Times are of responses of full length. The least
+has no search in it and samples in large batches.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class RunPlan:
         asked, limit = self.config.measure, self.config.samples.max_tokens
         low, high = _sampling(self.paces.sampling, self.measuring, asked.samples)
         score = self.measuring * asked.samples * (self.paces.prompt + limit) * self.paces.score
-        return low, high + score + asked.seconds
+        return low + score, high + score + asked.seconds
 
     def update(self) -> tuple[float, float]:
         """Fewest and most seconds of samples, rewards and training."""
@@ -143,7 +143,8 @@ class RunPlan:
         judge = judged * P * self.paces.sampling.seen * self.config.judge.max_tokens / T
         trained = whole * (update.epochs or 1) * self.paces.train
         checked = whole / CHECKED_SHARE * self.paces.score
-        return low, high + scored + judge + trained + checked
+        more = scored + judge + trained + checked
+        return low + more, high + more
 
     def seconds(self) -> tuple[float, float]:
         """Fewest and most seconds of the run."""

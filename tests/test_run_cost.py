@@ -1,0 +1,133 @@
+"""What a run will cost, how it is cut to a time, and that it ends there and goes on."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from srlm import runner
+from srlm.config import resolve
+from srlm.cost import Pace
+from srlm.defaults import settle
+from srlm.grading import EXACT
+from srlm.progress import Progress
+from srlm.run_cost import LEAST_PROMPTS, LEAST_SAMPLES, Paces, RunPlan, fitted, plan_run
+from srlm.runner import dry_run, run
+from srlm.writing import read_json
+from tests import tiny
+from tests.test_run_folder import causal_job, contents
+
+S, G, N = 0.5, 0.25, 6.0
+"""Seconds a position scored and trained on; tokens of a prompt."""
+
+
+def made(**changes: Any) -> RunPlan:
+    """Of 40 + 20 prompts, K samples a prompt taking K seconds in any batch."""
+    config = tiny.config(
+        Path("m"),
+        Path("p"),
+        **{"reward": "likelihood", "measure.samples": 16, "measure.seconds": 120.0} | changes,
+    )
+    paces = Paces(Pace(0.0, 4.0, 4.0, 9.0, 4), S, G, N)
+    return RunPlan(config, 40, 20, paces, None, None)
+
+
+def test_the_time_of_a_round() -> None:
+    """Against sums done by hand: 4 samples of 4 tokens, one epoch, 40 prompts; 16 samples on 20."""
+    plan = made()
+    positions = 40 * (N + 4 * 4)
+    update = 40 * 5 + positions * G + positions / 8 * S
+    measure = 20 * 17 + 20 * 16 * (N + 4) * S
+    assert plan.update() == pytest.approx((update, update))
+    assert plan.measure() == pytest.approx((measure, measure + 120))
+    assert plan.seconds() == pytest.approx(
+        (3 * measure + 2 * update, 3 * (measure + 120) + 2 * update)
+    )
+    assert plan.round_seconds() == pytest.approx(update + measure + 120)
+    scored = made(reward="self-certainty").update()[1]
+    assert scored - update == pytest.approx(40 * 4 * (N + 4) * S)
+    judged = made(reward="judge", **{"judge.judgements": 2, "judge.max_tokens": 8}).update()[1]
+    assert judged - update == pytest.approx(2 * 40 * 4.0 * 8 / 4)
+
+
+@pytest.mark.parametrize("room", [1.0, 500.0, 2000.0, 4000.0, 1e9])
+def test_a_run_is_cut_in_the_stated_order(room: float) -> None:
+    plan, cut = fitted(made(), room)
+    config = plan.config
+    now = (plan.a_round, config.samples.per_prompt, plan.measuring, config.measure.samples)
+    whole, least = (40, 4, 20, 16), (LEAST_PROMPTS, LEAST_SAMPLES, LEAST_PROMPTS, LEAST_SAMPLES)
+    assert all(a <= b <= c for a, b, c in zip(least, now, whole, strict=True))
+    assert plan.seconds()[1] <= room or now == least
+    at = [i for i, (a, b) in enumerate(zip(now, whole, strict=True)) if a < b]
+    assert all(now[i] == least[i] for i in at[:-1])  # one is cut in part, those before it whole
+    if room == 1e9:
+        assert (now, cut) == (whole, [])
+        assert config == made().config
+    if at and room > 1 and now != least:  # and no further than needed
+        name = ("samples.prompts", "samples.per_prompt", "measure.prompts", "measure.samples")[
+            at[-1]
+        ]
+        section, _, field = name.partition(".")
+        part = getattr(config, section).model_copy(update={field: now[at[-1]] + 1})
+        more = replace(plan, config=config.model_copy(update={section: part}))
+        assert more.seconds()[1] > room
+
+
+def test_timing_changes_nothing() -> None:
+    policy, x = tiny.policy(), tiny.texts(20)
+    before = [p.detach().clone() for p in policy.parameters()]
+    asked = tiny.config(Path("m"), Path("p"))
+    for lora in (0, 2):
+        update = asked.update.model_copy(update={"lora": lora})
+        config = settle(asked.model_copy(update={"update": update}), policy, 14, EXACT, 4).config
+        plan = plan_run(policy, x[:14], x[14:], config)
+        assert plan is not None
+        assert plan.paces.score > 0
+        assert plan.paces.train > 0
+        assert plan.policy_bytes == sum(4 * p.numel() for p in before)
+        assert plan.memory is not None
+        assert plan.memory > plan.policy_bytes
+    after = policy.parameters()
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(p.grad is None for p in after)
+    assert plan_run(tiny.tabular(), x[:14], x[14:], asked) is None
+
+
+def test_a_run_ends_when_its_time_is_up_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that is read once before, once as the loop begins, and once a round."""
+    monkeypatch.setattr(runner, "write_page", lambda summary: summary.folder / "report.html")
+    config = causal_job(tmp_path / "in", rounds=3)
+    out = tmp_path / "out"
+    ticks = itertools.count()
+    first = run(config, out, budget=5.5, clock=lambda: float(next(ticks)))
+    # read at 0, 1 and 2; rounds end at 3, 4 and 5, and another would end at 6
+    assert [r.round for r in first.rounds] == [0, 1, 2]
+    stop = read_json(out / "stop.json")
+    assert (stop["code"], stop["round"]) == ("time", 2)
+    kept = dict(first.config)
+    more = run(config, out)
+    assert len(more.rounds) == 4
+    assert not (out / "stop.json").exists()
+    assert dict(more.config) == kept
+    run(resolve(out / "config.yaml", {}), tmp_path / "whole")
+    one, other = contents(out), contents(tmp_path / "whole")
+    assert sorted(one) == sorted(other)
+    assert [n for n in one if one[n] != other[n]] == ["manifest.json"]  # what was asked for
+
+
+def test_a_plan_writes_nothing(tmp_path: Path) -> None:
+    config = causal_job(tmp_path / "in")
+    before = sorted(tmp_path.rglob("*"))
+    planned = dry_run(config, progress=Progress.silent())
+    assert planned.update.lora == 0
+    assert planned.update.lr == config.update.lr
+    assert sorted(tmp_path.rglob("*")) == before
+    assert np.isfinite(planned.measure.seconds)
