@@ -251,13 +251,13 @@ def fitted(made: RunPlan, room: float) -> tuple[RunPlan, list[str]]:
             fits = _with(made, section, name, middle).seconds()[1] <= room
             low, high = (middle, high) if fits else (low, middle - 1)
         made = _with(made, section, name, low)
-    now = made.config
+    cut = made.config
     changes = (
         ("prompts a round", min(made.prompts, was.samples.prompts or made.prompts), made.a_round),
-        ("samples", was.samples.per_prompt, now.samples.per_prompt),
+        ("samples", was.samples.per_prompt, cut.samples.per_prompt),
         ("prompts measured on", min(made.held_out, was.measure.prompts), made.measuring),
-        ("samples there", was.measure.samples, now.measure.samples),
-        ("seconds of search", was.measure.seconds, now.measure.seconds),
+        ("samples there", was.measure.samples, cut.measure.samples),
+        ("seconds of search", was.measure.seconds, cut.measure.seconds),
     )
     return made, [f"{name} {old:g} -> {new:g}" for name, old, new in changes if old != new]
 
