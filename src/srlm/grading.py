@@ -209,6 +209,15 @@ def grader(spec: str, prompts: Sequence[Prompt] = ()) -> Grader:
         ) from None
 
 
+def is_imported(spec: str) -> bool:
+    """Whether a grader's name is that of a function in a module, which is run when it is used.
+
+    >>> is_imported("os:system"), is_imported("regex:a"), is_imported("boxed")
+    (True, False, False)
+    """
+    return spec not in NAMED and not spec.startswith("regex:")
+
+
 def picked(prompts: Sequence[Prompt]) -> str:
     """The name that ``auto`` stands for: by all the answers, read as references are.
 

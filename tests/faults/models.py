@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForMaskedLM
 
 from tests import tiny
 from tests.faults.cases import Case
@@ -234,6 +235,21 @@ def _other_kind(kind: str) -> Callable[[Path], Path]:
     return make
 
 
+def _encoder(folder: Path) -> Path:
+    model = tiny.saved(folder / "model")
+    (model / "model.safetensors").unlink()
+    sizes = {"vocab_size": len(tiny.WORDS), "hidden_size": 16, "intermediate_size": 24}
+    sizes |= {
+        "initializer_range": 0.4,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "max_position_embeddings": 32,
+    }
+    made = AutoModelForMaskedLM.from_config(AutoConfig.for_model("bert", **sizes))
+    made.save_pretrained(model)
+    return model
+
+
 def _set(name: str, value: torch.Tensor) -> Change:
     return weights(lambda tensors: tensors.__setitem__(name, value))
 
@@ -247,11 +263,12 @@ MODELS = (
     case("a folder as it should be"),
     # sizes
     case("hidden size of 2^40", config(hidden_size=1 << 40), refused="hidden_size"),
-    case("hidden size of 2^14", config(hidden_size=1 << 14), refused="another shape"),
+    case("hidden size of 2^14", config(hidden_size=1 << 14), refused="hidden_size"),
+    case("hidden size of 32, weights for 16", config(hidden_size=32), refused="another shape"),
     case("vocabulary of 2^50", config(vocab_size=1 << 50), refused="vocab_size"),
     case("a million layers", config(num_hidden_layers=10**6), refused="num_hidden_layers"),
     case("ten layers, weights for two", config(num_hidden_layers=10), refused="not in its safe"),
-    case("one layer, weights for two", config(num_hidden_layers=1), refused="more than"),
+    case("one layer, weights for two", config(num_hidden_layers=1), flagged="does not use"),
     case("-1 layers", config(num_hidden_layers=-1), refused="num_hidden_layers"),
     case("no layers", config(num_hidden_layers=0), refused="num_hidden_layers"),
     case("hidden size 0", config(hidden_size=0), refused="hidden_size"),
@@ -302,14 +319,14 @@ MODELS = (
     case("the same, to be trained", config(**{Q: {"quant_method": "unheard-of"}}), run=True,
          refused="quantised"),
     case("quantization_config is text", config(**{Q: "4bit"}), refused=Q),
-    Case("an encoder", place(_other_kind("bert")), "causal"),
+    Case("an encoder", place(_encoder), "causal"),
     Case("a model of images", place(_other_kind("vit")), "causal"),
     # code and pickles
     case("brings code", custom, config(model_type="own"), refused="never runs a model's code"),
     case("brings code for a known kind", custom),
     case("tokenizer that brings code",
          in_json("tokenizer_config.json", auto_map={"AutoTokenizer": ["own.T", None]},
-                 tokenizer_class="OwnTokenizer")),
+                 tokenizer_class="OwnTokenizer"), refused="never runs a model's code"),
     case("pickle alone", pickled, refused="convert"),
     case("GGUF alone", without("model.safetensors"), holding("model.gguf", b"GGUF"),
          refused="gguf"),
@@ -324,7 +341,7 @@ MODELS = (
          refused="broken"),
     case("a weight is missing", weights(lambda x: x.__delitem__("lm_head.weight")),
          refused="lm_head.weight"),
-    case("a weight too many", _set("stranger", torch.zeros(3)), refused="more than"),
+    case("a weight too many", _set("stranger", torch.zeros(3)), flagged="does not use"),
     case("a weight of another shape", _set("lm_head.weight", torch.zeros(12, 15)),
          refused="another shape"),
     case("a weight is not a number", fill(float("nan")), refused="not a number"),
@@ -374,10 +391,10 @@ MODELS = (
     Case("an empty folder", place(_empty), "config.json"),
     Case("a file", place(_file), "no such folder"),
     Case("links in a circle", place(_loop), "circle"),
-    Case("a link that leads nowhere", place(_dangling), "no such folder"),
+    Case("a link that leads nowhere", place(_dangling), "leads nowhere"),
     Case("a name too long", place(lambda f: "./" + "m" * 300), "too long"),
     Case("a hub id that was not downloaded", place(lambda f: "nobody/nothing"), "--download"),
     Case("adapters of a base that is not there", adapters("/nowhere/at/all"), "/nowhere/at/all"),
     Case("adapters of themselves", adapters("SELF"), "adapters"),
-    case("vocabulary of one token", vocab_size=1, eos=0, flagged="", refused="vocabulary"),
+    case("fewer tokens than the tokenizer has", vocab_size=1, eos=0, refused="knows 1"),
 )  # fmt: skip

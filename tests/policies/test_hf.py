@@ -412,9 +412,9 @@ def _no_causal_model(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "named"),
     [
-        (_cut, "safetensors are broken"),
-        (_garbage, "safetensors are broken"),
-        (_pickle, "safetensors"),
+        (_cut, "broken safetensors"),
+        (_garbage, "broken safetensors"),
+        (_pickle, "pickle"),
         (_no_tokenizer, "no tokenizer"),
         (_no_json, "config.json"),
         (_part_missing, "1 weights are not in its safetensors.*"),

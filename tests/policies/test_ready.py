@@ -88,6 +88,9 @@ def test_sizes_are_compared_with_the_headers_before_anything_is_made(
 ) -> None:
     folder = tiny.saved(tmp_path / "base")
     changed(folder / "config.json", hidden_size=1 << 14, num_attention_heads=1 << 11)
+    with pytest.raises(UserError, match="hidden_size is 16,384"):
+        load(folder, device="cpu")
+    changed(folder / "config.json", hidden_size=32, num_attention_heads=2)
     with pytest.raises(UserError, match="in another shape"):
         load(folder, device="cpu")
     monkeypatch.setattr(devices, "memory", lambda _: 1000)

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 
 from srlm.data import is_rendered
 from srlm.errors import UserError
 from srlm.policies import sampling, scoring
+from srlm.policies.chat_template import REFUSALS
 from srlm.policies.devices import Budget, in_halves, logp_error
 from srlm.policies.network import Network
 from srlm.policies.search_tree import CausalTree
@@ -117,9 +117,10 @@ class CausalLM:
                 text = self.tokenizer.apply_chat_template(
                     messages, add_generation_prompt=True, tokenize=False, **self.chat_args
                 )
-            except TemplateError as error:
+            except REFUSALS as error:
                 raise UserError(
-                    f"{where}: the tokenizer's chat template refuses it: {error}",
+                    f"{where}: the tokenizer's chat template refuses it: "
+                    f"{type(error).__name__}: {str(error)[:200]}",
                     "give messages that the template takes, or text prompts with --chat never",
                 ) from None
             tokens = self.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -145,7 +146,7 @@ class CausalLM:
         messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": said}]
         try:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, **self.chat_args)
-        except TemplateError:  # refused prompt by prompt, with the reason
+        except REFUSALS:  # refused prompt by prompt, with the reason
             return frozenset()
         _, found, after = text.rpartition(said)
         tokens = self.tokenizer(after.strip(), add_special_tokens=False)["input_ids"]

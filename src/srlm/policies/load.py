@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from safetensors import SafetensorError
 from srlm.errors import UserError
 from srlm.policies import devices, linear_softmax, tabular
 from srlm.policies.base import Policy
+from srlm.policies.chat_template import check_template
+from srlm.policies.headers import CODE, TOGETHER, check_sizes, read_config, read_json, read_shapes
 from srlm.types import Prompt
 
 ADAPTERS = "adapter_config.json"
@@ -61,13 +64,8 @@ def load(
                 f"remove {ADAPTERS} and adapter_model.safetensors, or give the adapters a folder "
                 "of their own",
             )
-        if not adapters and not (folder / "config.json").is_file():
-            raise UserError(
-                f"{model}: a folder without config.json", "give the folder of a saved model"
-            )
+        kind = None if adapters else read_config(folder, str(model)).get("model_type")
         try:
-            config = json.loads((folder / "config.json").read_text("utf-8")) if not adapters else {}
-            kind = config.get("model_type")
             if kind in EXACT:
                 return EXACT[kind](folder)
         except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
@@ -75,6 +73,11 @@ def load(
                 f"{model}: config.json or model.safetensors cannot be read: {_first_line(error)}",
                 "save the model again",
             ) from None
+    elif folder.is_symlink() and not folder.exists():
+        raise UserError(
+            f"{model}: a link that leads nowhere, or in a circle",
+            "give the folder of a saved model",
+        )
     elif folder.exists() or str(model).startswith((".", "/", "~")) or str(model).count("/") > 1:
         raise UserError(f"{model}: no such folder", "give the folder of a saved model, or a hub id")
     from srlm.policies.hf import CausalLM
@@ -90,6 +93,8 @@ def load(
             f"{model}: quantised weights cannot be trained or saved by an update",
             "give the model that was quantised",
         )
+    if chat and getattr(tokenizer, "chat_template", None):
+        check_template(tokenizer, chat_args or {})
     policy = CausalLM(network, tokenizer, chat=chat, system=system, chat_args=chat_args)
     check_ready(policy, trained=trained)
     return policy
@@ -110,12 +115,13 @@ def _hugging_face(
     transformers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()  # what is missing is an error here
     local = Path(model).is_dir()
-    options: dict[str, Any] = {
-        "local_files_only": local or not download,
-        "trust_remote_code": False,
-    }
-    where = f"{model}: " if local else f"{model} (no such folder; taken as a hub id): "
-    source = model if local or download else _cached(model, where)
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    where = model if local else f"{model} (no such folder; taken as a hub id)"
+    source = model if local else _cached(model, where, download)
+    written, shapes = read_config(Path(source), where), read_shapes(Path(source), where)
+    check_sizes(written, shapes, where)
+    if (Path(source) / "generation_config.json").exists():
+        read_json(Path(source) / "generation_config.json", where)
     weights: dict[str, Any] = {
         "dtype": dtype,
         "use_safetensors": True,
@@ -124,37 +130,53 @@ def _hugging_face(
     }
     auto: Any = transformers.AutoModelForCausalLM
     network: Any = None
+    quantised = written.get("quantization_config")
+    refused = (*REFUSALS, ArithmeticError, OSError, ImportError, StrictDataclassError)
     try:
         config = transformers.AutoConfig.from_pretrained(source, **options)
         with torch.device("meta"):
             blank = auto.from_config(config)
-        check_room(blank, dtype, place)
-        lacking = other_shapes(Path(source), blank)
+        lacking = other_shapes(shapes, blank)
         if not lacking:
+            check_room(blank, dtype, place)
             network, found = auto.from_pretrained(source, **weights, **options)
             lacking = sorted(found["missing_keys"])
             lacking += sorted(str(m[0]) for m in found["mismatched_keys"])
+            _tell_unused(where, sorted(found["unexpected_keys"]))
     except SafetensorError as error:
         raise UserError(
-            f"{where}its safetensors are broken: {_first_line(error)}", "save or copy them again"
+            f"{where}: its safetensors are broken: {_first_line(error)}", "save or copy them again"
         ) from None
-    except (*REFUSALS, OSError, ImportError, StrictDataclassError) as error:
+    except refused as error:
+        if quantised is not None:
+            method = quantised.get("quant_method")
+            raise UserError(
+                f"{where}: quantised weights ({method}) that cannot be loaded here: "
+                f"{_first_line(error)}",
+                "give the model that was quantised, or install what the quantisation needs",
+            ) from None
         raise UserError(
-            f"{where}not loaded as a causal model: {_first_line(error)}",
-            "give the folder or the hub id of a Hugging Face causal model with safetensors",
+            f"{where}: not loaded as a causal model: {_first_line(error)}",
+            CODE
+            if "auto_map" in written
+            else "give the folder or the hub id of a Hugging Face causal model with safetensors",
         ) from None
     if lacking:
         raise UserError(
-            f"{where}{len(lacking)} weights are not in its safetensors, or in another shape: "
+            f"{where}: {len(lacking)} weights are not in its safetensors, or in another shape: "
             + ", ".join(lacking[:5]),
-            "give a folder whose config.json and safetensors belong together",
+            TOGETHER,
         )
     try:
         tokenizer = transformers.AutoTokenizer.from_pretrained(source, **options)
-    except (*REFUSALS, OSError, ImportError) as error:
+    except (*refused, SafetensorError) as error:
+        own = Path(source, "tokenizer_config.json")
+        code = own.is_file() and "auto_map" in read_json(own, where)
         raise UserError(
-            f"{where}no tokenizer: {_first_line(error)}",
-            "save the tokenizer into the model's folder (tokenizer.save_pretrained)",
+            f"{where}: no tokenizer: {_first_line(error)}",
+            CODE
+            if code
+            else "save the tokenizer into the model's folder (tokenizer.save_pretrained)",
         ) from None
     network = network.to(place)
     for parameter in network.parameters():  # own, aligned memory: the same sums on every load
@@ -190,21 +212,45 @@ def _merged(model: str, place: torch.device, dtype: torch.dtype, download: bool)
         ) from None
 
 
-def _cached(model: str, where: str) -> str:
-    """Folder of a hub id in the local cache. transformers would ask the network for adapters."""
+def _tell_unused(where: str, names: list[str]) -> None:
+    """Weights that are in the folder, and not in the model that it describes."""
+    if names:
+        logging.getLogger("srlm").warning(
+            "%s: its safetensors hold %d weights that the model of config.json does not use: %s",
+            where,
+            len(names),
+            ", ".join(names[:5]),
+        )
+
+
+FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
+"""What is taken from the hub: no code, no pickles."""
+
+
+def _cached(model: str, where: str, download: bool) -> str:
+    """Folder of a hub id in the local cache, after a download where that is allowed."""
     from huggingface_hub import snapshot_download
 
     try:
-        return str(snapshot_download(model, local_files_only=True))
-    except (OSError, ValueError):
+        return str(
+            snapshot_download(model, local_files_only=not download, allow_patterns=list(FILES))
+        )
+    except (OSError, ValueError) as error:
+        if download:
+            raise UserError(
+                f"{where}: not downloaded: {_first_line(error)}", "check its name and the network"
+            ) from None
         raise UserError(
-            f"{where}not in the cache of downloaded models",
+            f"{where}: not in the cache of downloaded models",
             "give an existing folder, or allow the network with --download",
         ) from None
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """What an error says, in a line; one that ends in a colon goes on in the next."""
+    lines = [x.strip() for x in str(error).splitlines() if x.strip()] or [type(error).__name__]
+    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+    return said[:300]
 
 
 def fitting(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> tuple[int, str]:

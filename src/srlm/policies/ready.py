@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
 
 from srlm.errors import UserError
 from srlm.policies import devices, scoring
@@ -17,26 +15,17 @@ from srlm.policies.hf import CausalLM
 from srlm.policies.network import REFUSALS
 
 
-def other_shapes(folder: Path, blank: Any) -> list[str]:
+def other_shapes(shapes: Mapping[str, list[int]], blank: Any) -> list[str]:
     """Weights whose shape in the safetensors' headers is not that of the configuration.
 
     Args:
-        folder: of the model.
+        shapes: of ``headers.read_shapes``.
         blank: the model that the configuration describes, on the meta device.
-
-    Raises:
-        SafetensorError: a file is broken.
     """
     expected = {name: list(x.shape) for name, x in blank.state_dict().items()}
-    found: list[str] = []
-    for file in sorted(folder.glob("*.safetensors")):
-        with safe_open(file, framework="pt") as tensors:
-            found += [
-                name
-                for name in sorted(set(tensors.keys()) & expected.keys())
-                if tensors.get_slice(name).get_shape() != expected[name]
-            ]
-    return found
+    return [
+        name for name in sorted(shapes.keys() & expected.keys()) if shapes[name] != expected[name]
+    ]
 
 
 def check_room(blank: Any, dtype: torch.dtype, device: torch.device) -> None:
@@ -86,7 +75,18 @@ def _steps(policy: CausalLM, trained: bool) -> Iterator[tuple[str, str, Any]]:
     def score() -> None:
         assert network.kind is not None
         with torch.no_grad():
-            read()
+            logp_N = read()
+        if not torch.isfinite(logp_N).all():
+            raise not_numbers(network.model)
+
+    def look_back() -> None:
+        """The scores after the first token are the same whatever the second is."""
+        token_BL = torch.tensor([[two[0], two[0]], two], device=network.device)
+        with torch.no_grad():
+            first_BV = network.scores(token_BL, keep=torch.tensor([0]))[:, 0].float()
+        rounding = 64 * torch.finfo(next(network.model.parameters()).dtype).eps
+        if (first_BV[0] - first_BV[1]).abs().max() > rounding * first_BV.abs().max():
+            raise ValueError("its scores depend on tokens that come later")
 
     def train() -> None:
         first = next(p for p in policy.parameters() if p.dim() == 1 or p.numel() < 1 << 16)
@@ -103,6 +103,17 @@ def _steps(policy: CausalLM, trained: bool) -> Iterator[tuple[str, str, Any]]:
     yield "given texts", "save its own tokenizer into its folder", lambda: tokenizer("a 1")
     yield "read back", "save its own tokenizer into its folder", lambda: tokenizer.decode(two)
     yield "scored", other, score
+    yield "taken for a causal model", "give a causal model, not an encoder", look_back
     if trained:
         yield "trained", f"{other}; srlm measure and srlm forecast need no training", train
         yield "saved", "correct its generation_config.json or config.json", save
+
+
+def not_numbers(model: Any) -> UserError:
+    """Scores that are not numbers: which weights are not."""
+    bad = [name for name, x in model.named_parameters() if not torch.isfinite(x).all()]
+    what = f": {', '.join(bad[:3])} are not a number or infinite" if bad else ""
+    return UserError(
+        f"the model's scores are not numbers{what}",
+        "give weights that are numbers" if bad else "use --dtype float32",
+    )

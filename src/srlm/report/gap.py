@@ -22,7 +22,7 @@ from srlm.forecast.after_round import evidence_of
 from srlm.forecast.pace import pace
 from srlm.forecast.powers import Known, Sharpened, expect, exponents, sharpen
 from srlm.forecast.trajectory import LEAST_SUPPORTED, Evidence
-from srlm.grading import grader
+from srlm.grading import grader, is_imported
 from srlm.measure.intervals import mean
 from srlm.report.words import number, signed, with_interval
 from srlm.run_folder import Run, sharpens
@@ -185,11 +185,12 @@ def _wider(e: Estimate, shifts: list[float]) -> Estimate:
 
 
 def _base(run: Run) -> Evidence | None:
-    """What is known of the base; None where the folder lacks it or another reward was run."""
+    """What is known of the base; None where the folder lacks it, another reward was run, or answers
+    are read by a function of the user's: a folder cannot name code that a report runs."""
     answer = run.config.get("prompts.answer")
     table, samples = run.rounds[0].table, run.held_out(0)
     if not sharpens(run.config) or not isinstance(answer, str) or table is None or samples is None:
         return None
-    if np.isnan(table.log_p_star).any():
+    if np.isnan(table.log_p_star).any() or is_imported(answer):
         return None
     return evidence_of(samples, table, grader(answer), SEED)
