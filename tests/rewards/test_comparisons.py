@@ -67,7 +67,7 @@ def test_unreadable_comparisons_are_missing() -> None:
     assert isinstance(found, Scored)
     np.testing.assert_array_equal(found.reward_R, [np.nan, np.nan, 0.5])
     assert found.facts["judge-pairwise: unreadable"] == 1
-    assert any("cannot be read" in note for note in found.notes)
+    assert any("unparseable" in note for note in found.notes)
 
 
 def test_comparisons_too_long_are_missing_alone() -> None:

@@ -13,6 +13,7 @@ from srlm.errors import UserError
 from srlm.rewards import asking
 from srlm.rewards.base import Scored
 from srlm.rewards.judge import ScoreReader, judge
+from srlm.rewards.report import report
 from srlm.types import Prompt, Samples
 from tests import tiny
 from tests.rewards.scripted import SPECIAL, Scripted, bytes_model, responses
@@ -70,7 +71,7 @@ def test_mean_of_the_judgements_that_can_be_read() -> None:
     np.testing.assert_array_equal(found.reward_R, [2.5, 2.5, 2.5])
     assert found.facts["judge: unreadable"] == pytest.approx(1 / 3)
     assert found.facts["judge: judgements"] == 9
-    assert any("cannot be read" in note for note in found.notes)
+    assert any("unparseable" in note for note in found.notes)
 
 
 @pytest.mark.parametrize(
@@ -101,9 +102,13 @@ def test_a_judge_without_probability_for_any_score_is_missing() -> None:
 
 def test_a_saturated_judge_is_reported() -> None:
     policy = Scripted(lambda question, draw: "Score: 5")
-    found = run(judge(JudgeSettings()), policy, responses([0, 0, 1], ["5", "6", "hi"]))
+    samples = responses([0, 0, 1], ["5", "6", "hi"])
+    found = run(judge(JudgeSettings()), policy, samples)
     np.testing.assert_array_equal(found.reward_R, 5)
-    assert any("saturated" in note for note in found.notes)
+    with_others = Scored(np.arange(3.0), judged_R=found.judged_R)
+    for rewards in (found, with_others):
+        assert any("saturated" in note for note in report(samples, rewards).notes)
+    assert not report(samples, Scored(np.arange(3.0), judged_R=np.arange(3.0))).notes
 
 
 def test_equal_responses_are_judged_once() -> None:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from srlm.grading import Grader
-from srlm.rewards.base import Scored
-from srlm.rewards.report import joined, report, seen
+from srlm.rewards.base import Mean, Scored
+from srlm.rewards.report import joined, report, seen, summary
 from tests.rewards.scripted import responses
 
 LAST = Grader("last", lambda text: text[-1], str)
@@ -91,12 +91,13 @@ def test_agreement_with_the_votes_by_hand() -> None:
 
 
 def test_numbers_of_judgements_add_up_over_parts_and_shares_are_averaged() -> None:
-    facts = [{"judge: judgements": 6.0, "judge: unreadable": 0.5}, {"judge: judgements": 2.0}]
-    facts[1]["judge: unreadable"] = 0.1
-    parts = [
-        seen(responses([0] * n, ["a"] * n), Scored(np.ones(n), told))
-        for n, told in zip((3, 1), facts, strict=True)
+    facts = [
+        {"judge: judgements": 6.0, "judge: unreadable": Mean(3, 6)},
+        {"judge: judgements": 2.0, "judge: unreadable": Mean(0, 2)},
+        {"judge: judgements": 0.0, "judge: unreadable": Mean(0, 0)},
     ]
-    found = joined(parts).facts
-    assert found["judge: judgements"] == 8
-    assert found["judge: unreadable"] == pytest.approx(0.4)
+    say = lambda found: [f"{v}" for v in found.values()]  # noqa: E731
+    parts = [seen(responses([0], ["a"]), Scored(np.ones(1), told, say)) for told in facts]
+    whole = joined(parts)
+    assert whole.facts == {"judge: judgements": 8.0, "judge: unreadable": 3 / 8}
+    assert summary(whole).notes[:2] == ("8.0", "0.375")

@@ -183,13 +183,15 @@ def test_length_control_of_a_reward_tells_what_it_moved() -> None:
 
 
 def test_sums_are_weighted_and_missing_where_a_part_is() -> None:
-    one = lambda policy, x, s: Scored(np.array([1.0, 2.0, np.nan]), {"a": 1.0}, ("said",))  # noqa: E731
+    one = lambda policy, x, s: Scored(
+        np.array([1.0, 2.0, np.nan]), {"a": 1.0}, lambda facts: ["said"]
+    )  # noqa: E731
     samples = responses([0, 0, 0], ["a", "b", "c"])
     total = combined([(one, 2.0), (likelihood, 0.1)])
     found = scored(total(None, [], samples), samples)  # type: ignore[arg-type]
     np.testing.assert_allclose(found.reward_R, [2 - 0.1, 4 - 0.2, np.nan])
     assert dict(found.facts) == {"a": 1.0}
-    assert found.notes == ("said",)
+    assert found.notes == ["said"]
     assert found.judged_R is None
     judged = lambda policy, x, s: Scored(np.zeros(3), judged_R=np.array([1.0, 2.0, 3.0]))  # noqa: E731
     for reward in (combined([(likelihood, 1.0), (judged, 1.0)]), length_controlled(judged, 1.0)):

@@ -22,6 +22,31 @@ class JudgeTraining:
     unreadable judgements."""
 
 
+class Mean(float):
+    """A fact that is a mean: ``total`` over ``of`` terms, 0 where there are none.
+
+    >>> Mean(3, 4), Mean(3, 4).of
+    (0.75, 4.0)
+    """
+
+    total: float
+    of: float
+
+    def __new__(cls, total: float, of: float) -> Mean:
+        made = super().__new__(cls, total / of if of else 0.0)
+        made.total, made.of = float(total), float(of)
+        return made
+
+
+Say = Callable[[Mapping[str, float]], Sequence[str]]
+"""Sentences for the user, from the facts of a whole round."""
+
+
+def nothing(facts: Mapping[str, float]) -> Sequence[str]:
+    """Nothing is worth a sentence."""
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Scored:
     """Rewards, with what their maker knows about how they came about."""
@@ -29,14 +54,19 @@ class Scored:
     reward_R: Floats
     """r_t(x, y) of each row, [R]; not-a-number where it is missing."""
     facts: Mapping[str, float] = field(default_factory=dict)
-    """Figures by name, as ``judge: unreadable``."""
-    notes: tuple[str, ...] = ()
-    """Sentences for the user."""
+    """Figures by name, as ``judge: unreadable``. Over the parts of a round a ``Mean`` is averaged by
+    its terms; any other number is a count and is added."""
+    say: Say = nothing
     judged_R: Floats | None = None
     """The judge's own scores, [R], where a judge had a part in the rewards: by them it is seen
     whether it wears out."""
     training: JudgeTraining | None = None
     """Judgements that are trained on beside the responses, where the settings ask for it."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is to be said if these rows are the whole round."""
+        return self.say(self.facts)
 
 
 Reward = Callable[[Policy, Sequence[Prompt], Samples], Floats | Scored]

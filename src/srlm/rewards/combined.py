@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from srlm.policies.base import Policy
-from srlm.rewards.base import Reward, Scored, scored
+from srlm.rewards.base import Reward, Say, Scored, scored
 from srlm.types import Prompt, Samples
 
 
@@ -26,15 +26,19 @@ def combined(parts: Sequence[tuple[Reward, float]]) -> Reward:
     def reward(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
         total_R = np.zeros(len(samples))
         facts: dict[str, float] = {}
-        notes: list[str] = []
+        says: list[Say] = []
         judged_R, training = None, None
         for part, weight in parts:
             found = scored(part(policy, prompts, samples), samples)
             total_R = total_R + weight * found.reward_R
             facts |= found.facts
-            notes += found.notes
+            says.append(found.say)
             judged_R = found.judged_R if judged_R is None else judged_R
             training = found.training if training is None else training
-        return Scored(total_R, facts, tuple(notes), judged_R, training)
+
+        def say(facts: Mapping[str, float]) -> list[str]:
+            return [note for part in says for note in part(facts)]
+
+        return Scored(total_R, facts, say, judged_R, training)
 
     return reward

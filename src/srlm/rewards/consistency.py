@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from srlm.grading import Grader
 from srlm.policies.base import Policy
-from srlm.rewards.base import Reward, Scored
+from srlm.rewards.base import Mean, Reward, Scored
 from srlm.types import Floats, Ints, Prompt, Samples
 
 
@@ -39,7 +39,7 @@ def consistency(grader: Grader) -> Reward:
     Args:
         grader: how answers are read and compared with each other. Never the right answers.
 
-    A response whose answer cannot be read, or that was cut off, has no reward: it is left out of
+    A response whose answer is unparseable, or that was cut off, has no reward: it is left out of
     the pairs and counted.
     With ``pairs.voted`` the most and least voted are compared, weighted by the vote margin.
     Source: Prasad et al. 2024 (ScPO); Wang et al. 2022 (self-consistency).
@@ -48,17 +48,22 @@ def consistency(grader: Grader) -> Reward:
     def reward(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
         answer_R = grader.answers(samples.text_R, samples.finished_R, samples.prompt_R)
         reward_R = votes(samples.prompt_R, answer_R, samples.weight_R)
-        unreadable = float(samples.weight_R[np.isnan(reward_R)].sum() / samples.weight_R.sum())
+        unread = samples.weight_R[np.isnan(reward_R)].sum()
         top_P = _best(samples.prompt_R, reward_R)
-        facts = {"consistency: unreadable": unreadable}
+        facts = {"consistency: unreadable": Mean(unread, samples.weight_R.sum())}
         if len(top_P):
-            facts["consistency: top vote"] = float(top_P.mean())
-        notes: tuple[str, ...] = ()
-        if unreadable > 0.5:
-            notes = (f"consistency: {unreadable:.0%} of the responses have no readable answer",)
+            facts["consistency: top vote"] = Mean(top_P.sum(), len(top_P))
         return Scored(reward_R, facts, notes)
 
     return reward
+
+
+def notes(facts: Mapping[str, float]) -> list[str]:
+    """A sentence where most responses have no answer."""
+    unreadable = facts["consistency: unreadable"]
+    if unreadable <= 0.5:
+        return []
+    return [f"consistency: {unreadable:.0%} of the responses have no parseable answer"]
 
 
 def _best(prompt_R: Ints, reward_R: Floats) -> Floats:

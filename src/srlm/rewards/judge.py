@@ -13,7 +13,7 @@ from srlm.config import JudgeSettings, score_values
 from srlm.errors import UserError
 from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
-from srlm.rewards.base import Reward, Scored
+from srlm.rewards.base import Mean, Reward, Scored
 from srlm.rewards.rows import distinct
 from srlm.types import Bools, Floats, Ints, Prompt, Samples, Tokens
 
@@ -67,15 +67,12 @@ class Judgements:
     def facts(self) -> dict[str, float]:
         """How the judging went."""
         known = np.isfinite(self.score_J)
-        out = {
+        return {
             "judge: judgements": float(len(known)),
-            "judge: unreadable": float((~known).mean()) if len(known) else 0.0,
-            "judge: cut off": float(self.cut / max(1, len(known))),
-            "judge: too long": float((~self.fit_Q).mean()) if len(self.fit_Q) else 0.0,
+            "judge: unreadable": Mean((~known).sum(), len(known)),
+            "judge: cut off": Mean(self.cut, len(known)),
+            "judge: too long": Mean((~self.fit_Q).sum(), len(self.fit_Q)),
         }
-        if known.any():
-            out["judge: commonest score"] = _commonest(self.score_J[known])
-        return out
 
 
 def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
@@ -127,7 +124,7 @@ def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
         )
         facts = found.facts()
         score_R = found.mean_Q()[found.place_R]
-        return Scored(score_R, facts, notes(facts), score_R)
+        return Scored(score_R, facts, notes, score_R)
 
     return generated
 
@@ -172,11 +169,11 @@ def _expected(
     score_Q[fitting[readable_F]] = expectation_F[readable_F]
     facts = {
         "judge: judgements": float(len(fitting)),
-        "judge: unreadable": float((~readable_F).mean()) if len(fitting) else 0.0,
-        "judge: too long": float((~fit_Q).mean()) if len(asked) else 0.0,
-        "judge: score mass": float(mass_F.mean()) if len(fitting) else 0.0,
+        "judge: unreadable": Mean((~readable_F).sum(), len(fitting)),
+        "judge: too long": Mean((~fit_Q).sum(), len(asked)),
+        "judge: score mass": Mean(mass_F.sum(), len(fitting)),
     }
-    return Scored(score_Q[place_R], facts, notes(facts), score_Q[place_R])
+    return Scored(score_Q[place_R], facts, notes, score_Q[place_R])
 
 
 def judgements(
@@ -313,27 +310,9 @@ def notes(facts: Mapping[str, float]) -> tuple[str, ...]:
     unreadable, cut = facts["judge: unreadable"], facts.get("judge: cut off", 0.0)
     if unreadable > OFTEN:
         why = f", {cut:.0%} cut off by --judge-tokens" if cut else ""
-        out.append(f"judge: {unreadable:.0%} of the judgements cannot be read{why}")
+        out.append(f"judge: {unreadable:.0%} of the judgements are unparseable{why}")
     if facts["judge: too long"] > 0:
         out.append(
             f"judge: {facts['judge: too long']:.1%} of the responses do not fit the model's context"
         )
-    if facts.get("judge: commonest score", 0.0) > SATURATED:
-        out.append(
-            f"judge: saturated, {facts['judge: commonest score']:.0%} of the judgements give one "
-            "score"
-        )
     return tuple(out)
-
-
-SATURATED = 0.95
-"""Share of judgements with one and the same score from which the judge counts as saturated."""
-
-
-def _commonest(score_J: Floats) -> float:
-    """Share of the commonest score.
-
-    >>> _commonest(np.array([5.0, 5.0, 4.0, 5.0]))
-    0.75
-    """
-    return float(np.unique(score_J, return_counts=True)[1].max() / len(score_J))

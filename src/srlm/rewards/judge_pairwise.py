@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from srlm.config import JudgeSettings
 from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
-from srlm.rewards.base import Reward, Scored
+from srlm.rewards.base import Mean, Reward, Scored
 from srlm.rewards.judge import LEAST_MASS
 from srlm.rewards.rows import distinct
 from srlm.types import Floats, Ints, Prompt, Samples, rows_by_prompt
@@ -51,13 +51,13 @@ class Duels:
         f_D, b_D = self.forward_D[known], self.backward_D[known]
         out = {
             f"{name}: duels": float(len(known)),
-            f"{name}: unreadable": float((~known).mean()) if len(known) else 0.0,
-            f"{name}: too long": float(self.too_long / max(1, len(known))),
+            f"{name}: unreadable": Mean((~known).sum(), len(known)),
+            f"{name}: too long": Mean(self.too_long, len(known)),
         }
         if len(f_D):
             names = ("approval", "undecided") if self.alone else ("position bias", "contradictory")
-            out[f"{name}: {names[0]}"] = float((f_D + b_D).mean() / 2 - 0.5)
-            out[f"{name}: {names[1]}"] = float(((f_D > 0.5) == (b_D > 0.5)).mean())
+            out[f"{name}: {names[0]}"] = Mean((f_D + b_D - 1).sum() / 2, len(f_D))
+            out[f"{name}: {names[1]}"] = Mean(((f_D > 0.5) == (b_D > 0.5)).sum(), len(f_D))
         return out
 
 
@@ -167,13 +167,13 @@ def judge_pairwise(settings: JudgeSettings) -> Reward:
         weight_S = np.bincount(place_R, samples.weight_R, minlength=len(row_S)).astype(np.float64)
         facts = duels.facts("judge-pairwise")
         won_R = wins(duels, weight_S, len(row_S))[place_R]
-        return Scored(won_R, facts, notes(facts), won_R)
+        return Scored(won_R, facts, notes, won_R)
 
     return reward
 
 
-def notes(facts: dict[str, float], name: str = "judge-pairwise") -> tuple[str, ...]:
-    """Sentences about a judge that favours a position, or cannot be read."""
+def notes(facts: Mapping[str, float], name: str = "judge-pairwise") -> tuple[str, ...]:
+    """Sentences about a judge that favours a position, or is unparseable."""
     out = []
     bias = facts.get(f"{name}: position bias", 0.0)
     if abs(bias) > BIASED:
@@ -183,5 +183,5 @@ def notes(facts: dict[str, float], name: str = "judge-pairwise") -> tuple[str, .
             " comparisons change with the order)"
         )
     if facts[f"{name}: unreadable"] > BIASED:
-        out.append(f"{name}: {facts[f'{name}: unreadable']:.0%} of the comparisons cannot be read")
+        out.append(f"{name}: {facts[f'{name}: unreadable']:.0%} of the comparisons are unparseable")
     return tuple(out)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from srlm.policies.base import Policy
-from srlm.rewards.base import Reward, Scored, scored
+from srlm.rewards.base import Mean, Reward, Scored, scored
 from srlm.types import Floats, Ints, Prompt, Samples, rows_by_prompt
 
 
@@ -61,8 +61,8 @@ def length_controlled(reward: Reward, tolerance: float) -> Reward:
             found.reward_R, samples.length_R, samples.prompt_R, samples.weight_R, tolerance
         )
         known = np.isfinite(found.reward_R)
-        moved = float((short_R[known] != found.reward_R[known]).mean()) if known.any() else 0.0
+        moved = Mean((short_R[known] != found.reward_R[known]).sum(), known.sum())
         facts = {**found.facts, "length control: moved": moved}
-        return Scored(short_R, facts, found.notes, found.judged_R, found.training)
+        return Scored(short_R, facts, found.say, found.judged_R, found.training)
 
     return controlled

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -33,18 +33,20 @@ def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
     """
     train = _trainer(settings, seed)
 
+    def say(facts: Mapping[str, float]) -> tuple[str, ...]:
+        return notes(facts) + duel_notes(facts, "meta-judge")
+
     def reward(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
         found, preferred_J, facts = train(policy, prompts, samples)
         weight_J = np.where(np.isfinite(preferred_J), preferred_J, 0.0)
         facts = found.facts() | facts
-        said = notes(facts) + duel_notes(facts, "meta-judge")
         score_R = found.mean_Q(weight_J)[found.place_R]
         if not settings.train:
-            return Scored(score_R, facts, said, score_R)
+            return Scored(score_R, facts, say, score_R)
         training = _training(found, preferred_J, samples)
         facts |= {"meta-judge: judgements to train on": float(len(training.samples))}
         used = training if len(training.samples) else None
-        return Scored(score_R, facts, said, score_R, used)
+        return Scored(score_R, facts, say, score_R, used)
 
     return reward
 

@@ -10,15 +10,13 @@ import numpy as np
 
 from srlm.grading import EXACT, Grader
 from srlm.measure.intervals import by_prompt, mean, resamples, share, sharing
-from srlm.rewards.base import Scored
+from srlm.rewards.base import Mean, Say, Scored
 from srlm.rewards.consistency import votes
 from srlm.rewards.rows import distinct
 from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
 
 ALL_ALIKE = 0.9
 """Share of prompts without any difference of reward from which rewards count as saturated."""
-COUNTS = (": judgements", ": duels", ": judgements to train on")
-"""Ends of the names of facts that are numbers of something."""
 LIKES_LENGTH = 0.5
 """Correlation of reward and length, either sign, from which the report speaks of it."""
 
@@ -81,7 +79,7 @@ class Seen:
     first_R: Bools
     """Whether no row before is the same response to the same prompt."""
     facts: dict[str, float]
-    notes: tuple[str, ...]
+    say: Say
 
 
 def seen(samples: Samples, found: Scored, grader: Grader = EXACT) -> Seen:
@@ -107,27 +105,27 @@ def seen(samples: Samples, found: Scored, grader: Grader = EXACT) -> Seen:
         vote_R=votes(kept.prompt_R, answer_R, kept.weight_R),
         first_R=first_R,
         facts=dict(found.facts),
-        notes=found.notes,
+        say=found.say,
     )
 
 
 def joined(parts: Sequence[Seen]) -> Seen:
-    """Parts of a round as one: facts are averaged over rows, those of ``COUNTS`` added; equal notes
-    told once."""
+    """Parts of a round as one, its facts joined as ``Scored`` says."""
     if len(parts) == 1:
         return parts[0]
-    facts = {}
+    facts: dict[str, float] = {}
     for name in dict.fromkeys(name for p in parts for name in p.facts):
-        told = [p for p in parts if name in p.facts]
-        values, rows = [p.facts[name] for p in told], [p.rows for p in told]
-        counted = name.endswith(COUNTS)
-        facts[name] = float(np.sum(values) if counted else np.average(values, weights=rows))
+        values = [p.facts[name] for p in parts if name in p.facts]
+        means = [v for v in values if isinstance(v, Mean)]
+        if means:
+            facts[name] = Mean(sum(m.total for m in means), sum(m.of for m in means))
+        else:
+            facts[name] = sum(values)
     columns = {
         name: np.concatenate([getattr(p, name) for p in parts])
         for name in ("prompt_R", "weight_R", "length_R", "reward_R", "voted_R", "vote_R", "first_R")
     }
-    notes = tuple(dict.fromkeys(note for p in parts for note in p.notes))
-    return Seen(sum(p.rows for p in parts), **columns, facts=facts, notes=notes)
+    return Seen(sum(p.rows for p in parts), **columns, facts=facts, say=parts[0].say)
 
 
 def report(
@@ -154,21 +152,23 @@ def summary(rows: Seen, *, seed: int = 0) -> RewardReport:
     w_R = _shares(rows.weight_R, p_R)
     mean_P = by_prompt(r_R, w_R, p_R, len(used))
     spread_P = np.sqrt(by_prompt((r_R - mean_P[p_R]) ** 2, w_R, p_R, len(used)))
-    alike = _alike(rows)
+    alike, judged = _alike(rows, r_R), _alike(rows, rows.voted_R)
     length_R = rows.length_R.astype(np.float64)
     with sharing():
         correlation = within(r_R, length_R, rows.prompt_R, rows.weight_R, "lengths", seed)
         agreement = within(rows.voted_R, rows.vote_R, rows.prompt_R, rows.weight_R, "votes", seed)
         average = mean(mean_P, seed, "mean over prompts")
         apart = mean(spread_P, seed, "standard deviation within prompts", least=0.0)
-    notes = list(rows.notes)
+    notes = list(rows.say(rows.facts))
     if missing:
         notes.insert(0, f"{missing} of {rows.rows} responses have no reward and are left out")
-    if alike.value is not None and alike.value > ALL_ALIKE:
-        notes.append(
-            f"the reward is saturated: alike within {alike.value:.0%} of the prompts whose "
-            "responses differ"
-        )
+    for name, share in (("the reward is", alike), ("the judge's scores are", judged)):
+        if share.value is not None and share.value > ALL_ALIKE:
+            notes.append(
+                f"{name} saturated: alike within {share.value:.0%} of the prompts whose "
+                "responses differ"
+            )
+            break
     if correlation.value is not None and abs(correlation.value) > LIKES_LENGTH:
         likes = "longer" if correlation.value > 0 else "shorter"
         notes.append(
@@ -187,12 +187,12 @@ def summary(rows: Seen, *, seed: int = 0) -> RewardReport:
     )
 
 
-def _alike(rows: Seen) -> Estimate:
-    """Of the prompts with several distinct responses, those whose rewards are all equal."""
+def _alike(rows: Seen, value_R: Floats) -> Estimate:
+    """Of the prompts with several distinct responses, those whose values are all equal."""
     used, p_S = np.unique(rows.prompt_R[rows.first_R], return_inverse=True)
     low_P, high_P = np.full(len(used), np.inf), np.full(len(used), -np.inf)
-    np.minimum.at(low_P, p_S, rows.reward_R[rows.first_R])
-    np.maximum.at(high_P, p_S, rows.reward_R[rows.first_R])
+    np.minimum.at(low_P, p_S, value_R[rows.first_R])
+    np.maximum.at(high_P, p_S, value_R[rows.first_R])
     several_P = np.bincount(p_S, minlength=len(used)) > 1
     equal_P = high_P - low_P <= 1e-9 * np.maximum(1.0, np.abs(high_P))
     return share(int((equal_P & several_P).sum()), int(several_P.sum()))
