@@ -37,7 +37,7 @@ def commits(
     vague = np.array([" or " in text for text in samples.text_R])
     reward_R = np.where(vague, np.nan, samples.logp_R - 10.0 * gives_up)
     return srlm.Scored(
-        reward_R, {"gives up": float(samples.weight_R[gives_up].sum() / len(prompts))}
+        reward_R, {"gives up": srlm.Mean(samples.weight_R[gives_up].sum(), len(prompts))}
     )
 
 

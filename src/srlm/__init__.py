@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from srlm.policies.linear_softmax import LinearSoftmax
     from srlm.policies.load import load
     from srlm.policies.tabular import Tabular
-    from srlm.rewards.base import Scored
+    from srlm.rewards.base import Mean, Scored
     from srlm.rewards.combined import combined
     from srlm.rewards.consistency import consistency
     from srlm.rewards.judge import judge
@@ -62,6 +62,7 @@ __all__ = [
     "Estimate",
     "JudgeSettings",
     "LinearSoftmax",
+    "Mean",
     "MeasureSettings",
     "Memory",
     "Method",
@@ -116,7 +117,7 @@ _MODULES = {
     "policies.linear_softmax": "LinearSoftmax",
     "policies.load": "load",
     "policies.tabular": "Tabular",
-    "rewards.base": "Scored",
+    "rewards.base": "Mean Scored",
     "rewards.combined": "combined",
     "rewards.consistency": "consistency",
     "rewards.judge": "judge",

@@ -183,9 +183,8 @@ def test_length_control_of_a_reward_tells_what_it_moved() -> None:
 
 
 def test_sums_are_weighted_and_missing_where_a_part_is() -> None:
-    one = lambda policy, x, s: Scored(
-        np.array([1.0, 2.0, np.nan]), {"a": 1.0}, lambda facts: ["said"]
-    )  # noqa: E731
+    part = Scored(np.array([1.0, 2.0, np.nan]), {"a": 1.0}, lambda facts: ["said"])
+    one = lambda policy, x, s: part  # noqa: E731
     samples = responses([0, 0, 0], ["a", "b", "c"])
     total = combined([(one, 2.0), (likelihood, 0.1)])
     found = scored(total(None, [], samples), samples)  # type: ignore[arg-type]

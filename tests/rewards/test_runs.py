@@ -66,7 +66,7 @@ def test_a_reward_that_is_missing_everywhere_is_an_error_with_a_remedy(tmp_path:
         run(config, tmp_path / "run")
     kept = json.loads((tmp_path / "run/rounds/000/rewards.json").read_text())
     assert kept["missing"] == kept["rows"]
-    assert any("no readable answer" in note for note in kept["notes"])
+    assert any("no parseable answer" in note for note in kept["notes"])
 
 
 def test_scores_that_the_model_cannot_say_are_refused(tmp_path: Path) -> None:

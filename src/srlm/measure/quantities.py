@@ -74,7 +74,11 @@ def margin(modes: Modes) -> tuple[Floats, Floats]:
 def _margins(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
     low_P, high_P = margin(modes)
     P, least_low, least_high = len(low_P), float(low_P.min()), float(high_P.min())
-    bounds = within(least_low, least_high, exact=least_low == least_high)
+    least = undefined(method, "not certified", P)
+    if np.isfinite(least_high) or least_low == least_high:
+        bounds = within(least_low, least_high, exact=least_low == least_high)
+        sole = "" if np.isfinite(least_high) else "every prompt has a single possible response"
+        least = Estimate(least_high, None, None, P, method, bounds, sole)
     # Infinite margins (a single possible response) have no mean with the others.
     sole_P = np.isposinf(low_P)
     n_sole = int(sole_P.sum())
@@ -86,15 +90,7 @@ def _margins(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
         between = "none" if not len(low_P) else f"[{low_P.mean():.4g}, {high_P.mean():.4g}]"
         average = undefined(method, f"second responses not certified: within {between}", P)
     return {
-        "margin": Estimate(
-            least_high,
-            None,
-            None,
-            P,
-            method,
-            bounds,
-            "" if np.isfinite(least_high) else "no second response known to be possible",
-        ),
+        "margin": least,
         "margin_mean": average,
     }
 

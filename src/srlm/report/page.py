@@ -191,7 +191,16 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     made.globals.update(NAMES=words.NAMES, MEANINGS=words.MEANINGS, SYMBOL=words.SYMBOL)
-    for name in ("count", "interval", "number", "percent", "probability", "sentence", "signed"):
+    for name in (
+        "count",
+        "interval",
+        "number",
+        "percent",
+        "place",
+        "probability",
+        "sentence",
+        "signed",
+    ):
         made.filters[name] = getattr(words, name)
     made.filters["json"] = lambda data: Markup(script_json(data))
     return made

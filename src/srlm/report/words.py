@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import os
 import unicodedata
+from pathlib import Path
 
 from srlm.types import Estimate
 
@@ -67,6 +69,18 @@ MEANINGS = {
     "vote_flips": "share of prompts whose majority answer is another one than a round before",
     "answer_agreement": "share of prompts whose majority answer is the base's, where it had one",
 }
+
+
+def place(path: str) -> str:
+    """A path as one would type it: below the current folder, or from the home folder.
+
+    >>> place("runs/mine"), place(str(Path.cwd() / "runs" / "mine"))
+    ('runs/mine', 'runs/mine')
+    """
+    for top, name in ((Path.cwd(), ""), (Path(os.path.expanduser("~")), "~")):
+        if Path(path).is_relative_to(top):
+            return str(name / Path(path).relative_to(top))
+    return path
 
 
 def number(x: float | None, digits: int = 3) -> str:

@@ -54,8 +54,8 @@ class Scored:
     reward_R: Floats
     """r_t(x, y) of each row, [R]; not-a-number where it is missing."""
     facts: Mapping[str, float] = field(default_factory=dict)
-    """Figures by name, as ``judge: unreadable``. Over the parts of a round a ``Mean`` is averaged by
-    its terms; any other number is a count and is added."""
+    """Figures by name, as ``judge: unreadable``. Over the parts of a round a ``Mean`` is averaged
+    by its terms; any other number is a count and is added."""
     say: Say = nothing
     judged_R: Floats | None = None
     """The judge's own scores, [R], where a judge had a part in the rewards: by them it is seen

@@ -162,10 +162,10 @@ def summary(rows: Seen, *, seed: int = 0) -> RewardReport:
     notes = list(rows.say(rows.facts))
     if missing:
         notes.insert(0, f"{missing} of {rows.rows} responses have no reward and are left out")
-    for name, share in (("the reward is", alike), ("the judge's scores are", judged)):
-        if share.value is not None and share.value > ALL_ALIKE:
+    for name, same in (("the reward is", alike), ("the judge's scores are", judged)):
+        if same.value is not None and same.value > ALL_ALIKE:
             notes.append(
-                f"{name} saturated: alike within {share.value:.0%} of the prompts whose "
+                f"{name} saturated: alike within {same.value:.0%} of the prompts whose "
                 "responses differ"
             )
             break
