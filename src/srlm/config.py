@@ -40,7 +40,7 @@ def setting(description: str, default: Any = ..., *, flag: str, panel: str, **ch
         default: required if left out.
         flag: its option.
         panel: the part of ``--help`` that lists it.
-        checks: of pydantic's ``Field``: ge, gt, lt.
+        checks: of pydantic's ``Field``: ge, gt, le, lt.
     """
     extra: dict[str, Any] = {"flag": flag, "panel": panel}
     return Field(default, description=description, json_schema_extra=extra, **checks)
@@ -170,6 +170,25 @@ class SampleSettings(Settings):
     max_tokens: Count = setting(
         "length limit of a response, tokens", 256, flag="--max-tokens", panel=SAMPLES
     )
+    temperature: Positive = setting(
+        "of the training samples, for rewards that are no probabilities; all is measured at 1",
+        1.0,
+        flag="--temperature",
+        panel=SAMPLES,
+    )
+    top_p: float = setting(
+        "sample from the likeliest tokens that together have this probability",
+        1.0,
+        gt=0,
+        le=1,
+        flag="--top-p",
+        panel=SAMPLES,
+    )
+
+    @property
+    def plain(self) -> bool:
+        """Whether the samples are the policy's own, neither tempered nor truncated."""
+        return self.temperature == 1 and self.top_p == 1
 
 
 class PairSettings(Settings):

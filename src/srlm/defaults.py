@@ -57,7 +57,7 @@ def settle(
             "update": settled(config.update, policy, a_round),
         }
     )
-    return Settled(made, tuple(filter(None, (why, _update(made)))))
+    return Settled(made, tuple(filter(None, (why, _tempered(made), _update(made)))))
 
 
 def _reward(config: RunConfig, policy: Policy, grader: Grader, most: int) -> tuple[str, str]:
@@ -78,6 +78,16 @@ def _reward(config: RunConfig, policy: Policy, grader: Grader, most: int) -> tup
         "could be voted on",
         "say how answers are read (--answer last-number, choice, ...), or name a reward: "
         "--reward judge, or --reward likelihood, which leads to the likeliest whole responses",
+    )
+
+
+def _tempered(made: RunConfig) -> str:
+    asked = made.samples
+    if asked.plain:
+        return ""
+    return (
+        f"Samples: temperature {asked.temperature:g}, top-p {asked.top_p:g}; rewards.json is of "
+        "these, all that is measured is at temperature 1"
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from srlm import data, losses, pairs, stopping, train
-from srlm.config import REWARDS, RunConfig, reward_parts, template_arguments
+from srlm.config import AUTO, REWARDS, RunConfig, reward_parts, template_arguments
 from srlm.defaults import settle
 from srlm.errors import UserError
 from srlm.forecast.after_round import evidence_of, forecast_after, paces_of
@@ -265,6 +265,7 @@ def method_of(config: RunConfig) -> Method:
             "sample adaptively",
             "leave --mu out, or use --update best-of-n and --source sampling",
         )
+    _check_tempered(config)
     name = pairings[0] if config.pairs.kind == "auto" else config.pairs.kind
     if name not in pairings:
         raise UserError(
@@ -281,6 +282,30 @@ def method_of(config: RunConfig) -> Method:
         grader=grader(config.prompts.answer),
         stop=stopping.rule_of(config.reward) if config.stop == "auto" else None,
     )
+
+
+PROBABILITIES = ("likelihood", "likelihood-per-token", "self-certainty")
+"""Rewards that are read off the policy's probabilities: of its own samples, at temperature 1."""
+
+
+def _check_tempered(config: RunConfig) -> None:
+    """Refuse tempered samples where theory or reward is about the policy's own."""
+    asked = config.samples
+    if asked.plain:
+        return
+    flags = f"--temperature {asked.temperature:g} --top-p {asked.top_p:g}"
+    if asked.mu is not None or asked.source == "enumerate":
+        raise UserError(
+            f"{flags} with --mu or --source enumerate: both go by the policy's own probabilities",
+            "leave --temperature and --top-p out",
+        )
+    named = [] if config.reward == AUTO else list(reward_parts(config.reward))
+    if wrong := [name for name in named if name in PROBABILITIES]:
+        raise UserError(
+            f"{flags} with --reward {config.reward}: {', '.join(wrong)} is a probability, whose "
+            "theory is of the policy's own samples",
+            "leave --temperature and --top-p out, or use --reward consistency or judge",
+        )
 
 
 def reward_of(config: RunConfig) -> Reward:

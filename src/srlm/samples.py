@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 
 import numpy as np
 
 from srlm.config import SampleSettings
 from srlm.errors import UserError
-from srlm.policies.base import Exact, Policy
+from srlm.policies.base import Exact, Policy, Temperable
 from srlm.types import Prompt, Samples
 
 CHUNK = 4096
@@ -52,7 +53,7 @@ def stream(
         advance: called with how many prompts were done since, for progress; may be a fraction.
 
     Raises:
-        UserError: the policy's responses are to be enumerated and cannot be.
+        UserError: the policy's responses are to be enumerated, or tempered, and cannot be.
     """
     if settings.source == "enumerate":
         if not isinstance(policy, Exact):
@@ -66,6 +67,14 @@ def stream(
     step = max(
         1, PART_TOKENS // settings.max_tokens // settings.per_prompt, CHUNK // settings.per_prompt
     )
+    how: Callable[..., Samples] | None = None
+    if not settings.plain:
+        if not isinstance(policy, Temperable):
+            raise UserError(
+                f"{type(policy).__name__}: sampled at temperature 1 only",
+                "leave --temperature and --top-p out; they are for language models",
+            )
+        how = partial(policy.tempered, temperature=settings.temperature, top_p=settings.top_p)
     for first in range(0, len(prompts), step):
         some = prompts[first : first + step]
         if settings.mu is not None:
@@ -82,6 +91,7 @@ def stream(
                 max_tokens=settings.max_tokens,
                 rows=CHUNK,
                 advance=advance,
+                how=how,
             )
         yield replace(part, prompt_R=part.prompt_R + first)
 
@@ -95,17 +105,20 @@ def in_parts(
     max_tokens: int,
     rows: int,
     advance: Callable[[float], None],
+    how: Callable[..., Samples] | None = None,
 ) -> Samples:
     """``policy.sample`` on about ``rows`` rows at a time; the samples are the same.
 
     Args:
         advance: called with the number of prompts done.
+        how: in the place of ``policy.sample``.
     """
+    take = how or policy.sample
     step = max(1, rows // samples)
     parts = []
     for first in range(0, len(prompts), step):
         chunk = prompts[first : first + step]
-        part = policy.sample(chunk, samples, seed=seed, max_tokens=max_tokens, advance=advance)
+        part = take(chunk, samples, seed=seed, max_tokens=max_tokens, advance=advance)
         parts.append(replace(part, prompt_R=part.prompt_R + first))
     return joined(parts)
 

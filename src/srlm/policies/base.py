@@ -101,6 +101,26 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class Temperable(Protocol):
+    """A policy that can be sampled at another temperature, or from its likeliest tokens alone."""
+
+    def tempered(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        *,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        max_tokens: int,
+        advance: Callable[[float], None] = lambda prompts: None,
+    ) -> Samples:
+        """As ``Policy.sample``, of q(token) ~ pi(token)^(1 / temperature) on the fewest tokens
+        whose q adds up to ``top_p``; log-probabilities are those under pi itself."""
+        ...
+
+
+@runtime_checkable
 class Exact(Protocol):
     """A policy whose responses can all be listed."""
 

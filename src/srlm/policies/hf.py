@@ -190,6 +190,22 @@ class CausalLM:
         """
         return sampling.sampled(self, prompts, samples, seed, max_tokens, advance)
 
+    def tempered(
+        self,
+        prompts: Sequence[Prompt],
+        samples: int,
+        *,
+        temperature: float,
+        top_p: float,
+        seed: int,
+        max_tokens: int,
+        advance: Callable[[float], None] = lambda prompts: None,
+    ) -> Samples:
+        """As ``sample``, of q(token) ~ pi(token)^(1 / temperature) on the fewest tokens whose q
+        adds up to ``top_p``; log-probabilities are those under pi itself."""
+        shape = (temperature, top_p)
+        return sampling.sampled(self, prompts, samples, seed, max_tokens, advance, shape)
+
     def greedy(self, prompts: Sequence[Prompt], *, max_tokens: int) -> Samples:
         """The likeliest token at each step, one row per prompt."""
         return sampling.greedy(self, prompts, max_tokens)

@@ -40,12 +40,15 @@ def sampled(
     seed: int,
     max_tokens: int,
     advance: Callable[[float], None],
+    shape: tuple[float, float] | None = None,
 ) -> Samples:
-    """Samples at temperature 1; see ``CausalLM.sample``."""
+    """Samples at temperature 1, see ``CausalLM.sample``; or by ``shape``, temperature and top-p,
+    see ``CausalLM.tempered``."""
     u_RT = np.concatenate([uniforms(seed, x.id, samples, max_tokens) for x in prompts])
 
     def choose(logp_BV: torch.Tensor, row_D: Ints, sample_D: Ints, t: int) -> torch.Tensor:
-        return _inverse(logp_BV, row_D, u_RT[sample_D, t])
+        chosen_BV = logp_BV if shape is None else tempered(logp_BV, *shape)
+        return _inverse(chosen_BV, row_D, u_RT[sample_D, t])
 
     return _decode(policy, prompts, samples, choose, max_tokens, advance)
 
@@ -179,6 +182,23 @@ def log_probs(scores_BV: torch.Tensor) -> torch.Tensor:
     """Log-probabilities of a vocabulary's scores, in float32 at least."""
     wide = torch.promote_types(scores_BV.dtype, torch.float32)
     return F.log_softmax(scores_BV, dim=-1, dtype=wide)
+
+
+def tempered(logp_BV: torch.Tensor, temperature: float, top_p: float) -> torch.Tensor:
+    """log q of q ~ exp(log pi / temperature), on the fewest tokens whose q adds up to ``top_p``,
+    -inf elsewhere; not normalised again after that. [B, V]; O(V log V) a row.
+
+    >>> logp = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
+    >>> tempered(logp, 0.5, 0.9).exp().round(decimals=3).tolist()
+    [[0.727, 0.182, 0.0, 0.0]]
+    """
+    logq_BV = log_probs(logp_BV / temperature)
+    if top_p == 1:
+        return logq_BV
+    down_BV, token_BV = logq_BV.sort(dim=-1, descending=True, stable=True)
+    before_BV = down_BV.exp().cumsum(-1) - down_BV.exp()
+    kept_BV = torch.zeros_like(logq_BV, dtype=torch.bool).scatter(-1, token_BV, before_BV < top_p)
+    return logq_BV.masked_fill(~kept_BV, -torch.inf)
 
 
 def _inverse(logp_BV: torch.Tensor, row_D: Ints, u_D: Floats) -> torch.Tensor:
