@@ -155,7 +155,8 @@ def test_a_bug_is_raised_on(monkeypatch: pytest.MonkeyPatch) -> None:
         cli.main()
 
 
-def test_interrupted() -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted(number: signal.Signals) -> None:
     code = """
 import signal, sys, time, types
 signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
@@ -174,9 +175,9 @@ main()
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "ready\n"
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, shown = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert "The same command continues" in shown
     assert "Traceback" not in shown
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -439,7 +440,8 @@ def _srlm(
 
 
 def main() -> None:
-    """Run the command line. Exit code 2: the user can put it right; 130: interrupted.
+    """Run the command line. Exit code 2: the user can put it right; 130: interrupted,
+    143: terminated.
 
     Whatever is raised gets its words here (``srlm.boundary``), and nowhere else. What is no error
     of the user's, the system's or a device's is raised on: a bug, for ``boundary.bug``.
@@ -462,13 +464,28 @@ def _fail(error: UserError) -> NoReturn:
 
 @contextmanager
 def _interruptible(*, kept: bool = True) -> Iterator[None]:
-    """``kept``: the same command continues; else nothing was written."""
+    """Ctrl-C and SIGTERM end a command with a sentence, and what it was writing is cleared.
+
+    ``kept``: the same command continues; else nothing was written.
+    """
+
+    def terminated(*_: object) -> NoReturn:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminated)
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         then = "The same command continues where it stopped." if kept else "Nothing was kept."
-        typer.echo(f"\nInterrupted. {then}", err=True)
-        raise typer.Exit(130) from None
+        killed = isinstance(error, _Terminated)
+        typer.echo(f"\n{'Terminated' if killed else 'Interrupted'}. {then}", err=True)
+        raise typer.Exit(128 + (signal.SIGTERM if killed else signal.SIGINT)) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM."""
 
 
 def _tell(summary: Summary, as_json: bool) -> None:

@@ -126,6 +126,15 @@ def test_tokens_beyond_the_embedding_name_the_prompt() -> None:
 # ---- chat
 
 
+def test_any_of_several_end_tokens_ends_a_response() -> None:
+    policy = CausalLM(tiny.network(eos=[tiny.EOS, tiny.END]), tiny.tokenizer())
+    assert policy.ends == {tiny.EOS, tiny.END}
+    made = policy.sample(tiny.texts(8), 16, seed=0, max_tokens=12)
+    lasts = {y[-1] for y, done in zip(made.tokens_R, made.finished_R, strict=True) if done}
+    assert lasts == policy.ends
+    assert all(policy.ends.isdisjoint(y[:-1]) for y in made.tokens_R)
+
+
 def test_what_the_template_puts_after_a_turn_ends_it() -> None:
     """Though the configuration names another end token."""
     policy = scripted.bytes_model()
