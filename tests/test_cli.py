@@ -100,7 +100,7 @@ def test_the_run_gets_settings_and_folder(
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["run"], ["model: missing", "prompts: missing"]),
+        (["run"], ["(--model): missing", "(--prompts): missing"]),
         (["run", *NEEDED, "--lr", "x", "--samples", "1"], ["update.lr", "samples.per_prompt"]),
         (["run", *NEEDED], ["--out: missing"]),
         (["run", "--config", "none.yaml"], ["none.yaml: no such file"]),
@@ -195,4 +195,4 @@ def test_a_file_of_samples_is_forecast_without_a_model(
     assert json.loads((tmp_path / "found.json").read_text())
     assert capsys.readouterr().out
     assert srlm(*given, "--model", "m") == 2
-    assert "model: Extra" in capsys.readouterr().err
+    assert "model: no such" in capsys.readouterr().err

@@ -18,7 +18,7 @@ HEAVY = {"torch", "transformers", "sklearn", "plotly", "pyarrow", "scipy", "nump
 
 LAYERS = (
     ("types", "errors"),
-    ("boundary",),
+    ("boundary", "settings_errors"),
     ("config", "progress", "writing"),
     ("math_worker",),
     ("math_answers",),

@@ -34,6 +34,7 @@ from srlm import boundary
 from srlm.config import ForecastConfig, ProbeConfig, RunConfig, SamplesConfig, resolve_as
 from srlm.errors import UserError
 from srlm.lab import CLAIMS, TASKS
+from srlm.settings_errors import options
 
 if TYPE_CHECKING:
     from srlm.report.summary import Summary
@@ -43,16 +44,6 @@ _SAMPLES = {"samples": "file", "prompts.file": "prompts", "prompts.answer": "ans
 F = TypeVar("F", bound=Callable[..., None])
 
 # ---- options made of settings
-
-
-def options(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Dotted key and field of every setting of a model, sections within it too."""
-    for name, field in model.model_fields.items():
-        kind = field.annotation
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            yield from options(kind, f"{prefix}{name}.")
-        else:
-            yield prefix + name, field
 
 
 def with_settings(model: type[BaseModel]) -> Callable[[F], F]:

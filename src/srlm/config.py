@@ -12,10 +12,18 @@ from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from srlm.errors import UserError
+from srlm.settings_errors import read_yaml, told
 
 Count = Annotated[int, Field(ge=1)]
 Positive = Annotated[float, Field(gt=0)]
@@ -30,6 +38,15 @@ class Settings(BaseModel):
     """Frozen, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads ``yes`` as true, and pydantic true as 1."""
+        field = cls.model_fields[str(info.field_name)]
+        if isinstance(value, bool) and field.annotation is not bool:
+            raise PydanticCustomError("not_truth", "true or false")
+        return value
 
 
 def setting(description: str, default: Any = ..., *, flag: str, panel: str, **checks: Any) -> Any:
@@ -679,28 +696,7 @@ def resolve_as(kind: type[C], file: Path | None, flags: dict[str, Any]) -> C:
     try:
         return kind.model_validate(nest(data))
     except ValidationError as error:
-        lines = [
-            f"{'.'.join(str(p) for p in e['loc'])}: {e['msg']} (got {e['input']!r})"
-            if e["type"] != "missing"
-            else f"{'.'.join(str(p) for p in e['loc'])}: missing"
-            for e in error.errors()
-        ]
-        raise UserError(
-            "settings: " + "; ".join(lines), "correct them; the command's --help lists the settings"
-        ) from None
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """A YAML mapping, or a UserError that names the file."""
-    if not file.is_file():
-        raise UserError(f"{file}: no such file", "give the path of a YAML file of settings")
-    try:
-        data = yaml.safe_load(file.read_bytes())
-    except yaml.YAMLError as error:
-        raise UserError(f"{file}: not YAML: {error}", "correct the file") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{file}: not a mapping of settings", "write `key: value` lines")
-    return data
+        raise told(kind, error) from None
 
 
 def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:

@@ -88,7 +88,8 @@ def open_source(path: str | Path) -> Source:
         files = tuple((f.name, f.read_bytes()) for f in _of_folder(Path(path)))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(f"{name}: {reason.lower()}", f"give a file: {KINDS}") from None
+        where = getattr(error, "filename", None) or name
+        raise UserError(f"{where}: {reason.lower()}", f"give a file: {KINDS}") from None
     listing = "".join(f"{hashlib.sha256(data).hexdigest()} {name}\n" for name, data in files)
     return Source(name, files, hashlib.sha256(listing.encode()).hexdigest())
 
@@ -103,19 +104,31 @@ def _of_folder(folder: Path) -> list[Path]:
         )
     state = folder / "state.json"
     if state.is_file() and (folder / "dataset_info.json").is_file():
-        said = json.loads(state.read_text(encoding="utf-8"))
+        said, files = _state(state)
         if said.get("_indices_data_files"):
             raise UserError(
                 f"{folder}: a dataset with an order or a choice of its own",
                 "save it again after dataset.flatten_indices()",
             )
-        return [folder / str(x["filename"]) for x in said.get("_data_files", ())]
+        for name in files:
+            if "/" in name or "\\" in name or name in ("", ".", ".."):
+                raise UserError(f"{state}: {name[:100]!r} leaves the folder", "save it again")
+        return [folder / name for name in files]
     names = sorted(x for x in folder.iterdir() if x.is_file() and not x.name.startswith("."))
     found = [x for x in names if x.name.lower().removesuffix(".gz").endswith(NAMES)]
     if not found:
         seen = ", ".join(x.name for x in names[:5]) or "no files"
         raise UserError(f"{folder}: a folder without files of rows ({seen})", f"give {KINDS}")
     return found
+
+
+def _state(file: Path) -> tuple[dict[str, Any], list[str]]:
+    """What ``save_to_disk`` says of a folder, and the names of its files."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        return dict(said), [str(x["filename"]) for x in said["_data_files"]]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise UserError(f"{file}: broken", "save the data set again") from None
 
 
 def rows_of(source: Source, column: str) -> Rows:

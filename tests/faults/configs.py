@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests import tiny
 from tests.faults.cases import Case
+from tests.faults.models import run_command
 
 NEEDED = ("--model", "m", "--prompts", "p.jsonl")
 
 
-def options(name: str, *given: str, refused: str = "", also: tuple[str, ...] = (),
-            command: str = "run") -> Case:  # fmt: skip
-    """Options of a command, which prints its settings and stops."""
+def options(name: str, *given: str, refused: str = "", also: tuple[str, ...] = ()) -> Case:
+    """Options of a run, which says what it would cost and stops."""
 
-    def build(_: Path) -> Sequence[str]:
-        dry = ["--dry-run"] if command == "run" else []
-        return [command, *NEEDED, *given, *dry]
+    def build(folder: Path) -> Sequence[str]:
+        if not refused:
+            return run_command(tiny.saved(folder / "model"), folder, *given, "--dry-run")
+        return ["run", *NEEDED, *given, "--dry-run"]
 
     return Case(name, build, refused, also=also)
 
@@ -27,6 +29,9 @@ def yaml(name: str, text: str | bytes, refused: str = "", *also: str) -> Case:
     def build(folder: Path) -> Sequence[str]:
         file = folder / "settings.yaml"
         file.write_bytes(text if isinstance(text, bytes) else text.encode())
+        if not refused:
+            model = tiny.saved(folder / "model")
+            return run_command(model, folder, "--config", str(file), "--dry-run")
         return ["run", *NEEDED, "--config", str(file), "--dry-run"]
 
     return Case(name, build, refused, also=also)
@@ -100,10 +105,10 @@ CONFIGS = (
          "not yaml"),
     yaml("keys that are numbers", "1: 2\n", "1"),
     yaml("a key twice", "rounds: 3\nrounds: 4\n", "twice"),
-    yaml("an alias of itself", "update: &a\n  lr: *a\n", "settings"),
+    yaml("an alias of itself", "update: &a\n  lr: *a\n", "references"),
     yaml("a billion laughs", "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{b}: &{b} [{','.join(9 * [f'*{a}'])}]\n" for a, b in zip("abcdefgh", "bcdefghi",
-        strict=True)), "settings"),
+        strict=True)), "references"),
     yaml("nesting 10,000 deep", "a: " + "[" * 10_000, "not yaml"),
     yaml("a date for a number", "rounds: 2026-01-01\n", "rounds"),
     place("no such file", "none.yaml", "no such file"),

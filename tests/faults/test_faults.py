@@ -25,7 +25,7 @@ def _marked(cases: Sequence[Case], fast: int) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("case", _marked(MODELS, 4))
+@pytest.mark.parametrize("case", [*_marked(MODELS, 4), *_marked(PROMPTS, 4), *_marked(CONFIGS, 1)])
 def test_case(
     case: Case,
     tmp_path: Path,

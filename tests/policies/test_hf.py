@@ -447,7 +447,7 @@ def test_a_hub_id_is_read_from_the_cache(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.usefixtures("no_network")
 def test_places_without_a_model(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="without config"):
+    with pytest.raises(UserError, match=r"config\.json"):
         load(tmp_path)
     with pytest.raises(UserError, match="no such folder"):
         load(tmp_path / "none")
