@@ -2,8 +2,9 @@
 
     python -m experiments.starts [--starts good diffuse giveup] [--seeds 0 1 ...] [--quick]
 
-Cost: two minutes a start and seed on an idle core; ``--quick`` runs one and writes neither results
-nor docs.
+Cost: two to five minutes per start and seed on an idle core, most of it for the base; rows of other
+starts and seeds than those asked for are kept. ``--quick`` runs one and writes neither results nor
+docs.
 
 Each start and seed is `srlm demo` with its defaults: a forecast of the base, then the run. From
 the run's rounds it reads the headroom captured, the fidelity and the seconds a round; from the
@@ -92,12 +93,14 @@ MEASURED = (
 def table(result: dict[str, Any]) -> str:
     """The page in docs/."""
     rows, machine = result["rows"], result["environment"]
+    older = sorted({r["seed"] for r in rows if r.get("kept")})
     lines = [
         "# The demo's starts, forecast and run",
         "",
         "Written by `python -m experiments.starts`; do not edit. "
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} threads, "
-        f"torch {machine['torch']}.",
+        f"torch {machine['torch']}."
+        + (f" Seeds {', '.join(map(str, older))}: kept from an earlier run." if older else ""),
         "",
         "| start | seed | forecast | limit | accuracy | κ | F | headroom | fidelity | "
         "slowest round, s | to forecast, s | all rounds, s |",
@@ -150,6 +153,15 @@ def _worst(rows: list[dict[str, Any]], in_sight: bool) -> str:
     return f"{kappa:.1%} of κ and {accuracy:.3f} of accuracy"
 
 
+def with_kept(rows: list[dict[str, Any]], before: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The rows, and of an earlier run those of other starts and seeds, marked so."""
+    made = {(r["start"], r["seed"]) for r in rows}
+    others = [r | {"kept": True} for r in before if (r["start"], r["seed"]) not in made]
+    return sorted(
+        [*rows, *others], key=lambda r: (("good", "diffuse", "giveup").index(r["start"]), r["seed"])
+    )
+
+
 def main() -> None:
     """Run what is asked, write results and page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -172,7 +184,7 @@ def main() -> None:
             rows.append(one(start, seed, asked.out))
             print(json.dumps(rows[-1]), flush=True)
     if not asked.quick:
-        result = {"environment": environment(), "rows": rows}
+        result = {"environment": environment(), "rows": with_kept(rows, kept("starts")["rows"])}
         write("starts", result, table(result))
 
 
