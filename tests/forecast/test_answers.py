@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from srlm.forecast import answers
-from srlm.forecast.answers import Counts
+from srlm.forecast.answers import Counts, estimate
 from tests.forecast.coverage import coverage
 
 N = 4
@@ -102,3 +102,18 @@ def test_intervals_cover() -> None:
     n = 100
     for held, _, _ in coverage(20_000, n).values():
         assert abs(held - 0.9) < 3 * (0.09 / n) ** 0.5
+
+
+@pytest.mark.parametrize("p", [0.01, 0.99])
+@pytest.mark.parametrize(("level", "least"), [(0.9, 0.87), (0.95, 0.93)])
+def test_shares_near_0_and_1_are_covered(p: float, level: float, least: float) -> None:
+    """256 prompts, each right or wrong for sure: 300 problems; a miss in 2.5 standard errors."""
+    held = []
+    for seed in range(300):
+        value_P = (np.random.default_rng([seed, 7]).random(256) < p) * 1.0
+        e = estimate(np.broadcast_to(value_P, (400, 256)), "", seed=seed, level=level)
+        assert e.low is not None and e.high is not None
+        held.append(e.low <= p <= e.high)
+    assert np.mean(held) >= least - 2.5 * (least * (1 - least) / 300) ** 0.5
+    nothing = estimate(np.zeros((400, 256)), "", level=level)
+    assert nothing.high == pytest.approx(1 - ((1 - level) / 2) ** (1 / 256), rel=0.3)

@@ -31,6 +31,11 @@ from srlm.types import Estimate, Floats, Ints
 
 DRAWS = 400
 LEVEL = 0.9
+FEW = 5.0
+"""Prompts on one side under which a share counts as near 0 or 1."""
+INVERSE_TAIL = 0.8
+"""Share of the nominal tails that intervals of 1 / share leave out: the posterior is a little too
+sure of them (86% to 88% of its 90% intervals held over simulated problems, 89% to 90% so)."""
 LOG_TOTALS = np.linspace(np.log(0.2), np.log(150.0), 29)
 """log T of the grid."""
 LOGITS = np.linspace(-4.5, 4.5, 19)
@@ -302,7 +307,9 @@ def estimate(
     """Mean over the prompts with its interval from the posterior's draws.
 
     A count of these prompts moves in steps of one: its draws are spread over the step (mid-p), or
-    intervals would hold more often than they say.
+    intervals would hold more often than they say. Of prompts like these, a count near 0 or P
+    gets one prompt more on the far side at each end, which for zeros and ones is Clopper and
+    Pearson's interval; the Bayesian bootstrap alone knows none but the values seen.
 
     Args:
         value_BP: draws of each prompt's quantity.
@@ -311,18 +318,31 @@ def estimate(
     """
     B, P = value_BP.shape
     rng = np.random.default_rng([seed, B, P])
+    counted = bool(np.isin(value_BP, (0.0, 1.0)).all())
     if these:
         mean_B = value_BP.mean(1)
+        step = 1 / P if counted else 0.0
+        low_B = high_B = mean_B + step * (rng.random(B) - 0.5)
     else:
         weight_BP = rng.standard_exponential((B, P))
-        mean_B = (value_BP * weight_BP).sum(1) / weight_BP.sum(1)
-    step = 1 / P if these and np.isin(value_BP, (0.0, 1.0)).all() else 0.0
-    spread_B = mean_B + step * (rng.random(B) - 0.5)
-    low, high = np.quantile(spread_B, [(1 - level) / 2, (1 + level) / 2])
-    low, high = max(low, value_BP.min()), min(high, value_BP.max())
+        sum_B, all_B = (value_BP * weight_BP).sum(1), weight_BP.sum(1)
+        low_B = high_B = mean_B = sum_B / all_B
+        if counted and _few(value_BP):
+            one_B = rng.standard_exponential(B)
+            low_B, high_B = sum_B / (all_B + one_B), (sum_B + one_B) / (all_B + one_B)
+    tail = (1 - level) / 2 * (INVERSE_TAIL if value_BP.max() > 1 else 1.0)
+    low, high = np.quantile(low_B, tail), np.quantile(high_B, 1 - tail)
+    if these or not counted:
+        low, high = max(low, value_BP.min()), min(high, value_BP.max())
     about = "these prompts" if these else "prompts like these"
     name = f"{method}; {level:.0%} for {about} (posterior of the shares)"
     return Estimate(float(np.median(mean_B)), float(low), float(high), P, name)
+
+
+def _few(value_BP: Floats) -> bool:
+    """Whether fewer than ``FEW`` prompts lie on one side."""
+    total = float(value_BP.mean(0).sum())
+    return min(total, value_BP.shape[1] - total) < FEW
 
 
 def destination(shares: Shares, counts: Counts) -> Floats:

@@ -22,8 +22,8 @@ def of_votes(
 ) -> tuple[str, str, str]:
     """Verdict, reason and advice on training with votes: by their limit."""
     readable, share = base["readable"], base["vote_share"]
-    assert readable.high is not None and share.low is not None
-    if readable.high < 0.05:
+    assert readable.value is not None and share.low is not None
+    if readable.value < 0.05:
         return (
             "unclear",
             f"only {pct(readable.value)} of the responses have an answer that can be read",
@@ -112,7 +112,7 @@ def choose(
             "without right answers its limit alone can be told",
             f"how often the mode is wrong is not known; {told}",
         )
-    reached = {p.reward: max(e.value or 0.0 for e in p.accuracy[: p.carried + 1]) for p in paths}
+    reached = {p.reward: p.accuracy[p.carried].value or 0.0 for p in paths}
     top = max(reached, key=lambda name: reached[name])
     wrong = 1 - (destination["accuracy"].value or 0.0)
     votes = max(reached[name] for name in VOTES)

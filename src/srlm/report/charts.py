@@ -271,7 +271,8 @@ def of_samples(found: SamplesForecast) -> tuple[Chart, ...]:
             wide=True, ticks=ticks, labels_at=T,
         ),
         line_chart(
-            "kappa", "κ of answers", "Mean of 1 / share of the commonest answer; best is 1.",
+            "kappa", "κ of answers", "Mean of 1 / share of the commonest answer; best is 1. It "
+            "rises as responses without an answer, alike or not, are given up.",
             kappas, bottom=1.0, log=first > 20, wide=True,
         ),
     )  # fmt: skip
