@@ -54,7 +54,7 @@ def dying(at: int | str, phase: str) -> Callable[[Path, Callable[[Path], None]],
             real(path, write)
             return
         if phase == "middle":
-            partial = path.with_name(path.name + ".partial")
+            partial = writing.half_made(path)
             write(partial)
             files = [f for f in partial.rglob("*") if f.is_file()] or [partial]
             for file in files:

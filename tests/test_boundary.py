@@ -29,7 +29,8 @@ def command(code: str, *arguments: str | Path, **more: str) -> subprocess.Comple
 
 @pytest.mark.parametrize("number", sorted(boundary.SYSTEM))
 def test_the_systems_errors_name_the_place_and_the_remedy(number: int) -> None:
-    found = boundary.told(OSError(number, os.strerror(number), "runs/a/pairs.parquet.17.partial"))
+    place = "runs/a/pairs.parquet.host.17.partial"
+    found = boundary.told(OSError(number, os.strerror(number), place))
     assert found is not None
     assert found.problem.startswith("runs/a/pairs.parquet: ")
     assert found.remedy

@@ -19,10 +19,10 @@ import pytest
 
 from srlm import runner, writing
 from srlm import samples as sampling
-from srlm.config import RunConfig, resolve
+from srlm.config import RunConfig
 from srlm.errors import UserError
 from srlm.policies import devices
-from srlm.run_folder import RunFolder, manifest, read_run
+from srlm.run_folder import RunFolder, manifest, read_run, record
 from srlm.run_folder import tables as runs
 from srlm.runner import run
 from srlm.types import Round
@@ -65,14 +65,16 @@ def contents(folder: Path) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for file in sorted(folder.rglob("*")):
         name = str(file.relative_to(folder))
-        if file.is_dir() or file.name in ("seconds.json", ".lock", "report.html"):
+        if file.is_dir() or file.name in (".lock", "report.html"):
             continue
         out[name] = file.read_bytes()
+        if file.name == "files.json":
+            out[name] = json.loads(file.read_text()) | {"seconds": None, "sha256": None}
         if file.name == "metrics.jsonl":
             lines = [json.loads(line) for line in file.read_text().splitlines()]
             out[name] = [json.dumps(line | {"seconds": None}) for line in lines]
         if file.name == "manifest.json":
-            out[name] = json.loads(file.read_text()) | {"created": None}
+            out[name] = json.loads(file.read_text()) | {"created": None, "sha256": None}
     return out
 
 
@@ -227,24 +229,26 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path, no_page: None) -> None:
 
 
 def test_a_record_names_what_it_rests_on(tmp_path: Path, no_page: None) -> None:
-    """The files of its own folder and those that its policy was made from, by their hashes."""
+    """All files of its folder and those that its policy was made from, by their hashes."""
     config = linear_job(tmp_path / "in", rounds=1)
     run(config, tmp_path / "out")
-    made = read_json(tmp_path / "out/rounds/001/round.json")["rests_on"]
-    own = ["config.json", "model.safetensors", "srlm.json"]
-    before = ["samples.parquet", "rewards.json", "pairs.parquet"]
-    assert set(made["files"]) == {
-        *(f"rounds/001/policy/{name}" for name in own),
-        *(f"rounds/001/{name}" for name in ("held_out.parquet", "prompts.parquet")),
-        *(f"rounds/000/{name}" for name in before),
-    }
-    for name, sha256 in made["files"].items():
-        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == sha256
-    kept = resolve(tmp_path / "out" / "config.yaml", {"rounds": 9})
-    assert made["settings"] == manifest.hash_settings(kept)
-    assert made["settings"] != manifest.hash_settings(kept.model_copy(update={"seed": 1}))
-    assert {"torch", "srlm", "python"} <= set(made["versions"])
-    assert "rests_on" not in (tmp_path / "out/metrics.jsonl").read_text()
+    for t in range(2):
+        made = record.read_record(tmp_path / "out", t)
+        assert made is not None
+        place = tmp_path / f"out/rounds/00{t}"
+        files = {f.relative_to(place).as_posix() for f in place.rglob("*") if f.is_file()}
+        assert set(made.files) == files - {"files.json"}
+        for name, sha256 in made.files.items():
+            assert hashlib.sha256((place / name).read_bytes()).hexdigest() == sha256
+        before = tmp_path / "out/rounds/000"
+        assert set(made.made_from) == (
+            {"policy/config.json", "policy/model.safetensors", "pairs.parquet"} if t else set()
+        )
+        for name, sha256 in made.made_from.items():
+            assert hashlib.sha256((before / name).read_bytes()).hexdigest() == sha256
+        assert made.inputs["model"] == manifest.hash_model(config.model)
+        assert made.settings["seed"] == 0
+        assert {"torch", "srlm", "python"} <= set(made.versions)
 
 
 # ---- refused
@@ -276,7 +280,7 @@ def test_changed_prompts_are_refused(linear: tuple[RunConfig, Path], tmp_path: P
     file = tmp_path / "in" / "vectors.jsonl"
     before = file.read_bytes()
     file.write_bytes(before + json.dumps({"prompt": [1, 2, 3]}).encode() + b"\n")
-    with pytest.raises(UserError, match=r"files have changed.*prompts: [0-9a-f]{64} -> "):
+    with pytest.raises(UserError, match=r"prompts: '[0-9a-f]{64}' -> "):
         run(config, out)
     file.write_bytes(before)
     run(config, out)
@@ -286,18 +290,26 @@ def test_a_changed_model_is_refused(linear: tuple[RunConfig, Path], tmp_path: Pa
     config, out = linear
     shutil.rmtree(tmp_path / "in" / "linear")
     tiny.linear(seed=9).save(tmp_path / "in" / "linear")
-    with pytest.raises(UserError, match=r"files have changed.*model: [0-9a-f]{64} -> "):
+    with pytest.raises(UserError, match=r"model: '[0-9a-f]{64}' -> "):
         run(config, out)
+
+
+def record_inputs(out: Path) -> dict[str, str]:
+    made = record.read_record(out, 0)
+    assert made is not None
+    return dict(made.inputs)
 
 
 def test_a_folder_in_use_is_refused(linear: tuple[RunConfig, Path]) -> None:
     config, out = linear
+    prompts = config.prompts.model_copy(update={"answer": "text"})  # what auto was settled to
+    settled = config.model_copy(update={"prompts": prompts})
 
     def unused(_: Any) -> Any:
         raise AssertionError
 
     with (
-        RunFolder(out, resolve(out / "config.yaml", {}), unused),
+        RunFolder(out, settled, unused, record_inputs(out)),
         pytest.raises(UserError, match="in use by another process"),
     ):
         run(config, out)
@@ -340,17 +352,20 @@ def test_an_out_that_cannot_be_a_folder(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_page")
-def test_leftovers_of_a_killed_run_are_cleared(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_run_are_cleared_and_the_users_files_are_not(tmp_path: Path) -> None:
     config = linear_job(tmp_path / "in", rounds=1)
     out = tmp_path / "out"
-    (out / "rounds" / "000" / "policy.partial").mkdir(parents=True)
-    (out / "rounds" / "000" / "policy.partial" / "x.partial").touch()
-    (out / "config.yaml.partial").write_text("rou")
-    shutil.move(out / "rounds", tmp_path / "rounds")
+    out.mkdir()
+    (out / "config.yaml.other-host.77.partial").write_text("rou")
     run(config, out)
-    shutil.move(tmp_path / "rounds" / "000" / "policy.partial", out / "rounds" / "000")
+    half = out / "rounds" / "000" / "policy.other-host.77.partial"
+    half.mkdir()
+    (half / "x").touch()
+    mine = [out / "download.partial", out / "rounds/000/thesis.partial", out / "notes.9.partial"]
+    for file in mine:
+        file.write_text("mine")
     run(config, out)
-    assert list(out.rglob("*.partial")) == []
+    assert sorted(out.rglob("*.partial")) == sorted(mine)
 
 
 # ---- a full disk
@@ -526,7 +541,9 @@ def test_parts_change_no_result(
     assert groups == [1, 4]
     one, other = (contents(tmp_path / name) for name in ("whole", "parts"))
     differing = {Path(name).name for name in one if one[name] != other[name]}
-    assert differing - {"rewards.json", "round.json", "metrics.jsonl"} == {"samples.parquet"}
+    assert differing - {"rewards.json", "round.json", "metrics.jsonl", "files.json"} == {
+        "samples.parquet"
+    }
     for t in range(2):
         here, there = (
             read_json(tmp_path / name / f"rounds/00{t}/rewards.json") for name in ("whole", "parts")

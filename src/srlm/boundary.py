@@ -43,7 +43,7 @@ SYSTEM: dict[int, tuple[str, str]] = {
 MEMORY = ("out of memory", "can't allocate memory", "not enough memory")
 DEVICE = ("CUDA error", "HIP error", "cuBLAS error", "CUBLAS_STATUS", "cuDNN error")
 _NUMBER = re.compile(r"(?:os error|errno) (\d+)")
-_PARTIAL = re.compile(r"\.\d+\.partial")
+_PARTIAL = re.compile(r"\.[^.]+\.\d+\.partial")
 
 
 def kinds() -> tuple[type[Exception], ...]:

@@ -12,6 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import UnionType
 from typing import (
@@ -335,6 +336,30 @@ def report(
         summary = summarise(folder)
         write_page(summary)
         _tell(summary, as_json)
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
+    as_json: Json = False,
+) -> None:
+    """Check every file of a run folder against its hash.
+
+    Exit code 0 if all are as they were written, else 2.
+    """
+    with _interruptible(kept=False):
+        from srlm.run_folder.check import check as checked
+
+        found = checked(folder)
+        if as_json:
+            typer.echo(json.dumps(asdict(found)))
+        else:
+            for damage in found.damage:
+                typer.echo(f"{damage.name}: {damage.what}. Remedy: {damage.remedy}")
+            bad = len(found.damage) or "none"
+            typer.echo(f"{found.rounds} rounds, {found.files} files of rounds; damaged: {bad}")
+        if found.damage:
+            raise typer.Exit(2)
 
 
 @app.command()

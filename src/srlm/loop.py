@@ -77,7 +77,17 @@ def self_reward(
     a_round = min(len(prompts), method.samples.prompts or len(prompts))
     method = replace(method, update=settled(method.update, policy, a_round))
     if not folder.has(0, "policy"):
-        policy = folder.begin(policy)
+        policy, at = folder.begin(policy), 0
+    else:
+        at = folder.last()
+
+    def pi(t: int) -> Policy:
+        """pi_t: the one in memory, but where a folder makes an earlier stage again."""
+        nonlocal policy, at
+        if at != t:
+            policy, at = folder.get(t, "policy"), t
+        return policy
+
     base = None
     records: list[Round] = []
     votes: list[Estimate] = []
@@ -89,7 +99,7 @@ def self_reward(
                     folder.get(0, "table"), folder.get(0, "held_out"), folder.base_log_prob
                 )
             with progress.stage(f"round {t}: measure", total=len(held_out)) as bar:
-                made = measure_round(policy, held_out, method, base, records, seed, bar.advance)
+                made = measure_round(pi(t), held_out, method, base, records, seed, bar.advance)
             folder.keep(t, "held_out", made.samples, held_out)
             folder.keep(t, "table", made.table)
             update = folder.get(t, "update") if t else None
@@ -104,10 +114,10 @@ def self_reward(
 
         # samples
         chosen = round_prompts(prompts, method.samples.prompts, seed, t)
-        if not folder.has(t, "samples"):
+        if not folder.has(t, "pairs") and not folder.has(t, "samples"):
             with progress.stage(f"round {t + 1}: samples", total=len(chosen)) as bar:
                 drawn = samples.stream(
-                    policy, chosen, method.samples, derived(seed, "samples", t), advance=bar.advance
+                    pi(t), chosen, method.samples, derived(seed, "samples", t), advance=bar.advance
                 )
                 folder.keep(t, "samples", drawn, chosen)
 
@@ -115,7 +125,7 @@ def self_reward(
         if not folder.has(t, "pairs"):
             with progress.stage(f"round {t + 1}: rewards"):
                 parts = [
-                    reward_and_pair(policy, chosen, part, method)
+                    reward_and_pair(pi(t), chosen, part, method)
                     for part in folder.get(t, "samples")
                 ]
             folder.keep(t, "rewards", reward_report(parts).to_json())
@@ -132,7 +142,7 @@ def self_reward(
             with progress.stage(f"round {t + 1}: train", total=work) as bar:
                 asked = [*chosen, *pairs.asked]
                 policy, update = fit(
-                    policy,
+                    pi(t),
                     asked,
                     pairs,
                     method.objective,
@@ -140,4 +150,5 @@ def self_reward(
                     seed=derived(seed, "update", t),
                     advance=bar.advance,
                 )
-            folder.keep(t + 1, "policy", (policy, update), chosen)
+            at = t + 1
+            folder.keep(at, "policy", (policy, update), chosen)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from srlm import data, losses, pairs, stopping, train
 from srlm.config import AUTO, REWARDS, RunConfig, reward_parts, template_arguments
@@ -39,7 +39,7 @@ from srlm.rewards.self_certainty import self_certainty
 from srlm.rounds import Method
 from srlm.rows import Source
 from srlm.run_cost import fitted, plan_run
-from srlm.run_folder import RunFolder, sharpens
+from srlm.run_folder import RunFolder, hash_model, sharpens
 from srlm.types import Prompt, Round
 
 
@@ -69,7 +69,8 @@ def run(
     began = clock()
     progress = progress or Progress.silent()
     given = _given(config)
-    with RunFolder(Path(out), config, partial(_load, config)) as folder:
+    inputs = {"model": hash_model(config.model), "prompts": given.source.sha256}
+    with RunFolder(Path(out), config, partial(_load, config), inputs) as folder:
         policy = _load(config, folder.latest() or config.model)
         if folder.settled is None:
             left = None if budget is None else budget - (clock() - began)
@@ -77,9 +78,13 @@ def run(
         else:
             config = folder.settled
         training, held_out = given.training, given.held_out
-        folder.describe(config, given.source.sha256, len(training), len(held_out))
+        folder.describe(config, given.source.files, len(training), len(held_out))
+        for note in folder.notes:
+            progress.note(note)
+        del given  # with the bytes of the prompts' file
         method = method_of(config)
         records: list[Round] = []
+        kept: list[dict[str, Any]] = []
         longest, last = 0.0, clock()
         for record in self_reward(
             policy,
@@ -92,8 +97,10 @@ def run(
             progress=progress,
         ):
             records.append(record)
-            if sharpens({"reward": config.reward}) and not folder.has(record.round, "forecast"):
-                _forecast(folder, records, method, config.seed)
+            if sharpens({"reward": config.reward}):
+                if not folder.has(record.round, "forecast"):
+                    _forecast(folder, records, kept, method, config.seed)
+                kept.append(folder.get(record.round, "forecast"))
             now = clock()
             longest, last = max(longest, now - last if record.round else 0.0), now
             over = budget is not None and now - began + longest > budget
@@ -190,15 +197,21 @@ def _load(config: RunConfig, model: str | Path) -> Policy:
     )
 
 
-def _forecast(folder: RunFolder, records: list[Round], method: Method, seed: int) -> None:
-    """Forecast the later rounds from the last one."""
+def _forecast(
+    folder: RunFolder,
+    records: list[Round],
+    before: list[dict[str, Any]],
+    method: Method,
+    seed: int,
+) -> None:
+    """Forecast the later rounds from the last one and the forecasts before."""
     t = records[-1].round
     at = [
         evidence_of(folder.get(s, "held_out"), folder.get(s, "table"), method.grader, seed)
         for s in range(max(0, t - 1), t + 1)
     ]
-    paces = paces_of([folder.get(s, "forecast") for s in range(t)])
-    folder.keep(t, "forecast", forecast_after(records, at, paces, beta=method.update.beta))
+    made = forecast_after(records, at, paces_of(before), beta=method.update.beta)
+    folder.keep(t, "forecast", made)
 
 
 # ---- names

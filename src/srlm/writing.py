@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +18,25 @@ def commit(path: Path, write: Callable[[Path], None]) -> None:
     """Make a file or a folder; leaves nothing on failure, and the old one where there was one.
 
     Args:
-        path: its place; a folder must not be there yet.
+        path: its place; of a folder that is there, the files of the same names are replaced, one
+            after the other.
         write: makes it at the place that it is given.
     """
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")  # of this process alone
+    partial = half_made(path)
     try:
         write(partial)
         files = [f for f in partial.rglob("*") if f.is_file()] if partial.is_dir() else [partial]
         for file in files:
             with file.open("rb") as f:
                 os.fsync(f.fileno())
-        os.replace(partial, path)
+        if partial.is_dir() and path.is_dir():
+            for file in files:
+                place = path / file.relative_to(partial)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, place)
+            shutil.rmtree(partial)
+        else:
+            os.replace(partial, path)
     except BaseException:
         if partial.is_dir():
             shutil.rmtree(partial, ignore_errors=True)
@@ -36,11 +45,22 @@ def commit(path: Path, write: Callable[[Path], None]) -> None:
         raise
 
 
+def half_made(path: Path) -> Path:
+    """Where a file or folder is until it is whole; of this process alone."""
+    host = platform.node().replace(".", "-") or "host"
+    return path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")
+
+
 def write_text(path: Path, text: str) -> None:
     """A text file in UTF-8."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """A file of these bytes."""
 
     def write(partial: Path) -> None:
-        partial.write_bytes(text.encode("utf-8"))
+        partial.write_bytes(data)
 
     commit(path, write)
 

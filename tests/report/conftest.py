@@ -13,6 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from srlm import writing
+from srlm.run_folder import record as recording
+from srlm.run_folder.record import Record
 from srlm.types import Estimate, undefined
 
 FakeRun = Callable[..., Path]
@@ -103,6 +106,30 @@ def fake_run(
                certified)  # fmt: skip
         previous = pi
     (folder / "metrics.jsonl").write_text("".join(lines), encoding="utf-8")
+    for line in lines:
+        told = json.loads(line)
+        seconds = told.pop("seconds", {})
+        place = folder / "rounds" / f"{told['round']:03d}"
+        (place / "round.json").write_text(writing.json_text(told), encoding="utf-8")
+        recording.write_record(folder, Record(told["round"], {}, {}, {}, seconds=seconds))
+    return seal(folder)
+
+
+def seal(folder: Path) -> Path:
+    """Let the hashes in a run folder be those of its files as they are."""
+    file = folder / "config.yaml"
+    text = recording.unsealed_lines(file) or file.read_text(encoding="utf-8")
+    file.write_text(recording.sealed_lines(text), encoding="utf-8")
+    file = folder / "manifest.json"
+    told = recording.unsealed(file) or json.loads(file.read_text(encoding="utf-8"))
+    recording.write_sealed(file, told)
+    for t in recording.round_numbers(folder):
+        place = recording.round_folder(folder, t)
+        record = recording.read_record(folder, t)
+        assert record is not None
+        files = [f for f in sorted(place.iterdir()) if f.name != recording.NAME]
+        record.files = {k: v for f in files for k, v in recording.hashes(f, f.name).items()}
+        recording.write_record(folder, record)
     return folder
 
 
@@ -162,7 +189,7 @@ def _record(
         "loss_before": 1.2 / t if t else None,
         "loss_after": 1.2 / t - fell * (1.2 / t - 0.1) if t else None,
         "loss_floor": 0.1 if t else None,
-        "seconds": {"sample": 1.5, "update": 2.25, "measure": 0.5} if t else {"measure": 0.5},
+        "seconds": {"update": 2.25, "measure": 0.5} if t else {"measure": 0.5},
         "notes": [],
     }
 

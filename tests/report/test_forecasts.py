@@ -10,7 +10,7 @@ import yaml
 
 from srlm.report.page import run_page
 from srlm.report.summary import summarise
-from tests.report.conftest import fake_run
+from tests.report.conftest import fake_run, seal
 from tests.report.test_page import Seen
 
 
@@ -34,6 +34,7 @@ def test_forecast_beside_measured(tmp_path: Path) -> None:
     (folder / "rounds/000/forecast.json").write_text(
         json.dumps({"made": 0, "efficiency": 0.5, "pace": None, "later": later})
     )
+    seal(folder)
     s = summarise(folder)
     assert s.later_rounds == [last.round, last.round + 1]
     assert s.forecast_names == {"kappa", "sampling_accuracy"}

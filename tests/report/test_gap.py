@@ -20,6 +20,7 @@ from srlm.report.terminal import print_summary
 from srlm.run_folder import read_run
 from srlm.runner import run
 from tests import tiny
+from tests.report.conftest import seal
 
 Make = Callable[..., Path]
 X, M = 60, 5
@@ -101,6 +102,7 @@ def test_another_reward_leads_elsewhere(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder, other)
     config = yaml.safe_load((other / "config.yaml").read_text())
     (other / "config.yaml").write_text(yaml.safe_dump(config | {"reward": "judge"}))
+    seal(other)
     assert gap(read_run(other)) is None
 
 

@@ -22,6 +22,8 @@ from srlm.report.page import plotly_script, run_page, script_json, write_page
 from srlm.report.summary import summarise
 from srlm.report.terminal import print_summary
 from srlm.report.words import visible
+from srlm.run_folder import read_run
+from tests.report.conftest import seal
 
 Make = Callable[..., Path]
 
@@ -97,7 +99,7 @@ def _hostile(fake_run: Make) -> Path:
     config = {"model": HOSTILE[1], "prompts": {"file": HOSTILE[2]}, HOSTILE[0]: HOSTILE[3]}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
     (folder / "manifest.json").write_text(json.dumps({"created": HOSTILE[0], HOSTILE[1]: "\ud800"}))
-    return folder
+    return seal(folder)
 
 
 def test_hostile_text_stays_text(hostile: Path) -> None:
@@ -228,18 +230,23 @@ def test_a_mode_that_was_not_found_is_not_shown_as_empty(fake_run: Make) -> None
     folder = fake_run()
     for file in folder.glob("rounds/*/prompts.parquet"):
         pq.write_table(pq.read_table(file).drop_columns(["mode_text", "certified"]), file)
+    seal(folder)
     text = Seen(run_page(summarise(folder))).text
     assert "not known" in text
     assert "(empty)" not in text
 
 
-def test_metrics_alone_make_a_page(fake_run: Make) -> None:
+def test_records_alone_make_a_page_and_the_rest_is_named(fake_run: Make) -> None:
     folder = fake_run()
-    for file in [*folder.glob("rounds/*/*"), folder / "config.yaml", folder / "manifest.json"]:
+    gone = [*folder.glob("rounds/*/*.parquet"), folder / "config.yaml", folder / "manifest.json"]
+    for file in gone:
         file.unlink()
-    text = Seen(run_page(summarise(folder))).text
+    summary = summarise(folder)
+    text = Seen(run_page(summary)).text
     assert "not recorded" in text
     assert "Prompts, before and after" not in text
+    assert "damaged" in {warning.code for warning in summary.warnings}
+    assert set(read_run(folder).damaged) == {f.relative_to(folder).as_posix() for f in gone}
 
 
 def test_lone_surrogates_can_be_written() -> None:

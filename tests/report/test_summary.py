@@ -14,6 +14,8 @@ import yaml
 
 from srlm.errors import UserError
 from srlm.report.summary import Summary, summarise
+from srlm.run_folder import read_run
+from tests.report.conftest import seal
 
 Make = Callable[..., Path]
 Record = dict[str, Any]
@@ -124,6 +126,7 @@ def test_other_rewards_may_change_the_modes(fake_run: Make) -> None:
         folder = fake_run(powers=QUIET, drift=0.0, change=edit(fidelity=0.8))
         config = yaml.safe_load((folder / "config.yaml").read_text())
         (folder / "config.yaml").write_text(yaml.safe_dump(config | {"reward": reward}))
+        seal(folder)
         assert ("mode-drift" in codes(summarise(folder))) == expected
 
 
@@ -187,7 +190,7 @@ def test_movements_inside_the_interval_set_nothing_off(fake_run: Make) -> None:
     folder = fake_run("giveup", change=widen)
     for file in folder.glob("rounds/*/prompts.parquet"):
         file.unlink()
-    s = summarise(folder)
+    s = summarise(seal(folder))
     assert s.verdict.status == "unchanged"
     assert codes(s) <= {"saturated", "kappa-level"}
 
@@ -200,6 +203,7 @@ def test_heavy_tail(fake_run: Make) -> None:
     p[:4] = 1e-3
     place = data.column_names.index("p_star")
     pq.write_table(data.set_column(place, "p_star", pa.array(p)), file)
+    seal(folder)
     warning = next(a for a in summarise(folder).warnings if a.code == "heavy-tail")
     assert "Round 1: 4 of 400 prompts" in warning.evidence
 
@@ -231,21 +235,32 @@ def test_same_folder_same_summary(fake_run: Make) -> None:
     )
 
 
-@pytest.mark.parametrize(
-    ("spoil", "words"),
-    [
-        (lambda f: (f / "metrics.jsonl").unlink(), "no metrics.jsonl"),
-        (lambda f: (f / "metrics.jsonl").write_text(""), "found none"),
-        (lambda f: (f / "metrics.jsonl").write_text('{"round": 0}\n{"round": 2}\n'), "found 0, 2"),
-        (lambda f: (f / "metrics.jsonl").write_text('{"round": 0}\n{"rou'), "line 2: not JSON"),
-        (lambda f: (f / "metrics.jsonl").write_text("[]"), "line 1: not a JSON object"),
-        (lambda f: (f / "metrics.jsonl").write_text('{"kappa": 1}'), "no round number"),
-    ],
-)
-def test_bad_folders_are_named(fake_run: Make, spoil: Callable[[Path], Any], words: str) -> None:
+def test_a_record_is_kept_twice(fake_run: Make) -> None:
+    """round.json or its line of metrics.jsonl may be lost, not both; later rounds are left out."""
     folder = fake_run()
-    spoil(folder)
-    with pytest.raises(UserError, match=words):
+    cut = (folder / "metrics.jsonl").read_bytes()[:-40]
+    (folder / "metrics.jsonl").write_bytes(cut)
+    for t in (0, 2):
+        (folder / f"rounds/00{t}/round.json").write_text("{}")
+    (folder / "rounds/003/files.json").unlink()
+    found = read_run(folder)
+    assert repr(found.rounds[:3]) == repr(read_run(fake_run(name="other")).rounds[:3])
+    assert [r.round for r in found.rounds] == list(range(6))
+    assert found.rounds[3].estimates == read_run(fake_run(name="third")).rounds[3].estimates
+    assert found.rounds[3].table is None
+    names = {"rounds/000/round.json", "rounds/002/round.json", "rounds/003/files.json"}
+    assert set(found.damaged) == names
+    (folder / "rounds/005/round.json").unlink()
+    assert [r.round for r in summarise(folder).rounds] == list(range(5))
+    assert "rounds/005" in read_run(folder).damaged
+
+
+@pytest.mark.parametrize("name", ["files.json", "round.json"])
+def test_without_a_record_of_round_0_there_is_nothing_to_show(fake_run: Make, name: str) -> None:
+    folder = fake_run()
+    (folder / "metrics.jsonl").unlink()
+    (folder / "rounds/000" / name).write_text("{}")
+    with pytest.raises(UserError, match=rf"round 0.*{name}: damaged"):
         summarise(folder)
 
 

@@ -31,6 +31,7 @@ from srlm.report.plots import DARK
 from srlm.report.prompts import to_read
 from srlm.report.summary import KEY_FIGURES, NEED_ANSWERS, Summary
 from srlm.run_folder import sharpens
+from srlm.run_folder.record import sealed_page
 from srlm.writing import write_text
 
 NAME = "report.html"
@@ -40,7 +41,7 @@ LONGEST = 600
 
 def write_page(summary: Summary) -> Path:
     """Write ``report.html`` into a run's folder, atomically; its path."""
-    return _write(summary.folder / NAME, run_page(summary))
+    return _write(summary.folder / NAME, sealed_page(run_page(summary)))
 
 
 def write_forecast(

@@ -368,9 +368,26 @@ def few_prompts(run: Run, best: Best) -> Notice | None:
     )
 
 
+def damaged(run: Run, best: Best) -> Notice | None:
+    """Files of the folder are not as they were written, and left out."""
+    if not run.damaged:
+        return None
+    names = list(run.damaged)
+    shown = "; ".join(f"{name}: {run.damaged[name]}" for name in names[:5])
+    more = f"; {len(names) - 5} more" if len(names) > 5 else ""
+    return Notice(
+        "damaged",
+        "serious",
+        "Files of this run are missing or damaged and left out here",
+        f"{shown}{more}.",
+        "Give the command of the run again, which makes them again where it can; `srlm check` looks"
+        " at every file.",
+    )
+
+
 CHECKS: tuple[Callable[[Run, Best], Notice | None], ...] = (
     confident_and_wrong, diverged, kappa_rising, mode_drift, length_changed, kappa_level,
-    under_trained, truncation, uncertified, heavy_tail, saturated, few_prompts,
+    under_trained, truncation, uncertified, heavy_tail, saturated, few_prompts, damaged,
 )  # fmt: skip
 """In the order of the page."""
 

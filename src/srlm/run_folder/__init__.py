@@ -3,17 +3,18 @@
     runs/mine/
       config.yaml            settings as resolved
       manifest.json          versions, machine, seed, hashes of model and prompts
+      inputs/                the prompts as they were read
       rounds/000/            the base pi_0 ... rounds/t/ is about pi_t
+        files.json           what the round rests on: settings, versions of libraries, SHA-256 of
+                             the model, the prompts and each file here; seconds by stage
         policy/              a Hugging Face folder (safetensors); srlm.json: the update's losses
         held_out.parquet     held-out samples of pi_t
         prompts.parquet      what they and the search say, one row per held-out prompt
-        round.json           the round's record: every estimate, losses, notes, rewards; and what
-                             it rests on: SHA-256 of settings and files, versions of libraries
+        round.json           the round's record: every estimate, losses, notes, rewards
         forecast.json        forecast of the rounds after it
         samples.parquet      training samples of pi_t, one row per response
         rewards.json         what their rewards were like: missing, spread, length, ...
         pairs.parquet        groups made of them, from which pi_{t+1} is trained
-        seconds.json         time by stage
       metrics.jsonl          the records of the rounds, one a line, with their times
       stop.json              why the run ended and its best round, with --stop auto
       report.html
@@ -21,10 +22,18 @@
 Files and folders are written atomically (``srlm.writing``); a name without ``.partial`` is whole.
 ``RunFolder`` writes and locks a folder, and the same command on it continues after the last stage
 that is complete; ``read_run`` reads it, also while it is being made. Other settings are refused,
-but for the number of rounds: a finished run can be given more.
+but for the number of rounds: a finished run can be given more. So are another model and other
+prompts; where they lie may change.
+
+Every file is read only where its hash is the recorded one. What a run reads and finds damaged or
+missing is made again from the last good stage; where that gives other bytes than those that later
+stages rest on, the run is refused and says what to delete. A report names what is damaged and
+shows the rest; ``check`` looks at every file. A run reads neither policies nor samples of earlier
+rounds.
 """
 
 from srlm.run_folder.folder import Folder, Memory, RunFolder
+from srlm.run_folder.manifest import hash_model
 from srlm.run_folder.reader import LARGE, Aim, Run, aim_of, read_run, sharpens
 from srlm.run_folder.tables import write_prompt_table
 
@@ -36,6 +45,7 @@ __all__ = [
     "Run",
     "RunFolder",
     "aim_of",
+    "hash_model",
     "read_run",
     "sharpens",
     "write_prompt_table",

@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import re
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 import yaml
-from filelock import FileLock, Timeout
 
 from srlm import writing
-from srlm.config import RunConfig, differences, flatten
+from srlm.config import AUTO, RunConfig, differences, flatten
 from srlm.errors import UserError
 from srlm.policies.base import Policy
+from srlm.run_folder import record as recording
 from srlm.run_folder import tables
-from srlm.run_folder.manifest import (
-    check_same,
-    hash_file,
-    hash_settings,
-    manifest,
-    versions,
-)
+from srlm.run_folder.inputs import PLACE, keep_inputs
+from srlm.run_folder.lock import Lock
+from srlm.run_folder.manifest import decisive, manifest, versions, with_decisive
+from srlm.run_folder.record import MISSING, Record, round_folder
 from srlm.stopping import OUT_OF_TIME, Stop
 from srlm.types import Floats, Ints, Prompt, PromptTable, Round, Tokens, UpdateReport
 
@@ -51,6 +49,10 @@ class Folder(Protocol):
 
     def get(self, t: int, stage: str) -> Any:
         """A stage that is done."""
+        ...
+
+    def last(self) -> int:
+        """The number of the last policy that is there."""
         ...
 
     def base_log_prob(
@@ -117,6 +119,10 @@ class Memory:
             return self.rounds[t]
         return self._base[stage] if t == 0 and stage in self._base else self._last[stage][1]
 
+    def last(self) -> int:
+        """The round of the one policy that is kept."""
+        return self._last["policy"][0]
+
     def base_log_prob(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> Floats:
@@ -129,10 +135,6 @@ class Memory:
         self.stop = stop
 
 
-RESTS_ON = "rests_on"
-"""The part of round.json that is not in metrics.jsonl: hashes and versions."""
-
-
 @dataclass(frozen=True, slots=True)
 class Stage:
     """A stage in a folder."""
@@ -141,47 +143,52 @@ class Stage:
     write: Callable[[Any, Sequence[Prompt], Path], None]
     read: Callable[[Path], Any]
     clock: str = ""
-    """Name of its time in seconds.json."""
+    """Name of its time in files.json."""
 
 
 class RunFolder:
     """An open run folder, locked against other processes; a context manager.
 
+    Files are read only where they have the hash that ``files.json`` gives. What the run needs and
+    does not find so is made again; the stages that rest on it stay where that gives the same bytes.
+
     Args:
         folder: made if missing.
         config: the run's settings.
         open_policy: reads a policy from a folder.
+        inputs: SHA-256 of the ``model`` and the ``prompts``.
 
     Raises:
-        UserError: the folder was made with other settings than these, the number of rounds left
-            aside (the differences are listed); it is no run folder; or it is in use.
+        UserError: rounds were made with other settings or inputs than these, the number of rounds
+            left aside (the differences are listed); it is no run folder; or it is in use. Later: a
+            stage that others rest on, made again, is not the same; the folder was deleted.
     """
 
     def __init__(
-        self, folder: Path, config: RunConfig, open_policy: Callable[[Path], Policy]
+        self,
+        folder: Path,
+        config: RunConfig,
+        open_policy: Callable[[Path], Policy],
+        inputs: Mapping[str, str],
     ) -> None:
         self.folder = folder
         self._asked = self._config = config
-        self._open = open_policy
+        self._open, self._inputs = open_policy, dict(inputs)
         self.settled: RunConfig | None = None
         """The settings that the run was begun with; None in a new folder."""
         self._clock = time.perf_counter()
+        self.notes: list[str] = []
+        """What was found damaged."""
+        self._lines: list[str] = []
+        self._bad: set[tuple[int, str]] = set()
+        self._unread: set[tuple[int, str]] = set()
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder}: not a folder", "give another --out")
         if folder.is_dir() and any(folder.iterdir()) and not _ours(folder):
             raise UserError(
                 f"{folder}: holds files that are no run's", "give an empty --out folder"
             )
-        self._lock = FileLock(folder / ".lock", timeout=0)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire()
-        except Timeout:
-            raise UserError(f"{folder}: in use by another process", "wait for it to end") from None
-        except (NotADirectoryError, PermissionError) as error:
-            raise UserError(
-                f"{folder}: cannot be made or written to: {error.strerror}", "give another --out"
-            ) from None
+        self._lock = Lock(folder)
         try:
             self._begin()
         except BaseException:
@@ -191,61 +198,114 @@ class RunFolder:
     def __enter__(self) -> RunFolder:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        there = self._lock.there()
         self._lock.release()
+        if isinstance(error, Exception) and not there:
+            raise self._gone() from error
 
     def _begin(self) -> None:
-        """Check the settings and clear what a killed run left half made."""
+        """Check the settings, find what can be used, clear what a killed run left half made."""
+        self._records = {
+            t: recording.read_record(self.folder, t)
+            for t in recording.round_numbers(self.folder)
+            if any(not _half_made(p.name) for p in round_folder(self.folder, t).iterdir())
+        }
         settings = self._asked.model_dump(mode="json")
         file = self.folder / "config.yaml"
-        old = yaml.safe_load(file.read_text(encoding="utf-8")) if file.exists() else None
-        if old is not None and (self.folder / "manifest.json").exists():
-            asked = flatten(writing.read_json(self.folder / "manifest.json").get("asked", old))
-            given = flatten(settings) | {"rounds": None}
-            same = {k: v for k, v in given.items() if asked.get(k) == v}  # as before, or as chosen
-            changed = differences(flatten(old) | same | {"rounds": None}, given)
-            if changed:
-                raise UserError(
-                    f"{self.folder}: made with other settings: " + "; ".join(changed),
-                    "use the same settings to go on, or another --out",
-                )
-            settings = old | {"rounds": self._asked.rounds}
-            self._config = self.settled = RunConfig.model_validate(settings)
-        for leftover in sorted(self.folder.rglob("*.partial"), reverse=True):
+        text = recording.unsealed_lines(file)
+        old = None if text is None else yaml.safe_load(text)
+        if self._records:
+            chosen = self._same_settings(settings, old)
+            if chosen is not None:
+                settings = chosen
+                self._config = self.settled = RunConfig.model_validate(settings)
+            if old is None:
+                self.notes.append("config.yaml was damaged or missing, and is written again")
+        for leftover in _leftovers(self.folder):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         stop = self.folder / "stop.json"
-        if stop.exists() and writing.read_json(stop)["code"] == OUT_OF_TIME:
+        if (recording.unsealed(stop) or {}).get("code") == OUT_OF_TIME:
             stop.unlink()
-        if old != settings:  # until the manifest is there settings may be mended
+        if old != settings:  # until there is a round settings may be mended
             (self.folder / "stop.json").unlink(missing_ok=True)
             self._write_settings(settings)
+        self._find_damage()
         self._write_metrics()
+
+    def _same_settings(
+        self, asked: dict[str, Any], old: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """The settings that the rounds were made with; others, and other inputs, are refused.
+
+        What was left open may be left open again, or asked for as it was chosen.
+
+        Args:
+            asked: for now.
+            old: config.yaml; None where that is not whole, and the rounds' records speak.
+        """
+        rounds = [r for r in self._records.values() if r is not None]
+        if old is None and rounds:
+            old = with_decisive(asked, rounds[0].settings)
+        if old is None:
+            return None
+        given, then = flatten(decisive(asked)), flatten(decisive(old))
+        told = recording.unsealed(self.folder / "manifest.json")
+        before = then if told is None else flatten(decisive(told["asked"]))
+        open_now = (None, AUTO) if told is None else ()
+        same = {k: v for k, v in given.items() if before.get(k) == v or v in open_now}
+        changed = differences(then | same, given)
+        for r in rounds:
+            changed = changed or differences(dict(r.settings), decisive(old))
+        if changed:
+            raise UserError(
+                f"{self.folder}: made with other settings: " + "; ".join(changed),
+                "use the same settings to go on, or another --out",
+            )
+        for r in rounds:
+            if changed := differences(dict(r.inputs), self._inputs):
+                raise UserError(
+                    f"{self.folder}: round {r.round} was made from other files (SHA-256): "
+                    + "; ".join(changed),
+                    "put the old files back, or give another --out",
+                )
+        return with_decisive(asked, decisive(old))
 
     def _write_settings(self, settings: dict[str, Any]) -> None:
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        writing.write_text(self.folder / "config.yaml", text)
+        writing.write_text(self.folder / "config.yaml", recording.sealed_lines(text))
 
-    def describe(self, config: RunConfig, prompts: str, train: int, held_out: int) -> None:
-        """Write settings and manifest, once; refuse a folder begun with another model or prompts.
+    def describe(
+        self, config: RunConfig, files: Sequence[tuple[str, bytes]], train: int, held_out: int
+    ) -> None:
+        """Write settings, manifest and a copy of the prompts, once.
 
         Args:
             config: the settings with nothing left open; ``settled`` where there is one.
-            prompts: SHA-256 of the prompts' source.
+            files: name and bytes of each file of prompts, as they were read.
             train, held_out: how many prompts.
         """
         if self.settled is None:
             self._config = self.settled = config
             self._write_settings(config.model_dump(mode="json"))
-        now = manifest(self._asked, prompts, train, held_out)
-        if (self.folder / "manifest.json").exists():
-            check_same(self.folder, writing.read_json(self.folder / "manifest.json"), now)
-        else:
-            writing.write_json(self.folder / "manifest.json", now)
+        keep_inputs(self.folder, files)
+        file = self.folder / "manifest.json"
+        if self._records and recording.unsealed(file) is not None:
+            return
+        if self._records:
+            self.notes.append("manifest.json was damaged or missing, and is written again")
+        made = manifest(self._asked, self._inputs, train, held_out)
+        recording.write_sealed(file, made)
+
+    def last(self) -> int:
+        """The number of the last policy that can be used."""
+        return max((t for t in self._records if self.has(t, "policy")), default=0)
 
     def latest(self) -> Path | None:
-        """The last policy that was made: where the run goes on. None in a new folder."""
-        made = sorted((self.folder / "rounds").glob("*/policy"))
-        return made[-1] if made else None
+        """The last policy that was made: where the run goes on. None if there is no base."""
+        return self._path(self.last(), "policy") if self.has(0, "policy") else None
 
     # ---- stages
 
@@ -255,27 +315,48 @@ class RunFolder:
         return policy
 
     def has(self, t: int, stage: str) -> bool:
-        """Whether the file of a stage is there; if not, the stage's clock starts."""
+        """Whether a stage is there and can be used; if not, the stage's clock starts."""
         self._clock = time.perf_counter()
-        return self._path(t, stage).exists()
+        record = self._records.get(t)
+        known = record is not None and bool(record.of(STAGES[stage].file))
+        return known and (t, stage) not in self._bad
 
     def keep(self, t: int, stage: str, value: Any, prompts: Sequence[Prompt] = ()) -> None:
-        """Write a stage, and its time."""
+        """Write a stage, and before it is there its hash and time."""
+        if not self._lock.there():
+            raise self._gone()
         path, how = self._path(t, stage), STAGES[stage]
         path.parent.mkdir(parents=True, exist_ok=True)
         if stage == "round":
-            value = self._record(value)
-        writing.commit(path, lambda partial: how.write(value, prompts, partial))
-        if how.clock and (t, stage) != (0, "policy"):
-            seconds = round(time.perf_counter() - self._clock, 3)
-            writing.write_json(
-                path.with_name("seconds.json"), self._seconds(t) | {how.clock: seconds}
-            )
+            value = {name: x for name, x in value.to_json().items() if name != "seconds"}
+
+        def write(partial: Path) -> None:
+            how.write(value, prompts, partial)
+            self._record(t, stage, recording.hashes(partial, how.file))
+
+        writing.commit(path, write)
+        self._bad.discard((t, stage))
+        self._unread.discard((t, stage))
         if stage == "round":
-            self._write_metrics()
+            self._write_metrics(value)
 
     def get(self, t: int, stage: str) -> Any:
-        """Read a stage."""
+        """Read a stage.
+
+        Raises:
+            UserError: it is damaged, and was not needed when the folder was opened.
+        """
+        whole = "policy" if stage == "update" else stage
+        if (t, whole) in self._unread:
+            record = self._records[t]
+            assert record is not None  # what is unread is recorded
+            files = record.of(STAGES[whole].file)
+            if wrong := recording.wrong(round_folder(self.folder, t), files):
+                raise UserError(
+                    f"{self.folder}: {_told(t, wrong)}",
+                    f"delete rounds/{t:03d} and those after it, and give the same command",
+                )
+            self._unread.discard((t, whole))
         if stage == "policy":
             return self._open(self._path(t, stage))
         found = STAGES[stage].read(self._path(t, stage))
@@ -290,59 +371,142 @@ class RunFolder:
 
     def end(self, stop: Stop) -> None:
         """Write stop.json."""
-        writing.write_json(self.folder / "stop.json", stop.to_json())
+        recording.write_sealed(self.folder / "stop.json", stop.to_json())
 
-    def _record(self, record: Round) -> dict[str, Any]:
-        """The object of round.json: a record, and what it rests on."""
-        t = record.round
-        stages = [(t, stage) for stage in ("policy", "held_out", "table")]
-        stages += [(t - 1, stage) for stage in ("samples", "rewards", "pairs") if t]
-        places = [self._path(*stage) for stage in stages]
-        files = [f for p in places for f in (sorted(p.rglob("*")) if p.is_dir() else [p])]
-        rests_on = {
-            "settings": hash_settings(self._config),
-            "versions": versions(),
-            "files": {f.relative_to(self.folder).as_posix(): hash_file(f) for f in files},
+    def _record(self, t: int, stage: str, new: dict[str, str]) -> None:
+        """Note a stage's hashes, and its time, before it is there."""
+        name, clock = STAGES[stage].file, STAGES[stage].clock
+        record = self._records.get(t)
+        if record is None:
+            before = self._records.get(t - 1)
+            used = {} if before is None else before.of("policy") | before.of("pairs.parquet")
+            settings = decisive(self._config.model_dump(mode="json"))
+            record = Record(t, settings, self._inputs, {}, used)
+        after = self._records.get(t + 1)
+        old = record.of(name) or recording.within({} if after is None else after.made_from, name)
+        if old and old != new and self._others_rest_on(t, stage):
+            raise UserError(
+                f"{self.folder}: rounds/{t:03d}/{name} was damaged or missing, and made again it is"
+                f" not the same as before{_since(record.versions)}; what came after rests on it",
+                f"delete rounds/{t:03d} and those after it: the same command makes them again",
+            )
+        record.files = {k: v for k, v in record.files.items() if k not in old} | new
+        for library, version in versions().items():
+            known = [v for v in record.versions.get(library, "").split(", ") if v]
+            record.versions[library] = ", ".join(dict.fromkeys([*known, version]))
+        if clock and (t, stage) != (0, "policy"):
+            record.seconds[clock] = round(time.perf_counter() - self._clock, 3)
+        recording.write_record(self.folder, record)
+        self._records[t] = record
+
+    def _others_rest_on(self, t: int, stage: str) -> bool:
+        """Whether a later stage is there that is not to be made again itself."""
+        return any(
+            (s, ORDER[other]) > (t, ORDER[stage]) and (s, other) not in self._bad
+            for s, other, _ in self._recorded()
+        )
+
+    def _find_damage(self) -> None:
+        """What is not as recorded, of what a run reads; of everything, where that is some of it."""
+        last = max((t for t, r in self._records.items() if r and r.of("policy")), default=0)
+        found: dict[tuple[int, str], dict[str, str]] = {}
+        for everything in (False, True):
+            for t, stage, files in self._recorded():
+                record = self._records[t]
+                assert record is not None  # it has files
+                unread = stage == "policy" and 0 < t < last
+                unread |= stage == "samples" and bool(record.of("pairs.parquet"))
+                if unread and not everything:
+                    self._unread.add((t, stage))
+                elif wrong := recording.wrong(round_folder(self.folder, t), files):
+                    found[t, stage] = wrong
+            if not found:
+                break
+            self._unread.clear()
+        *_, begun = [(0, ""), *((t, stage) for t, stage, _ in self._recorded())]
+        for at, files in found.items():
+            if at != begun or set(files.values()) != {MISSING}:  # else a kill
+                self.notes.append(f"{_told(at[0], files)}; made again")
+        for t, record in self._records.items():
+            if record is None:
+                self.notes.append(
+                    f"rounds/{t:03d}/files.json: damaged or missing; the round is made again"
+                )
+        self._bad = {
+            (t, other) for t, stage in found for other in ORDER if ORDER[other] == ORDER[stage]
         }
-        told = {name: value for name, value in record.to_json().items() if name != "seconds"}
-        return told | {RESTS_ON: rests_on}
+
+    def _recorded(self) -> Iterator[tuple[int, str, dict[str, str]]]:
+        """Every stage that was kept, in order, with its hashes."""
+        for t, record in sorted(self._records.items()):
+            for stage in ORDER:
+                if record is not None and (files := record.of(STAGES[stage].file)):
+                    yield t, stage, files
 
     def _path(self, t: int, stage: str) -> Path:
-        return self.folder / "rounds" / f"{t:03d}" / STAGES[stage].file
+        return round_folder(self.folder, t) / STAGES[stage].file
 
-    def _seconds(self, t: int) -> dict[str, float]:
-        file = self.folder / "rounds" / f"{t:03d}" / "seconds.json"
-        return dict(writing.read_json(file)) if file.exists() else {}
+    def _gone(self) -> UserError:
+        return UserError(
+            f"{self.folder}: deleted or moved while the run went on",
+            "give the same command again; it begins anew where the folder is not there",
+        )
 
-    def _write_metrics(self) -> None:
+    def _write_metrics(self, last: dict[str, Any] | None = None) -> None:
         """metrics.jsonl: the records of the rounds, with the time that each took."""
-        records = sorted((self.folder / "rounds").glob("*/round.json"))
-        file = self.folder / "metrics.jsonl"
-        text = file.read_text(encoding="utf-8") if file.exists() else ""
-        if text.count("\n") == len(records):
-            return
-        lines = []
-        for t, record in enumerate(records):
-            before, own = self._seconds(t - 1), self._seconds(t)
-            made = {name: before.get(name) for name in ("samples", "pairs")}
-            made |= {name: own.get(name) for name in ("update", "measure")}
-            seconds = {name: x for name, x in made.items() if x is not None}
-            told = writing.read_json(record)
-            line = {k: v for k, v in told.items() if k != RESTS_ON} | {"seconds": seconds}
-            lines.append(json.dumps(line, allow_nan=False) + "\n")
-        writing.write_text(file, "".join(lines))
+        while self.has(t := len(self._lines), "round"):
+            new = last if last is not None and last["round"] == t else None
+            told = new or writing.read_json(self._path(t, "round"))
+            before, own = self._records.get(t - 1), self._records.get(t)
+            self._lines.append(recording.metrics_line(told, before, own))
+        file, text = self.folder / "metrics.jsonl", "".join(self._lines)
+        if not file.exists() or file.read_bytes() != text.encode():
+            writing.write_text(file, text)
+
+
+def _told(t: int, found: Mapping[str, str]) -> str:
+    return ", ".join(f"rounds/{t:03d}/{name}: {what}" for name, what in found.items())
+
+
+def _since(then: Mapping[str, str]) -> str:
+    changed = [f"{k} {v} -> {w}" for k, w in versions().items() if (v := then.get(k, w)) != w]
+    return f" ({', '.join(changed)})" if changed else ""
+
+
+TOP = ("config.yaml", "manifest.json", "metrics.jsonl", "stop.json")
+"""What a run writes beside its rounds; the page is the report's."""
+
+
+def _leftovers(folder: Path) -> list[Path]:
+    """Half-made files and folders of a run that was killed."""
+    within = {*(how.file for how in STAGES.values()), recording.NAME}
+    places = [(folder, {*TOP})]
+    places += [(round_folder(folder, t), within) for t in recording.round_numbers(folder)]
+    half = [p for place, names in places for p in place.iterdir() if _half_made(p.name) in names]
+    return half + [p for p in (folder / PLACE).glob("*.partial") if _half_made(p.name)]
+
+
+def _half_made(name: str) -> str:
+    """The name of what a half-made file was to be; empty for others.
+
+    >>> _half_made("config.yaml.host.12.partial"), _half_made("thesis.partial")
+    ('config.yaml', '')
+    """
+    found = re.fullmatch(r"(.+?)\.[^.]+\.\d+\.partial", name)
+    return found[1] if found else ""
 
 
 def _ours(folder: Path) -> bool:
     """Whether a folder holds a run, or the beginning of one that was killed."""
     names = {p.name for p in folder.iterdir()} - {".lock"}
-    if "config.yaml" not in names:
-        return all(n.startswith("config.yaml.") and n.endswith(".partial") for n in names)
-    try:
-        settings = yaml.safe_load((folder / "config.yaml").read_bytes())
-    except yaml.YAMLError:
-        return False
-    return isinstance(settings, dict) and {"model", "prompts", "rounds"} <= settings.keys()
+    if all(_half_made(name) == "config.yaml" for name in names):
+        return True
+    numbers = recording.round_numbers(folder)
+    return (
+        recording.unsealed_lines(folder / "config.yaml") is not None
+        or recording.unsealed(folder / "manifest.json") is not None
+        or any(recording.read_record(folder, t) is not None for t in numbers)
+    )
 
 
 # ---- the stages as files
@@ -406,3 +570,9 @@ STAGES = {
     "forecast": Stage("forecast.json", _write_json, writing.read_json),
 }
 """What a round's folder holds, by the stage's name."""
+
+ORDER = {
+    "policy": 0, "held_out": 1, "table": 1, "round": 1, "forecast": 2, "samples": 3, "rewards": 4,
+    "pairs": 4,
+}  # fmt: skip
+"""When a round makes its stages; those of a number are made together."""

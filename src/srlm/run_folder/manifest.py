@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import time
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from srlm.config import RunConfig
-from srlm.errors import UserError
+from srlm.run_folder.record import hash_file
 
 LIBRARIES = ("srlm", "torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 
 
-def manifest(config: RunConfig, prompts: str, train: int, held_out: int) -> dict[str, Any]:
+def manifest(
+    config: RunConfig, inputs: Mapping[str, str], train: int, held_out: int
+) -> dict[str, Any]:
     """Versions, machine, seed, settings as asked for, hashes of the model and the prompts."""
     import torch
 
@@ -31,11 +33,11 @@ def manifest(config: RunConfig, prompts: str, train: int, held_out: int) -> dict
             "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         },
         "seed": config.seed,
-        "asked": config.model_dump(mode="json"),
-        "model": {"name": config.model, "sha256": hash_model(config.model)},
+        "asked": config.model_dump(mode="json", exclude={"rounds"}),
+        "model": {"name": config.model, "sha256": inputs["model"]},
         "prompts": {
             "file": config.prompts.file,
-            "sha256": prompts,
+            "sha256": inputs["prompts"],
             "train": train,
             "held_out": held_out,
         },
@@ -48,38 +50,25 @@ def versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()}
 
 
-def hash_settings(config: RunConfig) -> str:
-    """SHA-256 of the settings as canonical JSON; how many rounds are asked for does not enter."""
-    settings = config.model_dump(mode="json", exclude={"rounds"})
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that decide a round's numbers: not how many rounds are asked for, and not where
+    the inputs lie, whose hashes are known."""
+    prompts = {k: v for k, v in settings["prompts"].items() if k != "file"}
+    kept = {k: v for k, v in settings.items() if k not in ("rounds", "model")}
+    return kept | {"prompts": prompts}
 
 
-def hash_file(path: Path) -> str:
-    """SHA-256 of a file's bytes, hexadecimal."""
-    with path.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+def with_decisive(settings: Mapping[str, Any], kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings with those that ``decisive`` gave in the place of their own."""
+    prompts = {"file": settings["prompts"]["file"]} | dict(kept["prompts"])
+    return {k: kept.get(k, v) for k, v in settings.items()} | {"prompts": prompts}
 
 
-def hash_model(model: str) -> str | None:
-    """SHA-256 over the names and hashes of a model folder's files; None for a hub id."""
+def hash_model(model: str) -> str:
+    """SHA-256 over the names and hashes of a model folder's files; a hub id stays as it is."""
     folder = Path(model)
     if not folder.is_dir():
-        return None
+        return model
     names = sorted(p for p in folder.iterdir() if p.is_file())
     listing = "".join(f"{p.name} {hash_file(p)}\n" for p in names)
     return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def check_same(folder: Path, then: dict[str, Any], now: dict[str, Any]) -> None:
-    """Refuse to go on with another model or other prompts than the folder was begun with."""
-    changed = [
-        f"{what}: {then[what]['sha256']} -> {now[what]['sha256']}"
-        for what in ("model", "prompts")
-        if then[what]["sha256"] != now[what]["sha256"]
-    ]
-    if changed:
-        raise UserError(
-            f"{folder}: the files have changed since it was begun (SHA-256): " + "; ".join(changed),
-            "put the old files back, or give another --out",
-        )

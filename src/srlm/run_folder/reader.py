@@ -1,21 +1,28 @@
 """Reading a run folder: settings, manifest, the record of each round, forecasts, samples.
 
-Everything beyond settings and metrics may be missing (a run in progress): what is absent is None
-or empty here, and a report leaves it out.
+Everything beyond the records of the rounds may be missing (a run in progress): what is absent is
+None or empty here, and a report leaves it out. So it does with what is not as it was written, which
+``Run.damaged`` names. A round's record is in two places, round.json and a line of metrics.jsonl.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from srlm.config import flatten, read_yaml, reward_parts
+import yaml
+
+from srlm.config import flatten, reward_parts
 from srlm.errors import UserError
+from srlm.run_folder import record as recording
 from srlm.run_folder import tables
+from srlm.run_folder.record import CHANGED, MISSING, Record, round_folder
 from srlm.types import Pairs, Round, Samples
+from srlm.writing import json_text
 
 LARGE = 1e4
 """kappa above which its logarithm is the number to read."""
@@ -35,6 +42,8 @@ class Run:
     """``srlm.stopping.Stop`` of a run that was to stop by itself; empty for others."""
     forecasts: tuple[Mapping[str, Any], ...] = ()
     """forecast.json of each round that has one."""
+    damaged: Mapping[str, str] = field(default_factory=dict)
+    """Files that are missing or not as they were written, and so left out, by name."""
     _held_out: dict[int, Samples | None] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -71,23 +80,29 @@ class Run:
     def held_out(self, t: int) -> Samples | None:
         """The held-out samples of round t, read once; None where they are not there."""
         if t not in self._held_out:
-            file = _round_folder(self.folder, t) / "held_out.parquet"
-            self._held_out[t] = tables.read_samples(file) if file.is_file() else None
+            file = self._whole(t, "held_out.parquet")
+            self._held_out[t] = None if file is None else tables.read_samples(file)
         return self._held_out[t]
 
     def samples(self, t: int) -> tables.SamplesFile | None:
         """The training samples of round t, part by part; None where they are not there."""
-        file = _round_folder(self.folder, t) / "samples.parquet"
-        return tables.SamplesFile(file) if file.is_file() else None
+        file = self._whole(t, "samples.parquet")
+        return None if file is None else tables.SamplesFile(file)
 
     def pairs(self, t: int) -> Pairs | None:
         """The groups from which pi_{t+1} was trained; None where they are not there."""
-        file = _round_folder(self.folder, t) / "pairs.parquet"
-        return tables.read_pairs(file) if file.is_file() else None
+        file = self._whole(t, "pairs.parquet")
+        return None if file is None else tables.read_pairs(file)
+
+    def _whole(self, t: int, name: str) -> Path | None:
+        """A file of a round, if it is there and as it was written."""
+        file = round_folder(self.folder, t) / name
+        damaged = f"rounds/{t:03d}/{name}" in self.damaged
+        return file if file.is_file() and not damaged else None
 
     def policy(self, t: int) -> Path:
         """The folder of pi_t, for ``srlm.load``."""
-        return _round_folder(self.folder, t) / "policy"
+        return round_folder(self.folder, t) / "policy"
 
 
 def sharpens(config: Mapping[str, Any]) -> bool:
@@ -118,69 +133,139 @@ def aim_of(config: Mapping[str, Any]) -> Aim:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Read a run folder. O(rounds x prompts).
+    """Read a run folder, checking what is read. O(rounds x prompts).
+
+    A round whose record is lost, and those after it, are left out.
 
     Raises:
-        UserError: no folder, no metrics, a line that is no JSON object, or no round 0.
+        UserError: no folder, or no record of round 0.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder", "give the folder of a run (its --out)")
-    metrics = folder / "metrics.jsonl"
-    if not metrics.is_file():
+    damaged: dict[str, str] = {}
+    lines = lines_of(folder / "metrics.jsonl")
+    rounds: list[Round] = []
+    forecasts = []
+    lost = None
+    before: Record | None = None
+    for t in recording.round_numbers(folder):
+        place, name = round_folder(folder, t), f"rounds/{t:03d}/"
+        record = recording.read_record(folder, t)
+        told = trusted_record(place, record, lines.get(t), before)
+        here = _wrong(place, record)
+        damaged |= {name + file: what for file, what in here.items()}
+        before = record
+        if told is None and record is not None and not record.of("round.json"):
+            break  # it is being made
+        if told is None or t != len(rounds):
+            lost = t if lost is None else lost
+            continue
+        if lost is None:
+            at = {} if record is None else record.files
+            table = place / "prompts.parquet"
+            whole = "prompts.parquet" in at and "prompts.parquet" not in here
+            rounds.append(Round.from_json(told, tables.read_prompts(table) if whole else None))
+            if "forecast.json" in at and "forecast.json" not in here:
+                forecasts.append(json.loads((place / "forecast.json").read_text("utf-8")))
+    if lost is not None and rounds:
+        damaged[f"rounds/{lost:03d}"] = "no record of it is whole; later rounds are left out"
+    if not rounds:
+        found = "; ".join(f"{name}: {what}" for name, what in damaged.items())
+        if lost is None and not found:
+            raise UserError(
+                f"{folder}: nothing has been measured yet",
+                "give the folder of a run whose round 0 is done",
+            )
         raise UserError(
-            f"{folder}: no metrics.jsonl, so nothing has been measured yet",
-            "give the folder of a run whose round 0 is done",
+            f"{folder}: no record of round 0 is whole ({found or 'files.json: missing'})",
+            "give the command of the run again, so that it is made",
         )
-    rounds = tuple(
-        sorted((_round(folder, line, at) for line, at in _lines(metrics)), key=lambda r: r.round)
-    )
-    if [r.round for r in rounds] != list(range(len(rounds))) or not rounds:
-        found = ", ".join(str(r.round) for r in rounds) or "none"
-        raise UserError(
-            f"{metrics}: rounds must be 0, 1, 2, ...; found {found}",
-            "run the same command again, so that the missing rounds are made",
-        )
-    config = folder / "config.yaml"
-    forecasts = (_round_folder(folder, r.round) / "forecast.json" for r in rounds)
+    config = flatten(_settings(folder, damaged))
+    ended = has_stop(config, rounds[-1].round)
     return Run(
         folder=folder,
-        config=flatten(read_yaml(config)) if config.is_file() else {},
-        manifest=flatten(_object(folder / "manifest.json")),
-        rounds=rounds,
-        stop=_object(folder / "stop.json"),
-        forecasts=tuple(filter(None, map(_object, forecasts))),
+        config=config,
+        manifest=flatten(_sealed(folder, "manifest.json", damaged, wanted=True)),
+        rounds=tuple(rounds),
+        stop=_sealed(folder, "stop.json", damaged, wanted=ended),
+        forecasts=tuple(forecasts),
+        damaged=damaged,
     )
 
 
-def _round_folder(folder: Path, t: int) -> Path:
-    return folder / "rounds" / f"{t:03d}"
+def trusted_record(
+    place: Path, record: Record | None, line: Mapping[str, Any] | None, before: Record | None
+) -> dict[str, Any] | None:
+    """A round's record as metrics.jsonl has it, with its times; None where it cannot be trusted.
 
-
-def _lines(file: Path) -> list[tuple[dict[str, Any], str]]:
-    text = file.read_text(encoding="utf-8")
-    places = [(line, f"{file}: line {i}") for i, line in enumerate(text.split("\n"), 1)]
-    return [(_parsed(line, at), at) for line, at in places if line.strip()]
-
-
-def _object(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no file."""
-    return _parsed(file.read_text("utf-8"), str(file)) if file.is_file() else {}
-
-
-def _parsed(text: str, place: str) -> dict[str, Any]:
+    One of the two copies that has the hash in files.json; where that is lost, two that agree.
+    """
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{place}: not JSON: {error}", "run the same command again") from None
-    if not isinstance(data, dict):
-        raise UserError(f"{place}: not a JSON object", "run the same command again")
-    return data
+        first = (place / "round.json").read_bytes()
+    except OSError:
+        first = b""
+    second = b""
+    if line is not None:
+        second = json_text({k: v for k, v in line.items() if k != "seconds"}).encode()
+    if record is None:
+        trusted = [first] if first and first == second else []
+    else:
+        sha256 = record.files.get("round.json")
+        trusted = [x for x in (first, second) if hashlib.sha256(x).hexdigest() == sha256]
+    if not trusted:
+        return None
+    return json.loads(recording.metrics_line(json.loads(trusted[0]), before, record))
 
 
-def _round(folder: Path, data: dict[str, Any], place: str) -> Round:
-    number = data.get("round")
-    if not isinstance(number, int):
-        raise UserError(f"{place}: no round number", "run the same command again")
-    file = _round_folder(folder, number) / "prompts.parquet"
-    return Round.from_json(data, tables.read_prompts(file) if file.is_file() else None)
+def _wrong(place: Path, record: Record | None) -> dict[str, str]:
+    """Of the files that a report reads those that are not as they were written."""
+    if record is None:
+        some = [p for p in place.iterdir() if not p.name.endswith(".partial")]
+        state = CHANGED if (place / recording.NAME).exists() else MISSING
+        return {recording.NAME: state} if some else {}
+    read = (
+        "round.json", "prompts.parquet", "held_out.parquet", "forecast.json", "samples.parquet",
+        "pairs.parquet",
+    )  # fmt: skip
+    files = {name: record.files[name] for name in read if name in record.files}
+    return recording.wrong(place, files)
+
+
+def lines_of(file: Path) -> dict[int, dict[str, Any]]:
+    """The lines of metrics.jsonl that can be read, by round."""
+    out: dict[int, dict[str, Any]] = {}
+    for line in file.read_bytes().splitlines() if file.is_file() else ():
+        try:
+            data = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(data, dict) and isinstance(data.get("round"), int):
+            out[data["round"]] = data
+    return out
+
+
+def has_stop(config: Mapping[str, Any], last: int) -> bool:
+    """Whether a run that came to this round has ended and said why; it may have ended before."""
+    return config.get("stop") == "auto" and config.get("rounds") == last
+
+
+def _sealed(
+    folder: Path, name: str, damaged: dict[str, str], *, wanted: bool = False
+) -> dict[str, Any]:
+    """A sealed object; empty where there is none."""
+    found = recording.unsealed(folder / name)
+    if found is None and (wanted or (folder / name).exists()):
+        damaged[name] = CHANGED if (folder / name).exists() else MISSING
+    return found or {}
+
+
+def _settings(folder: Path, damaged: dict[str, str]) -> dict[str, Any]:
+    """config.yaml; where it is not whole, the settings in the first record that has them."""
+    file = folder / "config.yaml"
+    text = recording.unsealed_lines(file)
+    if text is not None:
+        return dict(yaml.safe_load(text))
+    damaged["config.yaml"] = CHANGED if file.exists() else MISSING
+    records = (recording.read_record(folder, t) for t in recording.round_numbers(folder))
+    return next((dict(r.settings) for r in records if r is not None), {})
