@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from srlm.data import make_prompts, read_prompts, split
     from srlm.errors import UserError
     from srlm.forecast.make import make_forecast
+    from srlm.forecast.sampling import forecast_rewards
     from srlm.grading import grader
     from srlm.loop import self_reward
     from srlm.measure.evaluate import evaluate
@@ -83,6 +84,7 @@ __all__ = [
     "consistency",
     "dpo",
     "evaluate",
+    "forecast_rewards",
     "grader",
     "groups",
     "ipo",
@@ -108,6 +110,7 @@ _MODULES = {
     "data": "make_prompts read_prompts split",
     "errors": "UserError",
     "forecast.make": "make_forecast",
+    "forecast.sampling": "forecast_rewards",
     "grading": "grader",
     "loop": "self_reward",
     "measure.evaluate": "evaluate",

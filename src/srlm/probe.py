@@ -395,6 +395,11 @@ def forecast_rewards(
         budget: seconds that sampling is cut to.
     """
     check(config.samples, config.until, config.reward)
+    if config.pilot.rounds:
+        raise UserError(
+            f"--pilot with --reward {config.reward}: a pilot here is one of the likelihood",
+            "run srlm run --rounds 1 with this reward: its report forecasts the rounds after it",
+        )
     opened, config = planned(config, budget, progress, out)
     parts = {} if config.reward == ALL else reward_parts(config.reward)
     scorers, doubts = _scorers(opened, config, parts)
