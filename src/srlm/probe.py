@@ -29,10 +29,8 @@ from srlm.engines.files import open_samples
 from srlm.engines.server import Server
 from srlm.engines.server import check as check_server
 from srlm.errors import UserError
-from srlm.forecast.after_round import evidence_of, paces_of
 from srlm.forecast.from_samples import SamplesForecast, Source, forecast_file, forecast_tallies
 from srlm.forecast.make import Forecast, make_forecast, to_json
-from srlm.forecast.pace import later_rounds
 from srlm.forecast.reward_paths import FROM_FILE
 from srlm.forecast.sampling import FIRST, check, collect, of_policy, of_server, others_of
 from srlm.forecast.tally import known_answers, references
@@ -170,7 +168,8 @@ def pilot(config: ForecastConfig, out: Path | None, progress: Progress) -> dict[
     given more rounds by ``srlm run``.
 
     Returns:
-        Numbers for programs: ``rounds`` done, ``efficiency`` of each, ``later`` rounds.
+        Numbers for programs: ``rounds`` done, the ``share`` of the way to its target that each
+        went, ``later`` rounds, eight at most.
 
     Raises:
         UserError: nowhere to keep it, or as many pilot rounds as rounds; whatever ``run`` raises.
@@ -185,16 +184,12 @@ def pilot(config: ForecastConfig, out: Path | None, progress: Progress) -> dict[
         )
     run(pilot_settings(config), out / "pilot", progress=progress)
     kept = read_run(out / "pilot")
-    samples, table = kept.held_out(done), kept.rounds[done].table
-    assert samples is not None and table is not None  # the run is done
-    now = evidence_of(samples, table, grader(str(kept.config["prompts.answer"])), config.seed)
-    paces = paces_of(kept.forecasts)[:done]
-    later = later_rounds(now, done, paces, beta=config.beta, rounds=config.rounds)
+    made = kept.forecasts[done]
     return {
         "folder": str(kept.folder),
         "rounds": [record.to_json() for record in kept.rounds[: done + 1]],
-        "efficiency": [p.efficiency for p in paces],
-        "later": [x.to_json() for x in later],
+        "share": [at["share"]["value"] for at in kept.forecasts[1 : done + 1]],
+        "later": [x for x in made["later"] if x["round"] <= config.rounds],
     }
 
 

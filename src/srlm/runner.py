@@ -17,7 +17,7 @@ from srlm import data, losses, pairs, stopping, train
 from srlm.config import AUTO, REWARDS, RunConfig, reward_parts, template_arguments
 from srlm.defaults import settle
 from srlm.errors import UserError
-from srlm.forecast.after_round import evidence_of, forecast_after, paces_of
+from srlm.forecast import after_round, pace
 from srlm.grading import Grader, grader
 from srlm.loop import self_reward
 from srlm.policies.base import Policy
@@ -26,7 +26,7 @@ from srlm.policies.lora import require_peft
 from srlm.progress import Progress
 from srlm.report.page import write_page
 from srlm.report.summary import Summary, summarise
-from srlm.rewards.base import Reward
+from srlm.rewards.base import Reward, scored
 from srlm.rewards.combined import combined
 from srlm.rewards.consistency import consistency
 from srlm.rewards.judge import judge
@@ -39,7 +39,7 @@ from srlm.rewards.self_certainty import self_certainty
 from srlm.rounds import Method
 from srlm.rows import Source
 from srlm.run_cost import fitted, plan_run
-from srlm.run_folder import RunFolder, hash_model, sharpens
+from srlm.run_folder import RunFolder, aim_of, hash_model
 from srlm.types import Prompt, Round
 
 
@@ -97,9 +97,9 @@ def run(
             progress=progress,
         ):
             records.append(record)
-            if sharpens({"reward": config.reward}):
-                if not folder.has(record.round, "forecast"):
-                    _forecast(folder, records, kept, method, config.seed)
+            if not folder.has(record.round, "forecast"):
+                _forecast(folder, records, kept, method, config, policy, held_out)
+            if folder.has(record.round, "forecast"):
                 kept.append(folder.get(record.round, "forecast"))
             now = clock()
             longest, last = max(longest, now - last if record.round else 0.0), now
@@ -202,15 +202,34 @@ def _forecast(
     records: list[Round],
     before: list[dict[str, Any]],
     method: Method,
-    seed: int,
+    config: RunConfig,
+    policy: Policy,
+    held_out: list[Prompt],
 ) -> None:
-    """Forecast the later rounds from the last one and the forecasts before."""
+    """Forecast the later rounds from the last one; where the model must be asked for the rewards
+    of the held-out samples, while it is still that round's."""
     t = records[-1].round
-    at = [
-        evidence_of(folder.get(s, "held_out"), folder.get(s, "table"), method.grader, seed)
-        for s in range(max(0, t - 1), t + 1)
-    ]
-    made = forecast_after(records, at, paces_of(before), beta=method.update.beta)
+    parts = after_round.asked(config.reward)
+    if parts and folder.has(t + 1, "policy"):
+        return
+    samples, table = folder.get(t, "held_out"), folder.get(t, "table")
+    score_R = None
+    if parts:
+        reward = combined([(MAKERS[name](config), weight) for name, weight in parts.items()])
+        found = reward(policy, held_out[: method.measure.prompts], samples)
+        score_R = scored(found, samples).reward_R
+    likelihood = aim_of({"reward": config.reward}) == "responses"
+    state = after_round.state_of(
+        samples, table, method.grader, likelihood=likelihood, score_R=score_R
+    )
+    listed = method.samples.source == "enumerate"
+    rounds = pace.Method(
+        after_round.score_of(config.reward, config.length_tolerance),
+        method.update.beta,
+        None if listed else method.samples.per_prompt,
+        config.update.kind,
+    )
+    made = after_round.forecast_after(records, state, before, rounds, config.seed)
     folder.keep(t, "forecast", made)
 
 

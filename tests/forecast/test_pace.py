@@ -1,23 +1,246 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
+
 import numpy as np
 import pytest
 
 from srlm.errors import UserError
-from srlm.forecast.pace import Pace, expected_efficiency, later_rounds, pace
+from srlm.forecast import dynamics
+from srlm.forecast.after_round import asked, score_of
+from srlm.forecast.groups import Rows, best, expected_target, mixed, sampled
+from srlm.forecast.pace import (
+    FADES,
+    FORECAST,
+    Gone,
+    Method,
+    State,
+    expected_share,
+    figures,
+    gone,
+    later_rounds,
+    pace,
+    pull,
+    score,
+)
 from srlm.forecast.powers import known, sharpen
 from srlm.forecast.trajectory import gather
+from srlm.grading import Grader
 from srlm.policies.tabular import Tabular, rows
+from srlm.rewards.base import Reward
+from srlm.rewards.consistency import consistency
+from srlm.rewards.likelihood import likelihood
+from srlm.types import Estimate, Floats
+from tests.forecast.looped import tables
 
 PROMPTS, RESPONSES = 40, 30
 
 
-@pytest.fixture(scope="module")
-def table() -> Tabular:
-    return Tabular(np.random.default_rng(3).normal(size=(PROMPTS, RESPONSES)) * 1.5)
+Reader = Callable[[str], str | None]
 
 
-def evidence(policy: Tabular):
+def whole(text: str) -> str | None:
+    """Answer: the number modulo 4."""
+    return str(int(text) % 4)
+
+
+def read(text: str) -> str | None:
+    """The same, but multiples of seven cannot be read."""
+    return None if int(text) % 7 == 0 else whole(text)
+
+
+def table(prompts: int = PROMPTS, responses: int = RESPONSES) -> Tabular:
+    return Tabular(np.random.default_rng(3).normal(size=(prompts, responses)) * 1.5)
+
+
+def state(policy: Tabular, *, modes: bool = False, reader: Reader = read) -> State:
+    """All responses of a table."""
+    prompts = rows(len(policy.theta) // len(policy.responses_M))
+    every = policy.enumerate(prompts)
+    answer_R = [reader(t) for t in every.text_R]
+    number_R = np.array([-1 if a is None else int(a) for a in answer_R])
+    right_R = (number_R == every.prompt_R % 4).astype(float)
+    mode_R = None
+    if modes:
+        top = policy.log_table(prompts).argmax(1)
+        mode_R = np.array([t[0] for t in every.tokens_R]) == top[every.prompt_R]
+    none = np.full(len(every), np.nan)
+    listed = Rows(every.prompt_R, number_R, every.length_R, none)
+    return State(listed, dynamics.of_samples(every), right_R, mode_R)
+
+
+def estimates(value: dict[str, float]) -> dict[str, Estimate]:
+    return {name: Estimate(x, x, x, PROMPTS, "exact") for name, x in value.items()}
+
+
+# ---- expected targets
+
+
+def test_groups_are_sampled_by_their_shares() -> None:
+    mass = dynamics.of_shares([np.array([0.7, 0.3]), np.array([0.2, 0.5, 0.3])])
+    row_GK = sampled(mass, 4000, 5, seed=0)
+    count_R = np.bincount(row_GK.ravel(), minlength=5) / (4000 * 5)
+    np.testing.assert_allclose(count_R, mass.mass_R, atol=5 * np.sqrt(0.25 / 20_000))
+    assert (row_GK[:4000] < 2).all()
+    assert (row_GK[4000:] >= 2).all()
+
+
+@pytest.mark.parametrize("towards", [dynamics.target, best])
+def test_expected_target_is_the_mean_over_all_groups(towards) -> None:  # type: ignore[no-untyped-def]
+    """The slow twin: every group of k with its probability."""
+    share_A, answer_A, k, beta = np.array([0.5, 0.3, 0.2]), np.array([0, 1, -1]), 3, 0.4
+    want, weight = np.zeros(3), 0.0
+    for group in product(range(3), repeat=k):
+        votes = [sum(answer_A[i] == answer_A[j] for i in group) / k for j in group]
+        reward = [v if answer_A[j] >= 0 else np.nan for v, j in zip(votes, group, strict=True)]
+        if np.isnan(reward).all():
+            continue
+        r = np.nan_to_num(reward, nan=-np.inf)
+        v = np.exp(r / beta) if towards is dynamics.target else (r == r.max()).astype(float)
+        p = float(np.prod(share_A[list(group)]))
+        weight += p
+        for j, x in zip(group, v / v.sum(), strict=True):
+            want[j] += p * x
+    mass = dynamics.of_shares([share_A])
+    listed = Rows(mass.prompt_R, answer_A, np.ones(3, dtype=np.int64), np.full(3, np.nan))
+    groups = 20_000
+    found = expected_target(
+        listed, mass, score_of("consistency"), beta, k, towards=towards, groups=groups
+    )
+    np.testing.assert_allclose(
+        found.there.mass_R, want / weight, atol=5 * 0.5 / np.sqrt(groups * weight)
+    )
+    differ = 1 - sum(p**k for p in (0.5, 0.3)) - _silent(share_A, k)
+    assert found.unequal <= differ + 5 * 0.5 / np.sqrt(groups)
+
+
+def _silent(share_A: Floats, k: int) -> float:
+    """Probability that fewer than two kinds of answers are among the readable ones of a group."""
+    a, b, none = share_A
+    alone = sum((x + none) ** k - x**k - none**k for x in (a, b))
+    return float(alone + none**k)
+
+
+def test_many_samples_are_all_responses() -> None:
+    listed = state(table(4, 8))
+    method = Method(score_of("consistency"), 0.3, None)
+    exact = pull(listed, listed.mass, method, 0).there.mass_R
+    k = 4000
+    many = expected_target(
+        listed.rows, listed.mass, method.score_of, 0.3, k, groups=16, seed=1
+    ).there.mass_R
+    # A share's error over 16 k samples, through exp(v / beta) with v's error over k.
+    error = 6 * (0.5 / np.sqrt(16 * k) + 0.5 / np.sqrt(k) / 0.3 / np.sqrt(16))
+    np.testing.assert_allclose(many, exact, atol=error)
+
+
+# ---- rounds as they are trained
+
+
+@pytest.mark.parametrize(
+    ("reward", "update", "reader"),
+    [
+        ("likelihood", "square", read),
+        ("likelihood", "weighted", read),
+        ("consistency", "square", whole),  # it leaves responses without a reward as they are
+        ("consistency", "weighted", read),
+    ],
+)
+def test_exact_rounds_are_forecast_exactly(reward: str, update: str, reader: Reader) -> None:
+    """Where all responses are listed and a round went all the way, so do the later ones: the
+    loop's own rounds to 1e-9."""
+    policy, beta = table(5, 8), 0.8
+    own: Reward = likelihood if reward == "likelihood" else consistency(Grader("last", reader, str))
+    made = tables(policy, rows(5), own, update, beta, 3)
+    first = state(policy, modes=reward == "likelihood", reader=reader)
+    now = estimates(figures(first, first.mass))
+    done = [Gone(Estimate(1.0, 1.0, 1.0, PROMPTS, ""), 1.0, 1.0)]
+    method = Method(score_of(reward), beta, None, update)
+    for row in later_rounds(first, now, done, method, at=0, ahead=3):
+        with np.errstate(divide="ignore"):
+            log_R = np.log(made[row["round"]].ravel())
+        mass = dynamics.Mass(first.mass.prompt_R, log_R, log_R)
+        for name, value in figures(first, mass).items():
+            assert row[name]["value"] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+            assert row[name]["low"] - 1e-9 <= value <= row[name]["high"] + 1e-9
+
+
+@pytest.mark.parametrize("s", [0.2, 0.7])
+def test_share_of_a_mixture_is_its_share(s: float) -> None:
+    policy = table()
+    first = state(policy, modes=True)
+    method = Method(score_of("likelihood"), 1.0, None)
+    found = pull(first, first.mass, method, 0)
+    after = figures(first, mixed(first.mass, found.there, s))
+    made = {
+        "by": "confidence",
+        "unequal": found.unequal,
+        "now": figures(first, first.mass),
+        "target": figures(first, found.there),
+    }
+    went = gone(made, estimates(made["now"]), estimates(after), 0.01)
+    assert went.share.value == pytest.approx(s, abs=1e-12)  # the mode's share moves in line
+    assert went.kept == pytest.approx(1.0, abs=1e-12)
+    assert went.share.low is not None
+    assert went.share.high is not None
+    assert went.share.low <= s <= went.share.high
+    less = after | {"sampling_accuracy": 0.9 * after["sampling_accuracy"]}
+    assert gone(made, estimates(made["now"]), estimates(less), 0.0).kept == pytest.approx(0.9)
+
+
+def test_a_target_that_moves_nothing_tells_no_share() -> None:
+    made = {"by": "vote_share", "unequal": 0.0, "now": {"vote_share": 0.99},
+            "target": {"vote_share": 0.991}}  # fmt: skip
+    e = estimates({"vote_share": 0.99})
+    went = gone(made, e, e, 0.0)
+    assert went.share.value is None
+    assert expected_share([went], 0.5) == expected_share([], 0.5)
+
+
+@pytest.mark.parametrize("update", list(FADES))
+def test_every_update_has_later_rounds_with_bands(update: str) -> None:
+    first = state(table())
+    now = estimates(figures(first, first.mass))
+    method = Method(score_of("consistency"), 0.3, 8, update)
+    done = [Gone(Estimate(0.5, 0.4, 0.6, PROMPTS, ""), 0.9, 0.98)]
+    later = later_rounds(first, now, done, method, at=1, ahead=3)
+    assert [row["round"] for row in later] == [2, 3, 4]
+    for row in later:
+        for name in FORECAST[:5]:
+            e = row[name]
+            assert e["low"] <= e["value"] <= e["high"], name
+    wide = [row["vote_share"]["high"] - row["vote_share"]["low"] for row in later]
+    assert wide == sorted(wide)
+    votes = [row["vote_share"]["value"] for row in later]
+    assert votes == sorted(votes)
+
+
+def test_scores_of_a_forecast() -> None:
+    row = {"round": 1, "kappa": {"value": 2.2, "low": 2.0, "high": 2.3},
+           "sampling_accuracy": {"value": 0.5, "low": 0.4, "high": 0.45}}  # fmt: skip
+    seen = estimates({"kappa": 2.0, "sampling_accuracy": 0.55})
+    by = {s.name: s for s in score([row], {1: seen})}
+    assert by["kappa"].mean_error == pytest.approx(0.1)
+    assert by["kappa"].inside == 1
+    assert by["sampling_accuracy"].mean_error == pytest.approx(0.05)
+    assert by["sampling_accuracy"].inside == 0
+
+
+def test_what_the_model_must_be_asked_for() -> None:
+    assert asked("judge:2,likelihood:0.1") == {"judge": 2.0}
+    listed = Rows(
+        np.zeros(2, dtype=np.int64), np.array([0, 0]), np.array([3, 4]), np.array([1.0, 5.0])
+    )
+    mass = dynamics.of_shares([np.array([0.5, 0.5])])
+    got = score_of("judge:2,likelihood:0.1")(listed)(mass)
+    np.testing.assert_allclose(got, np.array([1.0, 5.0]) + 0.1 * np.log(0.5))
+
+
+# ---- the power of equal confidence
+
+
+def evidence(policy: Tabular):  # type: ignore[no-untyped-def]
     prompts = rows(PROMPTS)
     every = policy.enumerate(prompts)
     logp = policy.log_table(prompts)
@@ -42,44 +265,27 @@ def confidence(policy: Tabular) -> float:
 
 
 @pytest.mark.parametrize("power", [1.1, 1.5, 3.0])
-def test_pace_of_a_pure_power_is_that_power(table: Tabular, power: float) -> None:
-    after = Tabular(power * table.theta.reshape(PROMPTS, -1))
-    found = pace(evidence(table).known, confidence(table), confidence(after), beta=2.0)
+def test_pace_of_a_pure_power_is_that_power(power: float) -> None:
+    base = table()
+    after = Tabular(power * base.theta.reshape(PROMPTS, -1))
+    found = pace(evidence(base).known, confidence(base), confidence(after), beta=2.0)
     assert found.exponent == pytest.approx(power, rel=1e-4)
     assert found.efficiency == pytest.approx(np.log(power) / np.log(1.5), rel=1e-4)
 
 
-def test_exact_rounds_are_forecast_exactly_once_their_efficiency_is_known(table: Tabular) -> None:
-    done = Tabular(1.5 * table.theta.reshape(PROMPTS, -1))
-    for a in later_rounds(evidence(done), 1, [Pace(1.5, 1.0)], beta=2.0, rounds=4):
-        truth = Tabular(1.5**a.round * table.theta.reshape(PROMPTS, -1))
-        kappa = 1.0 / np.exp(truth.log_table(rows(PROMPTS))).max(1)
-        assert a.expected.kappa.value == pytest.approx(kappa.mean(), rel=1e-9)
-        band = a.estimate("kappa")
-        assert band.low is not None
-        assert band.high is not None
-        assert band.low <= kappa.mean() <= band.high
-
-
-def test_slow_and_fast_lie_on_either_side(table: Tabular) -> None:
-    for a in later_rounds(evidence(table), 0, [], beta=1.0, rounds=3):
-        assert a.fast.kappa.value < a.expected.kappa.value < a.slow.kappa.value
-
-
-def test_what_is_not_known_is_said(table: Tabular) -> None:
-    listed = evidence(table).known
+def test_what_is_not_known_is_said() -> None:
+    listed = evidence(table()).known
     assert "already" in pace(listed, 0.999, 1.0, beta=1.0).why
     assert "did not rise" in pace(listed, 0.5, 0.4, beta=1.0).why
-    assert expected_efficiency([Pace(None, None, "?")]) == 1.0
     with pytest.raises(UserError, match="beta"):
         pace(listed, 0.5, 0.6, beta=0.0)
 
 
-def test_sharpening_by_steps_is_sharpening_at_once(table: Tabular) -> None:
-    prompts = rows(PROMPTS)
-    half = Tabular(2.0 * table.theta.reshape(PROMPTS, -1))
-    modes = [(int(m),) for m in table.log_table(prompts).argmax(1)]
-    once = sharpen(evidence(table).known, 6.0).log_top_P
+def test_sharpening_by_steps_is_sharpening_at_once() -> None:
+    base, prompts = table(), rows(PROMPTS)
+    half = Tabular(2.0 * base.theta.reshape(PROMPTS, -1))
+    modes = [(int(m),) for m in base.log_table(prompts).argmax(1)]
+    once = sharpen(evidence(base).known, 6.0).log_top_P
     every = half.enumerate(prompts)
     twice = sharpen(known(every, modes, half.log_table(prompts).max(1), exact=True), 3.0).log_top_P
     np.testing.assert_allclose(once, twice, atol=1e-12)

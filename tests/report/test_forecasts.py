@@ -32,7 +32,7 @@ def test_forecast_beside_measured(tmp_path: Path) -> None:
         for t in range(last.round, last.round + 3)
     ]  # fmt: skip
     (folder / "rounds/000/forecast.json").write_text(
-        json.dumps({"made": 0, "efficiency": 0.5, "pace": None, "later": later})
+        json.dumps({"made": 0, "expected": 0.5, "share": None, "later": later})
     )
     seal(folder)
     s = summarise(folder)

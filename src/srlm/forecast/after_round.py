@@ -7,15 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from srlm.config import reward_parts
+from srlm.forecast import dynamics
+from srlm.forecast.dynamics import Mass, Score
+from srlm.forecast.groups import Rows, ScoreOf
 from srlm.forecast.make import read_all
-from srlm.forecast.pace import Pace, forecast_json, later_rounds, pace_of_round
+from srlm.forecast.pace import Gone, Method, State, forecast_json, gone, later_rounds
+from srlm.forecast.powers import sharpen
 from srlm.forecast.trajectory import Evidence, gather
 from srlm.grading import Grader
-from srlm.types import Prompt, PromptTable, Round, Samples
+from srlm.types import Estimate, Floats, Ints, Prompt, PromptTable, Round, Samples
 
 AHEAD = 8
 """Rounds forecast. A run's files do not depend on how many rounds are asked for, so that it can be
 given more later on."""
+READ = ("likelihood", "likelihood-per-token", "consistency")
+"""Rewards that samples show by themselves, in each round anew."""
 
 
 def evidence_of(samples: Samples, table: PromptTable, grader: Grader, seed: int) -> Evidence:
@@ -40,31 +47,148 @@ def evidence_of(samples: Samples, table: PromptTable, grader: Grader, seed: int)
         mode_answer_P,
         grader.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R),
         grader.grades(table.mode_text, finished_P, prompts),
-        certified_P=table.certified,
         exact=not np.allclose(samples.weight_R, 1.0 / counts[samples.prompt_R]),
         seed=seed,
     )
 
 
+def state_of(
+    samples: Samples,
+    table: PromptTable,
+    grader: Grader,
+    *,
+    likelihood: bool,
+    score_R: Floats | None = None,
+) -> State:
+    """What a forecast rests on: the held-out samples of a round, or for the likelihood their
+    distinct responses and the modes, whose probabilities are known.
+
+    Args:
+        samples, table: of the round.
+        grader: reads answers.
+        likelihood: the reward is the likelihood alone.
+        score_R: rewards of the samples that they do not show themselves.
+    """
+    if likelihood and not np.isnan(table.log_p_star).any():
+        found = evidence_of(samples, table, grader, 0)
+        listed = found.known
+        with np.errstate(divide="ignore"):
+            log_R = np.log(sharpen(listed, 1.0).weight_R)
+        rows = Rows(
+            listed.prompt_R,
+            _numbers(listed.prompt_R, found.answer_R),
+            found.length_R.astype(np.int64),
+            np.full(len(log_R), np.nan),
+        )
+        return State(
+            rows, Mass(listed.prompt_R, log_R, listed.logp_R), found.right_R, listed.mode_R
+        )
+    prompts = [
+        Prompt(i, i, answers) for i, answers in zip(table.prompt_id, table.answers, strict=True)
+    ]
+    answer_R = grader.answers(samples.text_R, samples.finished_R, samples.prompt_R)
+    rows = Rows(
+        samples.prompt_R,
+        _numbers(samples.prompt_R, answer_R),
+        samples.length_R,
+        np.full(len(samples), np.nan) if score_R is None else score_R,
+    )
+    right_R = grader.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R)
+    return State(rows, dynamics.of_samples(samples), right_R)
+
+
+def _numbers(prompt_R: Ints, answer_R: Sequence[str | None]) -> Ints:
+    """Answers of each prompt counted from 0; -1 where there is none."""
+    index: dict[int, dict[str, int]] = {}
+    out = []
+    for p, answer in zip(prompt_R.tolist(), answer_R, strict=True):
+        names = index.setdefault(p, {})
+        out.append(-1 if answer is None else names.setdefault(answer, len(names)))
+    return np.array(out, dtype=np.int64)
+
+
+def score_of(reward: str, length_tolerance: float | None = None) -> ScoreOf:
+    """A reward of the command line, read off rows: those of ``READ`` under the shares as they are;
+    the sum of all others is what the rows hold, as it was when they were sampled.
+
+    Args:
+        reward: ``--reward``.
+        length_tolerance: ``--length-tolerance``.
+    """
+    parts = reward_parts(reward)
+
+    def of(rows: Rows) -> Score:
+        made: list[tuple[Score, float]] = []
+        for name, weight in parts.items():
+            if name == "likelihood":
+                made.append((dynamics.likelihood, weight))
+            elif name == "likelihood-per-token":
+                made.append((dynamics.likelihood_per_token(rows.length_R), weight))
+            elif name == "consistency":
+                made.append((dynamics.vote_share(rows.ballot()), weight))
+        if set(parts) - set(READ):
+            made.append((dynamics.frozen(rows.score_R), 1.0))
+        score = dynamics.combined(made)
+        if length_tolerance is None:
+            return score
+        return dynamics.length_controlled(score, rows.length_R, length_tolerance)
+
+    return of
+
+
+def asked(reward: str) -> dict[str, float]:
+    """The parts of a reward that held-out samples must be given by the model.
+
+    >>> asked("judge:1,consistency:0.5"), asked("consistency")
+    ({'judge': 1.0}, {})
+    """
+    return {name: w for name, w in reward_parts(reward).items() if name not in READ}
+
+
 def forecast_after(
-    records: Sequence[Round], at: Sequence[Evidence], paces: Sequence[Pace], *, beta: float
+    records: Sequence[Round],
+    state: State,
+    before: Sequence[Mapping[str, Any]],
+    method: Method,
+    seed: int,
 ) -> dict[str, Any]:
     """The forecast of the ``AHEAD`` rounds after the last record (``pace.forecast_json``).
 
     Args:
         records: of rounds 0 to t.
-        at: evidence of the last round, and before it that of the round before, if there is one.
-        paces: of rounds 1 to t - 1.
-        beta: of the update.
+        state: of the last.
+        before: the forecasts made after rounds 0 to t - 1.
+        method: of the rounds.
+        seed: of the groups.
     """
+    done = paces_of(records, before)
     t = records[-1].round
-    known = list(paces)
-    if t:
-        known.append(pace_of_round(at[0], records[-2].estimates, records[-1].estimates, beta))
-    later = later_rounds(at[-1], t, known, beta=beta, rounds=t + AHEAD)
-    return forecast_json(t, known, later)
+    now = records[-1].estimates
+    later = later_rounds(state, now, done, method, at=t, ahead=AHEAD, seed=seed)
+    return forecast_json(t, state, method, done, later, seed)
 
 
-def paces_of(forecasts: Sequence[Mapping[str, Any]]) -> list[Pace]:
-    """What each round did, of forecasts as they are kept."""
-    return [Pace(**made["pace"]) for made in forecasts if made["pace"] is not None]
+def paces_of(records: Sequence[Round], before: Sequence[Mapping[str, Any]]) -> list[Gone]:
+    """What each round did, from the forecasts made before it."""
+    at = {r.round: r for r in records}
+    return [
+        gone(made, at[t].estimates, at[t + 1].estimates, _error(made["by"], at[t], at[t + 1]))
+        for made in before
+        if (t := made["made"]) + 1 in at
+    ]
+
+
+def _error(name: str, a: Round, b: Round) -> float:
+    """Standard error of the mean change of a share over the prompts."""
+    one, two = (
+        None if r.table is None else r.table.vote_share if name == "vote_share" else r.table.p_star
+        for r in (a, b)
+    )
+    if one is None or two is None or len(one) != len(two) or len(one) < 2:
+        return float(np.hypot(_half(a[name]), _half(b[name]))) / 2
+    change_P = two - one
+    return float(np.nanstd(change_P, ddof=1) / np.sqrt(len(change_P)))
+
+
+def _half(e: Estimate) -> float:
+    return 0.0 if e.low is None or e.high is None else (e.high - e.low) / 2

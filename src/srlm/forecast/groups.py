@@ -25,9 +25,6 @@ from srlm.forecast import dynamics
 from srlm.forecast.dynamics import Ballot, Mass, Score
 from srlm.types import Floats, Ints
 
-GROUPS = 32
-"""Groups per prompt behind an expected target."""
-
 
 @dataclass(frozen=True, slots=True)
 class Rows:
@@ -86,9 +83,9 @@ def expected_target(
     k: int,
     *,
     towards: Target = dynamics.target,
-    groups: int = GROUPS,
+    groups: int,
     seed: int = 0,
-) -> Mass:
+) -> Pull:
     """The target of a round on k samples per prompt, averaged over groups. O(R + P groups k).
 
     Args:
@@ -105,18 +102,41 @@ def expected_target(
     row_GK = sampled(mass, groups, k, seed)
     row_R, group_R = row_GK.ravel(), np.repeat(np.arange(P * groups), k)
     part = Mass(group_R, np.full(len(row_R), -np.log(k)), mass.logp_R[row_R])
-    own = rows.at(row_R, group_R)
-    reward_R = score_of(own)(part)
+    reward_R = score_of(rows.at(row_R, group_R))(part)
     there = towards(part, reward_R, beta)
     taught_G = np.bincount(group_R, np.isfinite(reward_R), minlength=P * groups) > 0
     share_R = there.mass_R * taught_G[group_R]
     total_R = np.bincount(row_R, share_R, minlength=len(mass.prompt_R))
     count_P = np.bincount(mass.prompt_R, total_R, minlength=P)
-    stays_R = (count_P == 0)[mass.prompt_R]
-    new_R = np.where(
-        stays_R, mass.mass_R, total_R / np.where(count_P > 0, count_P, 1)[mass.prompt_R]
-    )
-    return moved_to(mass, new_R)
+    at = mass.prompt_R
+    new_R = np.where(count_P[at] == 0, mass.mass_R, total_R / np.maximum(count_P, 1e-300)[at])
+    return Pull(moved_to(mass, new_R), unequal(reward_R, group_R, P * groups))
+
+
+@dataclass(frozen=True, slots=True)
+class Pull:
+    """Where a round is pulled to, and by how many groups."""
+
+    there: Mass
+    unequal: float
+    """Share of the groups whose responses have unequal rewards: those that say which is better."""
+
+
+def unequal(reward_R: Floats, group_R: Ints, groups: int) -> float:
+    """Share of the groups with two known rewards that differ."""
+    known_R = np.isfinite(reward_R)
+    low_G, high_G = np.full(groups, np.inf), np.full(groups, -np.inf)
+    np.minimum.at(low_G, group_R[known_R], reward_R[known_R])
+    np.maximum.at(high_G, group_R[known_R], reward_R[known_R])
+    return float((high_G - low_G > 1e-9 * np.maximum(1.0, np.abs(high_G))).mean())
+
+
+def exact_target(
+    rows: Rows, mass: Mass, score_of: ScoreOf, beta: float, *, towards: Target = dynamics.target
+) -> Pull:
+    """The target of a round on all responses, where they are listed. O(R)."""
+    reward_R = score_of(rows)(mass)
+    return Pull(towards(mass, reward_R, beta), unequal(reward_R, mass.prompt_R, mass.prompts))
 
 
 def sampled(mass: Mass, groups: int, k: int, seed: int) -> Ints:

@@ -1,48 +1,386 @@
-"""How fast trained rounds follow the path of exact updates, and where they go next.
+"""How far trained rounds go towards their target, and where later rounds go from there.
 
-Exact updates give pi_{t+1} proportional to pi_t^e with e = 1 + 1/beta. A trained round gives
-about pi_t^(e^eta): its *efficiency* eta is read off the confidence that it reached,
+A round of any reward and update is pulled to its *expected target*: what fitting each prompt's
+group of samples would give (``srlm.forecast.groups``). A trained round goes a share s of the way,
 
-    E_x max_y pi_t(y|x)^s / Z_s(x) = E_x p*_{t+1}(x),    eta = log s / log(1 + 1/beta),
+    pi_{t+1} = (1 - s_t) pi_t + s_t target_t,
 
-s the round's exponent. Later rounds are forecast as powers of the *present* policy, from its own
-samples and modes, so that the drift of the rounds done is in the forecast:
-pi_{t+j} proportional to pi_t^(e^(eta j)), eta the mean of the efficiencies seen and of a quarter
-of a round of efficiency 1. Accuracy falls short of what the power of the policy before would give,
-for training sharpens wrong responses too (drift): the share that it kept in the last round done,
-and a little less, is forecast for the later ones. (The slope p_eff on the base's samples is another
-number: it weighs unlikely responses, which training hardly moves, and so understates how sharp the
-modes become: docs/decisions/0002.)
+which is what maximum likelihood on few passes was seen to do, and the other updates too
+(docs/forecasts.md). s is read off how sure the policy became of what its reward leads to,
+
+    s_t = (x_{t+1} - x_t) / (x(target_t) - x_t),
+
+x the mean vote share (the mean confidence p* for the likelihood), on the held-out samples: no
+answers are needed. Prompts whose samples have equal rewards say nothing about what is better, so
+s falls as they become more: s_t = s u_t^fade with u_t the share of groups with unequal rewards.
+``fade`` is one constant per update (``FADES``), chosen on seeds apart from those that it was judged
+on; s is the mean over the rounds seen of s_t / u_t^fade.
+
+Accuracy may fall short of the mixture's, for training moves other prompts too (drift): the factor
+by which its last round missed, 1 at most, is forecast for each later round.
+
+``pace`` is another number: the power of the policy before that is as sure as the policy after, for
+the gap between a run and exact likelihood updates (``srlm.report.gap``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 
 from srlm.errors import UserError
+from srlm.forecast import dynamics
+from srlm.forecast.dynamics import Mass
+from srlm.forecast.groups import (
+    Pull,
+    Rows,
+    ScoreOf,
+    Target,
+    best,
+    exact_target,
+    expected_target,
+    mixed,
+)
 from srlm.forecast.powers import Known, sharpen
-from srlm.forecast.trajectory import Evidence, Point, at_exponent, trajectory
-from srlm.types import Estimate
+from srlm.types import Bools, Estimate, Floats, undefined
 
-PRIOR_EFFICIENCY = 1.0
-"""Before any round is seen: that of exact updates."""
-PRIOR_ROUNDS = 0.25
-"""How many rounds that prior counts for. A round's exponent changes little over a run, and where it
-changes it mostly grows."""
-LATER_KEPT = 0.98
-"""Share of its accuracy that a trained policy keeps in rounds after those seen, besides the share
-kept in the last of them: drift goes on, and levels off."""
-DEVIATION = 0.2
-"""Standard deviation of a later round's efficiency around the forecast's, from the backtest."""
+FADES: Mapping[str, float] = {
+    "weighted": 0.5,
+    "best-of-n": 0.5,
+    "square": 1.0,
+    "dpo": 1.0,
+    "ipo": 1.0,
+}
+"""How the share falls with the groups of unequal rewards. In the last three a group of equal
+rewards has no gradient at all; the first two go on learning from its samples."""
+BEST = ("best-of-n", "dpo", "ipo")
+"""Updates that are pulled to the best response of a group, not to exp(r / beta)."""
+PRIOR_SHARE = 0.6
+"""s before any round is seen: the middle of the runs on which the constants were chosen."""
+PRIOR_ENDS = (0.2, 1.0)
+DEVIATION = 0.15
+"""Standard deviation of a later round's s over the one expected, relative."""
+DRIFT = 0.012
+"""Standard deviation of what a later round adds to a share (accuracy, votes, confidence) or takes
+from it besides; grows with the root of the rounds ahead. Of 1 / a share it is as much times its
+square; of the length, relatively, ``DRIFT_LENGTH``. Before any round is seen it is ``UNSEEN`` times
+as much."""
+DRIFT_LENGTH = 0.03
+UNSEEN = 2.0
+LEAST_PULL = 0.01
+"""Movement of x below which a round's share of it cannot be read off."""
+PULLS = 4096
+"""Groups behind an expected target, over all prompts."""
+FORECAST = (
+    "sampling_accuracy",
+    "vote_share",
+    "kappa_answer",
+    "readable",
+    "length",
+    "confidence",
+    "kappa",
+)
+"""What is forecast of a later round, and scored; the last two for the likelihood alone."""
+SHARES = ("sampling_accuracy", "vote_share", "readable", "confidence")
+RATIOS = ("kappa", "kappa_answer", "length")
+"""Quantities whose errors are relative."""
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A run's rounds, as a forecast sees them."""
+
+    score_of: ScoreOf
+    beta: float
+    k: int | None
+    """Samples of a prompt in a round; None where all responses are listed."""
+    update: str = "weighted"
+
+    @property
+    def towards(self) -> Target:
+        """What a group is pulled to."""
+        return best if self.update in BEST else dynamics.target
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is known of a policy: responses with their shares."""
+
+    rows: Rows
+    mass: Mass
+    right_R: Floats
+    """1, 0, not-a-number."""
+    mode_R: Bools | None = None
+    """The row of each prompt's likeliest response, for the likelihood; else None."""
+
+    @property
+    def sure_name(self) -> str:
+        """x: what a round's share is read off."""
+        return "vote_share" if self.mode_R is None else "confidence"
+
+
+def pull(state: State, mass: Mass, method: Method, seed: int) -> Pull:
+    """Where the next round from ``mass`` is pulled to."""
+    if method.k is None:
+        return exact_target(state.rows, mass, method.score_of, method.beta, towards=method.towards)
+    groups = max(4, -(-PULLS // max(mass.prompts, 1)))
+    return expected_target(
+        state.rows,
+        mass,
+        method.score_of,
+        method.beta,
+        method.k,
+        towards=method.towards,
+        groups=groups,
+        seed=seed,
+    )
+
+
+def figures(state: State, mass: Mass) -> dict[str, float]:
+    """The quantities of ``FORECAST`` that the rows tell, of a policy with these shares."""
+    rows, P = state.rows, mass.prompts
+    voting = rows.answer_R >= 0
+    share_PA = np.zeros((P, int(rows.answer_R.max(initial=0)) + 1))
+    at = (rows.prompt_R[voting], rows.answer_R[voting])
+    np.add.at(share_PA, at, mass.mass_R[voting])
+    top_P = share_PA.max(1)
+    least_P = 1 / np.bincount(rows.prompt_R, minlength=P)
+    out = {
+        "vote_share": float(top_P.mean()),
+        "kappa_answer": float(np.mean(1 / np.maximum(top_P, least_P))),
+        "readable": float(share_PA.sum(1).mean()),
+        "length": float(mass.expect(rows.length_R.astype(np.float64)).mean()),
+    }
+    known_R = ~np.isnan(state.right_R)
+    if known_R.any():
+        answered = np.unique(rows.prompt_R[known_R])
+        right_P = mass.expect(np.nan_to_num(state.right_R))
+        out["sampling_accuracy"] = float(right_P[answered].mean())
+    if state.mode_R is not None:
+        p_P = np.bincount(rows.prompt_R, mass.mass_R * state.mode_R, minlength=P)
+        with np.errstate(divide="ignore"):
+            out |= {"confidence": float(p_P.mean()), "kappa": float(np.mean(1 / p_P))}
+    return {name: value for name, value in out.items() if np.isfinite(value)}
+
+
+# ---- a round done
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What one trained round did beside what pulled it."""
+
+    share: Estimate
+    """s_t in [0, 1]."""
+    unequal: float
+    """u_t."""
+    kept: float
+    """Gain or loss of accuracy over that of the mixture at s_t, as a factor, 1 at most."""
+
+
+def gone(
+    before: Mapping[str, Any],
+    measured_before: Mapping[str, Estimate],
+    measured: Mapping[str, Estimate],
+    error: float,
+) -> Gone:
+    """How far a round went, from the forecast that was made before it.
+
+    Args:
+        before: ``forecast_json`` made before the round.
+        measured_before, measured: estimates before and after it.
+        error: standard error of the mean change of x over the held-out prompts.
+    """
+    name, unequal = before["by"], before["unequal"]
+    now, there = before["now"], before["target"]
+    start, end = measured_before[name].value, measured[name].value
+    method = f"change of {name} over that of the round's target"
+    way = there[name] - now[name]
+    if start is None or end is None or abs(way) < LEAST_PULL:
+        note = f"the target moves {name} by {way:+.3f} only"
+        return Gone(undefined(method, note), unequal, 1.0)
+    raw, wide = (end - start) / way, 2 * error / abs(way)
+    s = float(np.clip(raw, 0.0, 1.0))
+    low, high = (float(np.clip(raw + side * wide, 0.0, 1.0)) for side in (-1, 1))
+    share = Estimate(s, low, high, measured[name].n, method)
+    key = "sampling_accuracy"
+    kept, was, came = 1.0, measured_before[key].value, measured[key].value
+    if key in now and was and came is not None:
+        factor = ((1 - s) * now[key] + s * there[key]) / now[key] if now[key] else 1.0
+        kept = float(np.clip(came / (was * factor), 0.5, 1.0)) if factor else 1.0
+    return Gone(share, unequal, kept)
+
+
+# ---- later rounds
+
+
+def expected_share(done: Sequence[Gone], fade: float) -> tuple[float, float, float]:
+    """s at u = 1 as expected of later rounds, and its ends (two standard deviations).
+
+    >>> one = Gone(Estimate(0.4, 0.3, 0.5, 9, ""), 0.64, 1.0)
+    >>> [round(x, 3) for x in expected_share([one], 0.5)]
+    [0.5, 0.323, 0.677]
+    """
+    seen = [(g.share, g.unequal) for g in done if g.share.value is not None and g.unequal > 0]
+    if not seen:
+        return PRIOR_SHARE, *PRIOR_ENDS
+    each = [(e.value or 0.0) / u**fade for e, u in seen]
+    errors = [((e.high or 0.0) - (e.low or 0.0)) / 4 / u**fade for e, u in seen]
+    s = float(np.mean(each))
+    own = float(np.sqrt(np.sum(np.square(errors))) / len(seen))
+    wide = 2 * float(np.hypot(own, DEVIATION * s))
+    return s, max(s - wide, 0.0), s + wide
+
+
+def later_rounds(
+    state: State,
+    now: Mapping[str, Estimate],
+    done: Sequence[Gone],
+    method: Method,
+    *,
+    at: int,
+    ahead: int,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Rounds ``at + 1`` .. ``at + ahead``: the mixture repeated, at s and at its ends.
+
+    Values are those of the same held-out prompts (their difference from what the samples say now is
+    added to what was measured now); intervals span the paces and the drift, at about 95%, and do
+    not speak of other prompts.
+
+    Args:
+        state: what is known of the policy of round ``at``.
+        now: its estimates.
+        done: what each round did.
+        method: of the rounds.
+    """
+    fade = FADES[method.update] if state.mode_R is None else 0.0
+    kept, drift = (done[-1].kept, 1.0) if done else (1.0, UNSEEN)
+    base = figures(state, state.mass)
+    paths = []
+    for s in expected_share(done, fade):
+        mass, path = state.mass, []
+        for j in range(ahead):
+            found = pull(state, mass, method, seed + j)
+            part = float(np.clip(s * found.unequal**fade, 0.0, 1.0))
+            mass = mixed(mass, found.there, part)
+            path.append(figures(state, mass))
+        paths.append(path)
+    out = []
+    for j, each in enumerate(zip(*paths, strict=True)):
+        row: dict[str, Any] = {"round": at + j + 1, "supported": True}
+        for name in FORECAST:
+            wide = 2 * drift * np.sqrt(j + 1)
+            row[name] = _later(name, each, base, now, kept ** (j + 1), wide).to_json()
+        out.append(row)
+    return out
+
+
+def _later(
+    name: str,
+    each: Sequence[Mapping[str, float]],
+    base: Mapping[str, float],
+    now: Mapping[str, Estimate],
+    kept: float,
+    wide: float,
+) -> Estimate:
+    """A quantity of a later round: at s, from the lower to the upper end of s, drift added
+    (``wide`` standard deviations of one round's)."""
+    measured = now[name].value if name in now else None
+    method = "mixture of the policy and the round's target, repeated"
+    if any(name not in x for x in each) or name not in base or measured is None:
+        return undefined(method, "not told by the samples")
+    if name in RATIOS:
+        values = [measured * x[name] / base[name] for x in each]
+        top = max(values)
+        wide *= DRIFT_LENGTH * top if name == "length" else DRIFT * top**2
+        least, most = (0.0 if name == "length" else 1.0), np.inf
+    else:
+        values = [measured + x[name] - base[name] for x in each]
+        wide, least, most = wide * DRIFT, 0.0, 1.0
+    if name == "sampling_accuracy":
+        values = [v * kept for v in values]
+    value, low, high = values[0], min(values) - wide, max(values) + wide
+    value, low, high = (float(np.clip(x, least, most)) for x in (value, low, high))
+    return Estimate(value, low, high, now[name].n, method)
+
+
+def forecast_json(
+    done: int,
+    state: State,
+    method: Method,
+    rounds: Sequence[Gone],
+    later: Sequence[Mapping[str, Any]],
+    seed: int,
+) -> dict[str, Any]:
+    """A forecast made after round ``done``, as a run folder keeps it.
+
+    Returns:
+        ``made`` (the round), ``by`` (x), ``now`` and ``target`` (figures of the policy and of what
+        the next round is pulled to), ``unequal``, ``share`` and ``kept`` of the round itself,
+        ``expected`` (s of the next round), ``later`` (each later round).
+    """
+    found = pull(state, state.mass, method, seed)
+    fade = FADES[method.update] if state.mode_R is None else 0.0
+    s = expected_share(rounds, fade)[0]
+    return {
+        "made": done,
+        "by": state.sure_name,
+        "now": figures(state, state.mass),
+        "target": figures(state, found.there),
+        "unequal": found.unequal,
+        "expected": min(1.0, s * found.unequal**fade),
+        "share": rounds[-1].share.to_json() if rounds else None,
+        "kept": rounds[-1].kept if rounds else 1.0,
+        "later": list(later),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A forecast beside the rounds measured since: one quantity."""
+
+    name: str
+    rounds: int
+    mean_error: float
+    """Mean of |forecast - measured|; of ``RATIOS``, relative to the measured one."""
+    inside: int
+    """Measured values within the forecast's interval."""
+
+
+def score(
+    later: Sequence[Mapping[str, Any]], measured: Mapping[int, Mapping[str, Estimate]]
+) -> list[Score]:
+    """How a forecast did on the rounds since, by quantity; those without a measured round left out.
+
+    Args:
+        later: ``forecast_json``'s ``later``.
+        measured: the estimates of each round.
+    """
+    out = []
+    for name in FORECAST:
+        errors, inside = [], 0
+        for row in later:
+            told = measured.get(row["round"], {}).get(name)
+            seen = None if told is None else told.value
+            value, low, high = (row.get(name, {}).get(end) for end in ("value", "low", "high"))
+            if seen is None or value is None:
+                continue
+            errors.append(abs(value - seen) / (seen if name in RATIOS and seen else 1.0))
+            inside += low <= seen <= high
+        if errors:
+            out.append(Score(name, len(errors), float(np.mean(errors)), inside))
+    return out
+
+
+# ---- the power of equal confidence
+
 SATURATED = 0.995
 """Mean confidence above which a round's exponent cannot be read off any more."""
-FORECAST = ("kappa", "confidence", "sampling_accuracy", "length")
-"""What is forecast of a later round, and scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +393,15 @@ class Pace:
     """log s / log(1 + 1/beta)."""
     why: str = ""
     """Why it is not known."""
-    kept: float = 1.0
-    """Accuracy after the round over that of pi_t^s, at most 1: what drift left of it."""
 
 
 def pace(before: Known, confidence_before: float, confidence_after: float, beta: float) -> Pace:
-    """The exponent of a trained round, from the mean confidence p* before and after.
+    """The exponent of a trained round, from the mean confidence p* before and after:
+
+        E_x max_y pi_t(y|x)^s / Z_s(x) = E_x p*_{t+1}(x),    eta = log s / log(1 + 1/beta).
+
+    (The slope p_eff on the base's samples is another number: it weighs unlikely responses, which
+    training hardly moves, and so understates how sure the policy is: docs/decisions/0002.)
 
     Args:
         before: what is known of the policy before the round.
@@ -86,153 +427,3 @@ def pace(before: Known, confidence_before: float, confidence_after: float, beta:
         return Pace(None, None, "surer than any power of the policy before: ties were broken")
     log_s = float(brentq(excess, 0.0, most, xtol=1e-6)) if excess(0.0) < 0 else 0.0
     return Pace(float(np.exp(log_s)), log_s / float(np.log1p(1 / beta)))
-
-
-def pace_of_round(
-    before: Evidence,
-    measured_before: Mapping[str, Estimate],
-    measured: Mapping[str, Estimate],
-    beta: float,
-) -> Pace:
-    """``pace`` of a trained round from its estimates, with the accuracy that drift left.
-
-    Args:
-        before: what is known of the policy before the round.
-        measured_before, measured: the estimates before and after it (``confidence``,
-            ``sampling_accuracy``).
-        beta: of the update.
-    """
-    start, end = measured_before["confidence"].value, measured["confidence"].value
-    if start is None or end is None:
-        return Pace(None, None, "confidence was not measured")
-    made = pace(before.known, start, end, beta)
-    accuracy = measured["sampling_accuracy"].value
-    if made.exponent is None or accuracy is None:
-        return made
-    pure = at_exponent(before, made.exponent, beta=beta, number=0).sampling_accuracy.value
-    return replace(made, kept=float(np.clip(accuracy / pure, 0.5, 1.0)) if pure else 1.0)
-
-
-def expected_efficiency(paces: Sequence[Pace]) -> float:
-    """Mean of the efficiencies seen and of ``PRIOR_ROUNDS`` of a round of efficiency 1.
-
-    >>> round(expected_efficiency([Pace(2.0, 0.5), Pace(None, None, "sure already")]), 3)
-    0.6
-    """
-    seen = [p.efficiency for p in paces if p.efficiency is not None]
-    return (PRIOR_ROUNDS * PRIOR_EFFICIENCY + sum(seen)) / (PRIOR_ROUNDS + len(seen))
-
-
-@dataclass(frozen=True, slots=True)
-class Later:
-    """A later round as forecast at the pace seen, with a slower and a faster one around it."""
-
-    round: int
-    expected: Point
-    slow: Point
-    """At an efficiency two standard deviations lower (0 at least)."""
-    fast: Point
-
-    def estimate(self, name: str) -> Estimate:
-        """The expected value; its interval spans the slow and the fast forecast, theirs in."""
-        each = [getattr(p, name) for p in (self.slow, self.expected, self.fast)]
-        ends = [x for e in each for x in (e.value, e.low, e.high) if x is not None]
-        return replace(each[1], low=min(ends, default=None), high=max(ends, default=None))
-
-    def to_json(self) -> dict[str, Any]:
-        """The round for programs."""
-        return {
-            "round": self.round,
-            "exponent": self.expected.exponent,
-            "supported": self.expected.supported,
-            **{name: self.estimate(name).to_json() for name in FORECAST},
-        }
-
-
-def later_rounds(
-    now: Evidence, done: int, paces: Sequence[Pace], *, beta: float, rounds: int
-) -> list[Later]:
-    """Rounds ``done + 1`` .. ``rounds`` from the policy of round ``done``.
-
-    Args:
-        now: what is known of pi_done, from its own held-out samples and modes.
-        done: rounds done; 0 gives the exact trajectory of the base.
-        paces: what each of them did.
-        beta: of the update.
-        rounds: T.
-
-    Cost as three times ``trajectory``.
-    """
-    ahead = np.arange(1, rounds - done + 1)
-    eta = expected_efficiency(paces)
-    kept = paces[-1].kept * LATER_KEPT if paces else 1.0
-    margin = 2 * DEVIATION / np.sqrt(ahead)
-
-    def path(efficiency: Sequence[float]) -> list[Point]:
-        points = trajectory(now, beta=beta, rounds=len(ahead), efficiency=[1.0, *efficiency])
-        return [
-            replace(p, round=done + p.round, sampling_accuracy=_scaled(p.sampling_accuracy, kept))
-            for p in points[1:]
-        ]
-
-    slow, expected, fast = (
-        path(np.maximum(eta + side * margin, 0.0).tolist()) for side in (-1, 0, 1)
-    )
-    each = zip(ahead.tolist(), expected, slow, fast, strict=True)
-    return [Later(done + j, at_pace, below, above) for j, at_pace, below, above in each]
-
-
-def forecast_json(done: int, paces: Sequence[Pace], later: Sequence[Later]) -> dict[str, Any]:
-    """A forecast made after round ``done``, as a run folder keeps it.
-
-    Returns:
-        ``made`` (the round), ``efficiency`` (expected of later rounds), ``pace`` (of the round
-        itself), ``later`` (each later round: estimates whose interval spans slow to fast).
-    """
-    return {
-        "made": done,
-        "efficiency": expected_efficiency(paces),
-        "pace": asdict(paces[-1]) if paces else None,
-        "later": [x.to_json() for x in later],
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    """A forecast beside the rounds measured since: one quantity."""
-
-    name: str
-    rounds: int
-    mean_error: float
-    """Mean of |forecast - measured|; of kappa, relative to the measured one."""
-    inside: int
-    """Measured values within the forecast's interval."""
-
-
-def score(
-    later: Sequence[Mapping[str, Any]], measured: Mapping[int, Mapping[str, Estimate]]
-) -> list[Score]:
-    """How a forecast did on the rounds since, by quantity; those without a measured round left out.
-
-    Args:
-        later: ``forecast_json``'s ``later``.
-        measured: the estimates of each round.
-    """
-    out = []
-    for name in FORECAST:
-        errors, inside = [], 0
-        for row in later:
-            seen = measured[row["round"]][name].value if row["round"] in measured else None
-            value, low, high = (row[name][end] for end in ("value", "low", "high"))
-            if seen is None or value is None:
-                continue
-            errors.append(abs(value - seen) / (seen if name == "kappa" else 1.0))
-            inside += low <= seen <= high
-        if errors:
-            out.append(Score(name, len(errors), float(np.mean(errors)), inside))
-    return out
-
-
-def _scaled(e: Estimate, factor: float) -> Estimate:
-    value, low, high = (None if x is None else x * factor for x in (e.value, e.low, e.high))
-    return replace(e, value=value, low=low, high=high)

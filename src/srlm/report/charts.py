@@ -23,6 +23,7 @@ from srlm.report.plots import (
     point,
 )
 from srlm.report.summary import Summary
+from srlm.run_folder import aim_of
 from srlm.types import Estimate
 
 DASHED = " Hollow and dashed: extrapolated, beyond what the samples support."
@@ -31,6 +32,13 @@ TITLES = {
     "log10_kappa": "Condition number, log₁₀ κ",
     "confidence": "Confidence",
     "sampling_accuracy": "Sampling accuracy",
+}
+FORETOLD = {
+    "sampling_accuracy": "Sampling accuracy: forecast and measured",
+    "vote_share": "Vote share: forecast and measured",
+    "kappa_answer": "κ of answers: forecast and measured",
+    "confidence": "Confidence: forecast and measured",
+    "kappa": "κ: forecast and measured",
 }
 SURE = "how sure the policy is of its most likely response, not whether it is right."
 
@@ -47,31 +55,47 @@ def of_run(s: Summary) -> tuple[Chart, ...]:
     def values(*names: str) -> list[float]:
         return [v for r in s.rounds for name in names if (v := r[name].value) is not None]
 
-    sure = [line("confidence", ORANGE, "dash")]
+    aim = aim_of(s.config)
+    votes = aim == "answers" and bool(values("vote_share"))
+    sure = [line("vote_share" if votes else "confidence", ORANGE, "dash")]
     if s.has_answers:
-        names = ["confidence", "sampling_accuracy", "greedy_accuracy", "mode_accuracy"]
-        title = "Confidence and accuracy"
-        caption = f"Limit of sampling accuracy (blue): mode accuracy (green). Confidence: {SURE}"
+        limit = "vote_accuracy" if votes else "mode_accuracy"
+        names = ["confidence", "sampling_accuracy", "greedy_accuracy", limit]
+        title = "Vote share and accuracy" if votes else "Confidence and accuracy"
+        caption = f"Confidence: {SURE}"
+        if votes:
+            names[0] = "vote_share"
+            caption = "Limit of sampling accuracy (blue): accuracy of the votes (green)."
+        elif aim == "responses":
+            caption = f"Limit of sampling accuracy (blue): mode accuracy (green). {caption}"
         sure += [
             line("sampling_accuracy", BLUE),
             line("greedy_accuracy", PURPLE, "dot", band=False),
-            line("mode_accuracy", GREEN),
+            line(limit, GREEN),
         ]
     else:
-        names, title = ["confidence", "fidelity"], "Confidence and fidelity"
+        same = "answer_agreement" if votes else "fidelity"
+        names, title = [sure[0].label.replace(" ", "_"), same], "Confidence and fidelity"
         caption = f"Confidence: {SURE} Fidelity: whether the modes are still the base's."
-        sure.append(line("fidelity", VERMILION))
+        if votes:
+            title = "Vote share and votes kept"
+            caption = "Votes kept: whether majority answers are still the base's."
+        sure.append(line(same, VERMILION))
     low = max(-0.03, min(values(*names), default=0.0) - 0.12)
 
     kappa = [line(s.kappa_name, BLUE, label="log κ" if s.kappa_name == "log10_kappa" else "κ")]
     meaning = "Mean of 1/p*, as a power of ten; best is 0."
     if s.kappa_name == "kappa":
-        kappa.append(line("kappa_ideal", FAINT, "dot", False, "exact update"))
-        meaning = "Mean of 1/p*; best is 1. Dotted: one exact update of the policy before."
+        meaning = "Mean of 1/p*; best is 1."
+        if aim == "responses":
+            kappa.append(line("kappa_ideal", FAINT, "dot", False, "exact update"))
+            meaning += " Dotted: one exact update of the policy before."
+        elif votes:
+            meaning += " Votes may raise it, where they give up likely responses."
     faithful = min(values("fidelity", "greedy_is_mode"), default=0.0)
 
-    pace = [line("exponent", BLUE, label="measured")]
-    if values("exponent"):
+    pace = [line("exponent", BLUE, label="measured")] if aim == "responses" else []
+    if pace and values("exponent"):
         exact = [point(s.ideal_exponent(r.round)) for r in s.rounds]
         pace.append(Line("exact", FAINT, exact, "dot", band=False))
     losses = [
@@ -91,6 +115,15 @@ def of_run(s: Summary) -> tuple[Chart, ...]:
             bottom=1.0 if s.kappa_name == "kappa" else 0.0,
             log=s.kappa_name == "kappa" and max(values("kappa"), default=1.0) > 20,
         ),
+        line_chart("votes", "Votes", "Share of samples with their prompt's majority answer; share "
+                   "with any answer; share of prompts whose majority flipped in the round.",
+                   [line("vote_share", ORANGE), line("readable", GREEN),
+                    line("vote_flips", VERMILION)], y=(-0.02, 1.04))
+        if values("vote_share") else None,
+        line_chart("kappa-answer", "κ of answers", "Mean of 1 / vote share; best is 1; biased "
+                   "down by few samples.", [line("kappa_answer", BLUE, label="κ of answers")],
+                   bottom=1.0, log=max(values("kappa_answer"), default=1.0) > 20)
+        if values("kappa_answer") else None,
         line_chart("failure", "Failure fraction F", "Share of prompts with p* ≤ 1/2.",
                    [line("failure_fraction", VERMILION, label="F")], bottom=0.0),
         line_chart("fidelity", "Fidelity", "Share of prompts whose mode is still the base's; "
@@ -111,6 +144,28 @@ def of_run(s: Summary) -> tuple[Chart, ...]:
                    [line("kl_to_base", ORANGE, label="KL")], bottom=0.0),
     )  # fmt: skip
     return tuple(chart for chart in made if chart is not None)
+
+
+def of_forecasts(s: Summary) -> tuple[Chart, ...]:
+    """Measured rounds beside the forecast before any round and the one after the first."""
+    last = max([s.last.round, *s.later_rounds])
+    charts = []
+    for name, title in FORETOLD.items():
+        if name not in s.forecast_names:
+            continue
+        lines = []
+        for color, dash, made in ((FAINT, "dot", 0), (ORANGE, "dash", 1)):
+            found = [f for f in s.forecasts if f.made == made]
+            if found:
+                points = [found[0].later.get(t, {}).get(name, point(None)) for t in range(last + 1)]
+                if made <= s.last.round:
+                    points[made] = point(s.rounds[made][name].value)
+                lines.append(Line(f"after round {made}", color, points, dash))
+        seen = [r[name] for r in s.rounds] + [point(None)] * (last - s.last.round)
+        lines.append(Line("measured", BLUE, seen, band=False))
+        caption = "Dotted and dashed: forecast after that round, with its band."
+        charts.append(line_chart(f"ahead-{name}", title, caption, lines))
+    return tuple(chart for chart in charts if chart is not None)
 
 
 def of_gap(gap: Gap) -> tuple[Chart, ...]:

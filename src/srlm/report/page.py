@@ -83,13 +83,15 @@ def run_page(s: Summary) -> str:
     """The page of a run."""
     plots = charts.of_run(s) if s.last.round else ()
     gap_plots = charts.of_gap(s.gap) if s.gap is not None else ()
+    ahead_plots = charts.of_forecasts(s)
     names = [n for n in METHODS if s.has_answers or n not in NEED_ANSWERS]
     return render(
         "run.html.j2",
-        drawn=bool(plots or gap_plots),
+        drawn=bool(plots or gap_plots or ahead_plots),
         s=s,
         plots=plots,
         gap_plots=gap_plots,
+        ahead_plots=ahead_plots,
         methods=[(n, s.last[n]) for n in names if s.last[n].method not in ("", "none")],
         sharpens=sharpens(s.config),
         stages=sorted({stage for r in s.rounds for stage in r.seconds}),

@@ -58,7 +58,8 @@ class Forecast:
     """The forecast of later rounds that was made after round ``made``, and how it did since."""
 
     made: int
-    efficiency: float
+    expected: float
+    """Share of the way to its target that the next round was expected to go."""
     later: Mapping[int, Mapping[str, Estimate]]
     """By round and quantity."""
     scores: tuple[Score, ...]
@@ -163,7 +164,7 @@ def forecasts(run: Run) -> tuple[Forecast, ...]:
         later = {
             row["round"]: {n: Estimate.from_json(row.get(n)) for n in FORECAST} for row in rows
         }
-        if later:
+        if later and "expected" in made:
             scores = tuple(score(rows, measured))
-            out.append(Forecast(made["made"], made["efficiency"], later, scores))
+            out.append(Forecast(made["made"], made["expected"], later, scores))
     return tuple(out)

@@ -227,10 +227,10 @@ def print_pilot(pilot: Mapping[str, Any], console: Console) -> None:
     columns += [(short, value_of(name)) for name, short in names.items()]
     columns += [("accuracy 95%", ends_of("sampling_accuracy")), ("κ 95%", ends_of("kappa"))]
     title(console, "At the pace of the pilot")
-    known = [f"{e:.2f}" for e in pilot["efficiency"] if e is not None]
+    known = [f"{e:.2f}" for e in pilot["share"] if e is not None]
     console.print(rounds_table(console, columns, rows))
     if known:
-        note(console, f"Efficiency of the pilot's rounds (1: exact updates): {', '.join(known)}.")
+        note(console, f"The pilot's rounds went {', '.join(known)} of the way to their target.")
 
 
 def _print_base(
