@@ -1,9 +1,9 @@
 """The page of published runs is what its script writes."""
 
-from experiments import forecasts
+from experiments import published
 
 
 def test_page_is_current() -> None:
-    assert forecasts.PAGE.read_text(encoding="utf-8") == forecasts.page()
-    for run in forecasts.RUNS:
+    assert published.PAGE.read_text(encoding="utf-8") == published.page()
+    for run in published.RUNS:
         assert run.vote > run.before
