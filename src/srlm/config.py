@@ -464,11 +464,34 @@ class ModelSettings(Settings):
     )
 
 
+def kept(spec: str) -> int | None:
+    """How many of the last policies a run keeps: N; None for all, 0 for best and last.
+
+    >>> kept("all"), kept("best-and-last"), kept("3")
+    (None, 0, 3)
+
+    Raises:
+        ValueError: it is none of these.
+    """
+    if spec in ("all", "best-and-last"):
+        return None if spec == "all" else 0
+    if not spec.isdecimal() or int(spec) < 1:
+        raise ValueError(f"{spec!r} is not all, best-and-last or a number of policies")
+    return int(spec)
+
+
 class RunConfig(ModelSettings):
     """Everything that decides a run's result."""
 
     prompts: PromptSettings
     rounds: Count = setting("self-rewarding rounds", 5, flag="--rounds", panel=ROUNDS)
+    keep: str | None = setting(
+        "policies kept: all, best-and-last, or the last N (default: all up to 50 M parameters,"
+        " best-and-last above)",
+        None,
+        flag="--keep",
+        panel=ROUNDS,
+    )
     stop: Literal["never", "auto"] = setting(
         "auto: early stopping that never looks at the answers",
         "never",
@@ -495,6 +518,13 @@ class RunConfig(ModelSettings):
     pairs: PairSettings = PairSettings()
     update: UpdateSettings = UpdateSettings()
     measure: MeasureSettings = MeasureSettings()
+
+    @field_validator("keep")
+    @classmethod
+    def _keep(cls, value: str | None) -> str | None:
+        if value is not None:
+            kept(value)
+        return value
 
     @field_validator("reward")
     @classmethod

@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from srlm.config import AUTO, RunConfig
 from srlm.errors import UserError
 from srlm.grading import EXACT, Grader
-from srlm.policies.base import Exact, Policy
+from srlm.policies.base import Differentiable, Exact, Policy
 from srlm.train import settled
 
 SHORT = 64
 """Tokens up to which the likelihood of a whole response is the default reward. The mode of longer
 ones is seldom what anyone wants, and its probability beyond what samples tell."""
+KEPT = 5e7
+"""Parameters up to which every round's policy is kept."""
 WHOLE = (EXACT.name, "text")
 """Graders that compare whole responses: nobody votes on long ones."""
 
@@ -52,12 +54,17 @@ def settle(
     made = config.model_copy(
         update={
             "reward": reward,
+            "keep": config.keep or ("best-and-last" if _large(policy) else "all"),
             "prompts": asked,
             "samples": config.samples.model_copy(update={"max_tokens": max_tokens}),
             "update": settled(config.update, policy, a_round),
         }
     )
     return Settled(made, tuple(filter(None, (why, _tempered(made), _update(made)))))
+
+
+def _large(policy: Policy) -> bool:
+    return isinstance(policy, Differentiable) and policy.budget.shape.parameters > KEPT
 
 
 def _reward(config: RunConfig, policy: Policy, grader: Grader, most: int) -> tuple[str, str]:

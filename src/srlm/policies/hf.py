@@ -21,6 +21,7 @@ from srlm.errors import UserError
 from srlm.policies import sampling, scoring
 from srlm.policies.chat_template import REFUSALS
 from srlm.policies.devices import Budget, in_halves, logp_error
+from srlm.policies.lora import Adapters
 from srlm.policies.network import Network
 from srlm.policies.search_tree import CausalTree
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
@@ -58,6 +59,7 @@ class CausalLM:
     ) -> None:
         self.network = Network(model.eval())
         self.budget = Budget(model, pass_tokens)
+        self.adapters: Adapters | None = None
         self.tokenizer = tokenizer
         self.chat = chat and bool(getattr(tokenizer, "chat_template", None))
         self.system, self.chat_args = system, dict(chat_args or {})

@@ -19,6 +19,10 @@ from srlm.policies.headers import CODE, TOGETHER, check_sizes, read_config, read
 from srlm.types import Prompt
 
 ADAPTERS = "adapter_config.json"
+REFERENCE = "base.json"
+"""In a folder without weights: where its model is, as a run's first policy is kept."""
+DROPPED = "dropped.json"
+"""Beside a run's policy: its weights are not kept."""
 EXACT: dict[str, Callable[[Path], Policy]] = {
     "srlm-linear-softmax": linear_softmax.load,
     "srlm-tabular": tabular.load,
@@ -40,7 +44,8 @@ def load(
 
     Args:
         model: a folder; or a hub id, which is looked up in the local cache, and on the network
-            only with ``download``. A folder of adapters is merged onto its base.
+            only with ``download``. A folder of adapters is merged onto its base, which may be adapters
+            too; a folder with ``base.json`` stands for the model that is named there.
         device: "auto" (CUDA, then MPS, then the CPU), "cpu", "cuda", ...
         dtype: of the parameters; float32 is the only one whose sums of log-probabilities can be
             trusted as rewards without a second pass (``devices.logp_error``).
@@ -55,8 +60,14 @@ def load(
             weights, quantised weights that are to be trained, or a model that cannot be scored,
             trained or saved.
     """
+    model = followed(model)
     folder = Path(model)
     if folder.is_dir():
+        if (folder.parent / DROPPED).is_file():
+            raise UserError(
+                f"{model}: the weights of this round were not kept (--keep)",
+                "give the folder of the best or the last round; --keep all keeps them",
+            )
         adapters = (folder / ADAPTERS).is_file()
         if adapters and any(folder.glob("model*.safetensors")):
             raise UserError(
@@ -98,6 +109,23 @@ def load(
     policy = CausalLM(network, tokenizer, chat=chat, system=system, chat_args=chat_args)
     check_ready(policy, trained=trained)
     return policy
+
+
+def followed(model: str | Path) -> str | Path:
+    """Where a model is: what its ``base.json`` names, or ``model`` itself.
+
+    Raises:
+        UserError: ``base.json`` cannot be read.
+    """
+    file = Path(model) / REFERENCE
+    if not file.is_file():
+        return model
+    try:
+        return str(json.loads(file.read_text(encoding="utf-8"))["model"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{file}: cannot be read: {_first_line(error)}", "give the folder of the model itself"
+        ) from None
 
 
 def _hugging_face(
@@ -198,7 +226,9 @@ def _merged(model: str, place: torch.device, dtype: torch.dtype, download: bool)
         base = json.loads((Path(model) / ADAPTERS).read_text(encoding="utf-8"))[
             "base_model_name_or_path"
         ]
-        network, tokenizer = _hugging_face(str(base), place, dtype, download)
+        near = Path(model) / str(base)
+        found = followed(near if str(base).startswith(".") and near.is_dir() else base)
+        network, tokenizer = _hugging_face(str(found), place, dtype, download)
         merged: Any = PeftModel.from_pretrained(network, model)
         return merged.merge_and_unload().requires_grad_(True), tokenizer
     except UserError as error:

@@ -1,22 +1,42 @@
 """Low-rank adapters through peft: a round trains them alone, and they are merged when it ends.
 
-Merged, because pi_{t+1} is then an ordinary folder that any program loads without peft, without
-the base beside it and without the adapter's cost in sampling, and because the policy in memory
-is bit for bit the one on disk. The price is a whole model on disk a round, and rounding at the
-merge in the number format of the weights: little in float32, not in bfloat16. Each round begins
-a fresh adapter, so that T rounds reach a change of rank T * r.
+Merged in memory, so that sampling costs nothing extra; a run keeps the adapters alone, each on the
+policy before (``Adapters``), and merging them again in that order gives the same bits. Each round
+begins a fresh adapter, so that T rounds reach a change of rank T * r. Merging rounds in the number
+format of the weights: little in float32, not in bfloat16.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from safetensors.torch import save_file
 
 from srlm.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class Adapters:
+    """The adapters that an update trained, before they were merged."""
+
+    config: Any
+    """peft's."""
+    state: dict[str, torch.Tensor]
+
+    def save(self, folder: Path, base: str) -> None:
+        """Write them as peft does; ``base`` is what they are merged onto."""
+        folder.mkdir(parents=True)
+        config = copy.copy(self.config)
+        config.base_model_name_or_path, config.inference_mode = base, True
+        config.save_pretrained(str(folder))
+        save_file(self.state, folder / "adapter_model.safetensors", metadata={"format": "pt"})
 
 
 @runtime_checkable
@@ -24,6 +44,8 @@ class Adaptable(Protocol):
     """A policy on a Hugging Face model."""
 
     model: Any
+    adapters: Adapters | None
+    """Of its last update."""
 
 
 def require_peft() -> None:
@@ -54,7 +76,7 @@ def adapted(policy: Adaptable, rank: int, alpha: float | None, seed: int) -> Ite
         UserError: peft is not installed.
     """
     require_peft()
-    from peft import LoraConfig, get_peft_model
+    from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from transformers.pytorch_utils import Conv1D
 
     model = policy.model
@@ -71,6 +93,9 @@ def adapted(policy: Adaptable, rank: int, alpha: float | None, seed: int) -> Ite
         wrapped = get_peft_model(model, config)
     model.eval()
     yield
+    state = get_peft_model_state_dict(wrapped, save_embedding_layers=False)
+    kept = {name: x.detach().cpu().clone().contiguous() for name, x in state.items()}
+    policy.adapters = Adapters(config, kept)
     wrapped.merge_and_unload()  # the layers of the same model
     for parameter in trainable:
         parameter.requires_grad_(True)
