@@ -44,8 +44,8 @@ def load(
 
     Args:
         model: a folder; or a hub id, which is looked up in the local cache, and on the network
-            only with ``download``. A folder of adapters is merged onto its base, which may be adapters
-            too; a folder with ``base.json`` stands for the model that is named there.
+            only with ``download``. A folder of adapters is merged onto its base, which may be
+            adapters too; a folder with ``base.json`` stands for the model that is named there.
         device: "auto" (CUDA, then MPS, then the CPU), "cpu", "cuda", ...
         dtype: of the parameters; float32 is the only one whose sums of log-probabilities can be
             trusted as rewards without a second pass (``devices.logp_error``).
