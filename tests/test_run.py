@@ -80,7 +80,7 @@ def test_a_run_on_every_family(
     page = (out / "report.html").read_text(encoding="utf-8")
     assert len(page) > 10_000
     trained = AutoModelForCausalLM.from_pretrained(out / "rounds" / "002" / "policy")
-    base = AutoModelForCausalLM.from_pretrained(out / "rounds" / "000" / "policy")
+    base = AutoModelForCausalLM.from_pretrained(model)
     moved = [
         float((a - b).detach().abs().max())
         for a, b in zip(trained.parameters(), base.parameters(), strict=True)

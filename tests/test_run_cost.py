@@ -79,6 +79,14 @@ def test_a_run_is_cut_in_the_stated_order(room: float) -> None:
         assert more.seconds()[1] > room
 
 
+def test_policies_on_disk() -> None:
+    for keep, count in (("all", 2), ("best-and-last", 2), ("1", 2)):
+        assert made(keep=keep).policies == count
+    for keep, count in (("all", 9), ("best-and-last", 3), ("1", 2), ("20", 9)):
+        assert made(keep=keep, rounds=9).policies == count
+    assert made(keep="1", rounds=9, **{"update.lora": 2}).policies == 9  # adapters on adapters
+
+
 def test_timing_changes_nothing() -> None:
     policy, x = tiny.policy(), tiny.texts(20)
     before = [p.detach().clone() for p in policy.parameters()]
@@ -90,9 +98,11 @@ def test_timing_changes_nothing() -> None:
         assert plan is not None
         assert plan.paces.score > 0
         assert plan.paces.train > 0
-        assert plan.policy_bytes == sum(4 * p.numel() for p in before)
+        whole = sum(4 * p.numel() for p in before)
+        assert plan.policy_bytes is not None
+        assert lora or plan.policy_bytes == whole
         assert plan.memory is not None
-        assert plan.memory > plan.policy_bytes
+        assert plan.memory > whole
     after = policy.parameters()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(p.grad is None for p in after)

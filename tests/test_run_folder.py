@@ -104,8 +104,8 @@ def test_killed_at_every_write(tmp_path: Path) -> None:
     expected = {"config.yaml", "manifest.json", "metrics.jsonl"}
     for t in range(3):
         names = ["round.json", "prompts.parquet", "held_out.parquet"]
-        names += ["policy/config.json", "policy/model.safetensors"]
-        names += ["policy/srlm.json"] if t else []
+        made = ["config.json", "model.safetensors", "srlm.json"] if t else ["base.json"]
+        names += [f"policy/{name}" for name in made]
         names += ["samples.parquet", "pairs.parquet"] if t < 2 else []
         expected |= {f"rounds/{t:03d}/{name}" for name in names}
     assert set(contents(tmp_path / "runs" / "whole")) >= expected
@@ -241,9 +241,7 @@ def test_a_record_names_what_it_rests_on(tmp_path: Path, no_page: None) -> None:
         for name, sha256 in made.files.items():
             assert hashlib.sha256((place / name).read_bytes()).hexdigest() == sha256
         before = tmp_path / "out/rounds/000"
-        assert set(made.made_from) == (
-            {"policy/config.json", "policy/model.safetensors", "pairs.parquet"} if t else set()
-        )
+        assert set(made.made_from) == ({"policy/base.json", "pairs.parquet"} if t else set())
         for name, sha256 in made.made_from.items():
             assert hashlib.sha256((before / name).read_bytes()).hexdigest() == sha256
         assert made.inputs["model"] == manifest.hash_model(config.model)
@@ -439,7 +437,7 @@ def test_a_failed_update_keeps_the_last_good_policy(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"not finite.*the last good policy is kept"):
         run(config, out)
-    assert (out / "rounds" / "000" / "policy" / "model.safetensors").exists()
+    assert (out / "rounds" / "000" / "policy" / "base.json").exists()
     assert not (out / "rounds" / "001" / "policy").exists()
     assert len((out / "metrics.jsonl").read_text().splitlines()) == 1
     before = contents(out)

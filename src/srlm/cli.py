@@ -324,6 +324,27 @@ def instruct(
 
 
 @app.command()
+def merge(
+    policy: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a policy.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="A new folder.")],
+) -> None:
+    """Write a policy as a whole Hugging Face folder.
+
+    For a run's adapters (rounds/003/policy of a run with --lora), merged onto their base.
+    """
+    with _interruptible(kept=False):
+        from srlm.policies.load import load
+        from srlm.writing import commit
+
+        if out.exists():
+            raise UserError(f"{out}: is there already", "give a new folder")
+        made = load(policy)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        commit(out, made.save)
+        typer.echo(f"Written: {out}")
+
+
+@app.command()
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
     as_json: Json = False,

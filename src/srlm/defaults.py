@@ -54,7 +54,7 @@ def settle(
     made = config.model_copy(
         update={
             "reward": reward,
-            "keep": config.keep or ("best-and-last" if _large(policy) else "all"),
+            "keep": keep_of(config, policy),
             "prompts": asked,
             "samples": config.samples.model_copy(update={"max_tokens": max_tokens}),
             "update": settled(config.update, policy, a_round),
@@ -63,8 +63,10 @@ def settle(
     return Settled(made, tuple(filter(None, (why, _tempered(made), _update(made)))))
 
 
-def _large(policy: Policy) -> bool:
-    return isinstance(policy, Differentiable) and policy.budget.shape.parameters > KEPT
+def keep_of(config: RunConfig, policy: Policy) -> str:
+    """Which policies are kept: as asked for, or by the model's size."""
+    large = isinstance(policy, Differentiable) and policy.budget.shape.parameters > KEPT
+    return config.keep or ("best-and-last" if large else "all")
 
 
 def _reward(config: RunConfig, policy: Policy, grader: Grader, most: int) -> tuple[str, str]:

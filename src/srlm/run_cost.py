@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from srlm.config import RunConfig, reward_parts
+from srlm.config import RunConfig, kept, reward_parts
 from srlm.cost import SEARCH_SHARE, Pace, pace
 from srlm.policies.base import Differentiable, Exact, Language, Policy
 from srlm.policies.network import CHUNK
@@ -111,7 +111,15 @@ class RunPlan:
     memory: int | None
     """Peak bytes by ``policies.devices``, at most; None where it is not known."""
     policy_bytes: int | None
-    """Of one policy on disk."""
+    """Of what a round keeps on disk: weights, or adapters."""
+
+    @property
+    def policies(self) -> int:
+        """On disk at once, at most; the base is not copied."""
+        last, rounds = kept(self.config.keep or "all"), self.config.rounds
+        if last is None or self.config.update.lora:
+            return rounds
+        return min(rounds, 3 if last == 0 else last + 1)
 
     @property
     def a_round(self) -> int:
@@ -168,7 +176,8 @@ class RunPlan:
             )
         needs = [] if self.memory is None else [f"memory at most {self.memory / 1e9:.2f} GB"]
         if self.policy_bytes is not None:
-            needs.append(f"{self.policy_bytes / 1e9:.2f} GB of disk for each policy kept")
+            size = self.policies * self.policy_bytes / 1e9
+            needs.append(f"disk at most {size:.2f} GB for {self.policies} policies")
         return [
             f"Plan: {config.rounds} rounds x {P} prompts x {K} samples x {T} tokens = "
             f"{config.rounds * P * K * T} tokens at most; each policy measured on "
@@ -214,15 +223,15 @@ def plan_run(
     rows = min(max(asked, made.measuring * config.measure.samples), budget.rows(length))
     held = min(config.measure.tokens, config.measure.nodes * made.measuring, budget.held())
     chunk = CHUNK.get(budget.device.type, 1 << 27)
-    trained = shape
+    trained, policy_bytes = shape, shape.width * shape.parameters
     if rank := config.update.lora:
         adapters = rank * shape.layers * (11 * shape.hidden + 3 * shape.inner)
-        trained = replace(shape, trained=adapters)
+        trained, policy_bytes = replace(shape, trained=adapters), 4 * adapters
     work = int(
         made.a_round * (found.prompt + config.samples.per_prompt * config.samples.max_tokens)
     )
     peak = max(shape.search(held, rows, length), trained.update(min(budget.trained(), work), chunk))
-    return replace(made, memory=peak, policy_bytes=shape.width * shape.parameters)
+    return replace(made, memory=peak, policy_bytes=policy_bytes)
 
 
 def fitted(made: RunPlan, room: float) -> tuple[RunPlan, list[str]]:

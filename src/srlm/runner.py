@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from srlm import data, losses, pairs, stopping, train
-from srlm.config import AUTO, REWARDS, RunConfig, reward_parts, template_arguments
-from srlm.defaults import settle
+from srlm.config import AUTO, REWARDS, RunConfig, kept, reward_parts, template_arguments
+from srlm.defaults import keep_of, settle
 from srlm.errors import UserError
 from srlm.forecast import after_round, pace
 from srlm.grading import Grader, grader
 from srlm.loop import self_reward
 from srlm.policies.base import Policy
-from srlm.policies.load import fitting, load
+from srlm.policies.load import fitting, load, located
 from srlm.policies.lora import require_peft
 from srlm.progress import Progress
 from srlm.report.page import write_page
@@ -69,14 +69,19 @@ def run(
     began = clock()
     progress = progress or Progress.silent()
     given = _given(config)
-    inputs = {"model": hash_model(config.model), "prompts": given.source.sha256}
+    inputs = {
+        "model": hash_model(str(located(config.model, config.download))),
+        "prompts": given.source.sha256,
+    }
     with RunFolder(Path(out), config, partial(_load, config), inputs) as folder:
         policy = _load(config, folder.latest() or config.model)
         if folder.settled is None:
             left = None if budget is None else budget - (clock() - began)
             config = _planned(config, policy, given, left, progress)
         else:
-            config = folder.settled
+            keep = keep_of(folder.settled, policy)  # no round's record has it
+            config = folder.settled.model_copy(update={"keep": keep})
+            progress.note(f"Going on with the run in {out}")
         training, held_out = given.training, given.held_out
         folder.describe(config, given.source.files, len(training), len(held_out))
         for note in folder.notes:
@@ -84,7 +89,7 @@ def run(
         del given  # with the bytes of the prompts' file
         method = method_of(config)
         records: list[Round] = []
-        kept: list[dict[str, Any]] = []
+        forecasts: list[dict[str, Any]] = []
         longest, last = 0.0, clock()
         for record in self_reward(
             policy,
@@ -98,9 +103,10 @@ def run(
         ):
             records.append(record)
             if not folder.has(record.round, "forecast"):
-                _forecast(folder, records, kept, method, config, policy, held_out)
+                _forecast(folder, records, forecasts, method, config, policy, held_out)
             if folder.has(record.round, "forecast"):
-                kept.append(folder.get(record.round, "forecast"))
+                forecasts.append(folder.get(record.round, "forecast"))
+            _drop(folder, records, config)
             now = clock()
             longest, last = max(longest, now - last if record.round else 0.0), now
             over = budget is not None and now - began + longest > budget
@@ -115,6 +121,17 @@ def run(
             summary = summarise(folder.folder)
             write_page(summary)
         return summary
+
+
+def _drop(folder: RunFolder, records: list[Round], config: RunConfig) -> None:
+    """Drop the weights that ``--keep`` does not ask for, of rounds before the last measured one."""
+    last, most = len(records) - 1, kept(config.keep or "all")
+    if most is None:
+        return
+    best, _ = stopping.best_round([r.estimates for r in records], stopping.rule_of(config.reward))
+    for t in range(1, last):
+        if t <= last - most if most else t != best:
+            folder.drop(t)
 
 
 def dry_run(config: RunConfig, *, budget: float | None = None, progress: Progress) -> RunConfig:

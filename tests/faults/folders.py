@@ -102,6 +102,9 @@ def faults(folder: Path) -> Iterator[Fault]:
         for i, name in enumerate(beside):
             yield Fault(name, beside[i - 1], damage, "beside")
         for found in kinds.values():
+            if len(found) == 1:  # where the base is
+                yield Fault(found[0], beside[0], damage, "earlier")
+                continue
             yield Fault(found[-1], found[-2], damage, "last")
             yield Fault(found[-2], found[-1 if len(found) < 3 else -3], damage, "earlier")
 

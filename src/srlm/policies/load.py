@@ -257,6 +257,21 @@ FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
 """What is taken from the hub: no code, no pickles."""
 
 
+def located(model: str, download: bool) -> Path:
+    """The folder of a model; of a hub id that in the cache, whose name is the revision.
+
+    Raises:
+        UserError: a hub id that is not in the cache, or cannot be downloaded.
+    """
+    model = str(followed(model))
+    folder = Path(model)
+    if folder.exists() or folder.is_symlink() or model.startswith((".", "/", "~")):
+        return folder
+    if model.count("/") > 1:
+        return folder
+    return Path(_cached(model, f"{model} (no such folder; taken as a hub id)", download))
+
+
 def _cached(model: str, where: str, download: bool) -> str:
     """Folder of a hub id in the local cache, after a download where that is allowed."""
     from huggingface_hub import snapshot_download

@@ -7,7 +7,9 @@
       rounds/000/            the base pi_0 ... rounds/t/ is about pi_t
         files.json           what the round rests on: settings, versions of libraries, SHA-256 of
                              the model, the prompts and each file here; seconds by stage
-        policy/              a Hugging Face folder (safetensors); srlm.json: the update's losses
+        policy/              a Hugging Face folder (safetensors), or its adapters on the policy
+                             before; srlm.json: the update's losses. Of round 0, where the base is
+        dropped.json         the weights that were not kept (--keep)
         held_out.parquet     held-out samples of pi_t
         prompts.parquet      what they and the search say, one row per held-out prompt
         round.json           the round's record: every estimate, losses, notes, rewards
@@ -16,14 +18,14 @@
         rewards.json         what their rewards were like: missing, spread, length, ...
         pairs.parquet        groups made of them, from which pi_{t+1} is trained
       metrics.jsonl          the records of the rounds, one a line, with their times
-      stop.json              why the run ended and its best round, with --stop auto
+      stop.json              why the run ended and its best round: --stop auto, or its time was up
       report.html
 
 Files and folders are written atomically (``srlm.writing``); a name without ``.partial`` is whole.
 ``RunFolder`` writes and locks a folder, and the same command on it continues after the last stage
 that is complete; ``read_run`` reads it, also while it is being made. Other settings are refused,
-but for the number of rounds: a finished run can be given more. So are another model and other
-prompts; where they lie may change.
+but for the number of rounds and ``keep``: a finished run can be given more. So are another model
+and other prompts; where they lie may change.
 
 Every file is read only where its hash is the recorded one. What a run reads and finds damaged or
 missing is made again from the last good stage; where that gives other bytes than those that later

@@ -17,6 +17,7 @@ from srlm import writing
 from srlm.config import AUTO, RunConfig, differences, flatten
 from srlm.errors import UserError
 from srlm.policies.base import Policy
+from srlm.policies.load import DROPPED, REFERENCE, located
 from srlm.run_folder import record as recording
 from srlm.run_folder import tables
 from srlm.run_folder.inputs import PLACE, keep_inputs
@@ -271,7 +272,7 @@ class RunFolder:
                     + "; ".join(changed),
                     "put the old files back, or give another --out",
                 )
-        return with_decisive(asked, decisive(old))
+        return with_decisive(asked, decisive(old)) | {"keep": asked["keep"] or old.get("keep")}
 
     def _write_settings(self, settings: dict[str, Any]) -> None:
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
@@ -287,7 +288,7 @@ class RunFolder:
             files: name and bytes of each file of prompts, as they were read.
             train, held_out: how many prompts.
         """
-        if self.settled is None:
+        if self.settled != config:
             self._config = self.settled = config
             self._write_settings(config.model_dump(mode="json"))
         keep_inputs(self.folder, files)
@@ -305,14 +306,46 @@ class RunFolder:
 
     def latest(self) -> Path | None:
         """The last policy that was made: where the run goes on. None if there is no base."""
-        return self._path(self.last(), "policy") if self.has(0, "policy") else None
+        if not self.has(0, "policy"):
+            return None
+        last = self.last()
+        return self._path(last, "policy") if last else Path(self._config.model)
 
     # ---- stages
 
     def begin(self, policy: Policy) -> Policy:
-        """The base is kept as round 0's policy, and is the one that is trained."""
-        self.keep(0, "policy", (policy, None))
+        """The base is the one that is trained; as round 0's policy is kept where it is."""
+        place = located(self._config.model, download=False)
+        hub = not Path(self._config.model).is_dir()
+        base = {
+            "model": str(place.resolve()),
+            "name": self._config.model,
+            "revision": place.name if hub else None,
+            "sha256": self._inputs["model"],
+        }
+        self.keep(0, "policy", (base, None))
         return policy
+
+    def drop(self, t: int) -> None:
+        """Keep the weights of pi_t no longer; adapters stay, since later rounds rest on them.
+
+        What goes is named in dropped.json first: a kill in between is made good the next time.
+        Only files that this class wrote go.
+        """
+        place, record = round_folder(self.folder, t), self._records.get(t)
+        if t == 0 or record is None:
+            return
+        marker = place / DROPPED
+        names = [name for name in record.of("policy") if name.startswith("policy/model")]
+        if not marker.is_file():
+            if not names:
+                return
+            writing.write_json(marker, {"files": names})
+        if names:
+            record.files = {k: v for k, v in record.files.items() if k not in names}
+            recording.write_record(self.folder, record)
+        for name in writing.read_json(marker)["files"]:
+            (place / name).unlink(missing_ok=True)
 
     def has(self, t: int, stage: str) -> bool:
         """Whether a stage is there and can be used; if not, the stage's clock starts."""
@@ -358,7 +391,7 @@ class RunFolder:
                 )
             self._unread.discard((t, whole))
         if stage == "policy":
-            return self._open(self._path(t, stage))
+            return self._open(self._path(t, stage) if t else Path(self._config.model))
         found = STAGES[stage].read(self._path(t, stage))
         return replace(found, table=self.get(t, "table")) if stage == "round" else found
 
@@ -479,7 +512,7 @@ TOP = ("config.yaml", "manifest.json", "metrics.jsonl", "stop.json")
 
 def _leftovers(folder: Path) -> list[Path]:
     """Half-made files and folders of a run that was killed."""
-    within = {*(how.file for how in STAGES.values()), recording.NAME}
+    within = {*(how.file for how in STAGES.values()), recording.NAME, DROPPED}
     places = [(folder, {*TOP})]
     places += [(round_folder(folder, t), within) for t in recording.round_numbers(folder)]
     half = [p for place, names in places for p in place.iterdir() if _half_made(p.name) in names]
@@ -513,10 +546,20 @@ def _ours(folder: Path) -> bool:
 
 
 def _write_policy(
-    value: tuple[Policy, UpdateReport | None], prompts: Sequence[Prompt], path: Path
+    value: tuple[Policy | dict[str, Any], UpdateReport | None],
+    prompts: Sequence[Prompt],
+    path: Path,
 ) -> None:
+    """A folder of weights; of adapters, on the policy before; or where the base is."""
     policy, update = value
-    policy.save(path)
+    adapters = getattr(policy, "adapters", None)
+    if isinstance(policy, dict):
+        path.mkdir(parents=True)
+        (path / REFERENCE).write_text(writing.json_text(policy), encoding="utf-8")
+    elif adapters is not None:
+        adapters.save(path, f"../../{int(path.parent.name) - 1:03d}/policy")
+    else:
+        policy.save(path)
     if update is not None:
         text = writing.json_text(asdict(update))
         (path / "srlm.json").write_text(text, encoding="utf-8")

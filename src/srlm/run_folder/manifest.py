@@ -51,10 +51,10 @@ def versions() -> dict[str, str]:
 
 
 def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that decide a round's numbers: not how many rounds are asked for, and not where
-    the inputs lie, whose hashes are known."""
+    """The settings that decide a round's numbers: not how many rounds are asked for, or which
+    policies are kept, and not where the inputs lie, whose hashes are known."""
     prompts = {k: v for k, v in settings["prompts"].items() if k != "file"}
-    kept = {k: v for k, v in settings.items() if k not in ("rounds", "model")}
+    kept = {k: v for k, v in settings.items() if k not in ("rounds", "keep", "model")}
     return kept | {"prompts": prompts}
 
 
