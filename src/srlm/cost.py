@@ -109,7 +109,7 @@ class Plan:
     samples: int
     max_tokens: int
     search: float
-    """Seconds of search, at most."""
+    """Seconds of search, at most; 0: there is none, and no greedy response."""
     low: float
     high: float
     """Seconds of sampling."""
@@ -122,6 +122,13 @@ class Plan:
         """What is said before the work."""
         tokens = self.prompts * (self.samples + 1) * self.max_tokens
         memory = f"; memory at most {self.memory / 1e9:.2f} GB" if self.memory else ""
+        if not self.search:
+            return [
+                f"Plan: {self.prompts} prompts x {self.samples} samples x {self.max_tokens} tokens "
+                f"= {self.prompts * self.samples * self.max_tokens} tokens at most, then scores",
+                f"Cost: {self.rate:.1f} tokens/s; sampling {duration(self.low)} to "
+                f"{duration(self.high)}{memory}",
+            ]
         return [
             f"Plan: {self.prompts} prompts x {self.samples} samples and a greedy response x "
             f"{self.max_tokens} tokens = {tokens} tokens at most; search at most "
@@ -139,6 +146,7 @@ def plan(
     max_tokens: int,
     budget: float | None = None,
     *,
+    search: bool = True,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[Plan | None, C]:
     """The plan, and the settings that fit it to ``budget`` seconds, its own included.
@@ -152,7 +160,7 @@ def plan(
     found = pace(
         policy, prompts, config.samples, max_tokens=max_tokens, seed=config.seed, clock=clock
     )
-    P, K, seconds = len(prompts), config.samples, config.seconds
+    P, K, seconds = len(prompts), config.samples, config.seconds if search else 0.0
     if budget is not None:
         seconds = min(seconds, SEARCH_SHARE * budget)
         room = max(0.0, budget - (clock() - began) - seconds)
@@ -160,7 +168,8 @@ def plan(
         P = min(P, max(LEAST, responses // (K + 1)))
         K = min(K, max(LEAST, responses // P - 1))
         P = min(P, max(1, responses // (K + 1)))
-        config = config.model_copy(update={"most_prompts": P, "samples": K, "seconds": seconds})
+        config = config.model_copy(update={"most_prompts": P, "samples": K})
+        config = config.model_copy(update={"seconds": seconds}) if search else config
     memory, batches = None, P
     if isinstance(policy, Differentiable) and isinstance(policy, Language):
         room_of, shape = policy.budget, policy.budget.shape

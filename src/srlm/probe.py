@@ -259,7 +259,10 @@ def planned(
         return opened, config
     if budget is None and progress.quiet:
         return opened, config
-    made, fitted = plan(opened.policy, opened.prompts, config, opened.max_tokens, budget)
+    search = not isinstance(config, ForecastConfig) or config.reward == "likelihood"
+    made, fitted = plan(
+        opened.policy, opened.prompts, config, opened.max_tokens, budget, search=search
+    )
     if made is None:
         progress.note(f"Plan: {len(opened.prompts)} prompts, all responses enumerated")
         return opened, config
@@ -268,7 +271,7 @@ def planned(
     cut = {
         "prompts": (len(opened.prompts), made.prompts),
         "samples": (config.samples, made.samples),
-        "seconds of search": (config.seconds, made.search),
+        "seconds of search": (config.seconds if search else 0.0, made.search),
     }
     said = [f"{name} {old:g} -> {new:g}" for name, (old, new) in cut.items() if old != new]
     if budget is not None:
