@@ -34,7 +34,6 @@ from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.forecast.reward_paths import FROM_FILE
 from srlm.forecast.sampling import FIRST, check, collect, of_policy, of_server, others_of
 from srlm.forecast.tally import known_answers, references
-from srlm.forecast.verdict import Verdict
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Distributions, Exact, Language, Policy
@@ -151,7 +150,8 @@ def forecast(
         )
     console = console or Console(highlight=False)
     if piloted is not None:
-        found = replace(found, verdict=at_pace(found.verdict, piloted["later"][-1]))
+        said = f"{found.verdict.reason}{at_pace(piloted['later'][-1])}"
+        found = replace(found, verdict=replace(found.verdict, reason=said))
     print_forecast(found, console)
     data = to_json(found)
     if piloted is not None:
@@ -193,14 +193,14 @@ def pilot(config: ForecastConfig, out: Path | None, progress: Progress) -> dict[
     }
 
 
-def at_pace(verdict: Verdict, last: Mapping[str, Any]) -> Verdict:
-    """The verdict with where training is at the pilot's pace, ``last`` the last round forecast."""
-    name = "confidence" if last["sampling_accuracy"]["value"] is None else "sampling_accuracy"
-    value = last[name]["value"]
-    if value is None:
-        return verdict
-    said = f"{name.replace('_', ' ')} {value:.3f} by round {last['round']} at the pilot's pace"
-    return replace(verdict, reason=f"{verdict.reason}; {said}")
+def at_pace(last: Mapping[str, Any]) -> str:
+    """Where training is at the pilot's pace, for a headline; ``last``: the last round forecast."""
+    for name in ("sampling_accuracy", "vote_share", "confidence"):
+        value = (last.get(name) or {}).get("value")
+        if value is not None:
+            said = f"{name.replace('_', ' ')} {value:.3f} by round {last['round']}"
+            return f"; {said} at the pilot's pace"
+    return ""
 
 
 def pilot_settings(config: ForecastConfig) -> RunConfig:
@@ -212,7 +212,7 @@ def pilot_settings(config: ForecastConfig) -> RunConfig:
     return RunConfig.model_validate(
         asked
         | {"rounds": config.pilot.rounds, "prompts": prompts, "update": update}
-        | {"reward": "likelihood"}  # what is forecast
+        | {"reward": config.reward, "judge": config.judge.model_dump()}
         | {"samples": train | {"max_tokens": config.max_tokens}}
     )
 
@@ -393,11 +393,11 @@ def forecast_rewards(
         budget: seconds that sampling is cut to.
     """
     check(config.samples, config.until, config.reward)
-    if config.pilot.rounds:
+    if config.pilot.rounds and config.reward == ALL:
         raise UserError(
-            f"--pilot with --reward {config.reward}: a pilot here is one of the likelihood",
-            "run srlm run --rounds 1 with this reward: its report forecasts the rounds after it",
+            "--pilot with --reward all: a pilot trains with one reward", "name the reward"
         )
+    piloted = pilot(config, out, progress) if config.pilot.rounds else None
     opened, config = planned(config, budget, progress, out)
     parts = {} if config.reward == ALL else reward_parts(config.reward)
     scorers, doubts = _scorers(opened, config, parts)
@@ -430,7 +430,9 @@ def forecast_rewards(
         rounds=config.rounds,
         seed=config.seed,
     )
-    tell_samples(found, config, out, json_file, Console(highlight=False))
+    if piloted is not None:
+        found = replace(found, reason=f"{found.reason}{at_pace(piloted['later'][-1])}")
+    tell_samples(found, config, out, json_file, Console(highlight=False), piloted)
     return found
 
 
@@ -554,14 +556,19 @@ def tell_samples(
     out: Path | None,
     json_file: Path | None,
     console: Console,
+    piloted: dict[str, Any] | None = None,
 ) -> None:
     """Print a forecast of samples; its JSON and its page where they are asked for."""
     print_samples_forecast(found, console)
+    data = found.to_json()
+    if piloted is not None:
+        data["pilot"] = piloted
+        print_pilot(piloted, console)
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_file, found.to_json())
+        write_json(json_file, data)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         page = write_samples_forecast(found, out, flatten(config.model_dump(mode="json")))
-        write_json(page.with_suffix(".json"), found.to_json())
+        write_json(page.with_suffix(".json"), data)
         console.print(f"\nPage: {page}", soft_wrap=True, markup=False)

@@ -70,3 +70,18 @@ def test_pilot_forecasts_the_rounds_after_it(model: Path, prompts: Path, tmp_pat
     assert len(found["pilot"]["rounds"]) == 2
     assert found["verdict"] in ("go", "no-go", "unclear")
     assert [p["round"] for p in found["trajectory"]] == [0, 1, 2, 3]
+
+
+def test_a_pilot_of_votes_forecasts_votes(model: Path, prompts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "f"
+    given(
+        "forecast", "--model", model, "--prompts", prompts, "--max-tokens", 4, "--samples", 8,
+        "--rounds", 3, "--pilot", 1, "--held-out", 0.3, "--out", out, "--reward", "consistency",
+        "--answer", "text", "-q",
+    )  # fmt: skip
+    found = json.loads((out / "forecast.json").read_text())
+    assert [a["round"] for a in found["pilot"]["later"]] == [2, 3]
+    assert len(found["pilot"]["rounds"]) == 2
+    assert found["paths"][0]["reward"] == "vote share"
+    run = (out / "pilot" / "config.yaml").read_text()
+    assert "reward: consistency" in run

@@ -117,7 +117,11 @@ def choose(
     wrong = 1 - (destination["accuracy"].value or 0.0)
     votes = max(reached[name] for name in VOTES)
     if top in VOTES or reached[top] <= votes + NEAR:
-        others = [f"{n} {v:.3f}" for n, v in reached.items() if n not in VOTES]
+        others = [
+            f"{p.reward} {reached[p.reward]:.3f}" if p.carried else f"{p.reward} not carried"
+            for p in paths
+            if p.reward not in VOTES
+        ]
         why = (
             f"every vote has the same limit; within these rounds vote share gives "
             f"{reached['vote share']:.3f}, hard vote {reached['hard vote']:.3f} (a smaller beta "
