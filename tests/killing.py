@@ -10,6 +10,7 @@ prints, as JSON, the exit codes and the number of writes of the whole run.
 from __future__ import annotations
 
 import contextlib
+import errno
 import importlib
 import json
 import os
@@ -23,7 +24,15 @@ from pathlib import Path
 from typing import Any
 
 PHASES = ("before", "middle", "after")
-"""Of a write: nothing is written; something is, under the other name; it is there."""
+"""Of a write: nothing is written; something is, under the other name; it is there. And ``full``:
+the disk is, and the process ends by the error."""
+SAID = {
+    "before": "killed before a write",
+    "middle": "killed in a write",
+    "after": "killed after a write",
+    "full": "disk full at a write",
+    "": "killed at random",
+}
 
 
 def go(config: dict[str, Any], out: Path) -> None:
@@ -53,6 +62,8 @@ def dying(at: int | str, phase: str) -> Callable[[Path, Callable[[Path], None]],
         if calls != at if isinstance(at, int) else not str(path).endswith(at):
             real(path, write)
             return
+        if phase == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
         if phase == "middle":
             partial = writing.half_made(path)
             write(partial)
