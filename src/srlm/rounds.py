@@ -11,6 +11,7 @@ import numpy as np
 from srlm import pairs as pairing
 from srlm import stopping
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
+from srlm.errors import UserError
 from srlm.forecast.powers import kappa_next
 from srlm.grading import EXACT, Grader
 from srlm.measure.agreement import kept
@@ -66,6 +67,10 @@ class Paired:
     """Of judgements that are trained on beside the responses."""
     questions: tuple[Prompt, ...] = ()
     """What ``judged`` counts."""
+    reward: str = ""
+    """Name of the reward."""
+    unrewarded: tuple[str, ...] = ()
+    """The first responses without a reward."""
 
 
 def reward_and_pair(
@@ -83,6 +88,8 @@ def reward_and_pair(
         rewards=seen(part, found, method.grader),
         judged=pair(judge.samples, judge.reward_J) if judge else None,
         questions=tuple(judge.prompts) if judge else (),
+        reward=getattr(method.reward, "__qualname__", "own").partition(".")[0],
+        unrewarded=tuple(own.text_R[r] for r in np.flatnonzero(~np.isfinite(found.reward_R))[:3]),
     )
 
 
@@ -95,8 +102,16 @@ def joined_pairs(parts: Sequence[Paired], prompts: int) -> Pairs:
     """The pairs of a round of so many prompts; those of its judge after them.
 
     Raises:
-        UserError: no response has a reward.
+        UserError: no response has a reward; three of them are shown.
     """
+    if all(part.pairs is None for part in parts):
+        shown = ", ".join(repr(x[:80]) for part in parts for x in part.unrewarded[:3])
+        raise UserError(
+            f"no response of this round has a reward: {parts[0].reward} gave none to "
+            f"{sum(part.rewards.rows for part in parts)} responses, such as {shown[:300]}",
+            "look at what the reward makes of them: a judge's text or an answer that cannot be "
+            "read, or responses cut off by --max-tokens; use another --reward or settings of it",
+        )
     made = pairing.joined([(part.pairs, part.first) for part in parts if part.pairs is not None])
     questions: list[Prompt] = []
     judged: list[tuple[Pairs, int]] = []

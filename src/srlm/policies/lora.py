@@ -73,9 +73,14 @@ def adapted(policy: Adaptable, rank: int, alpha: float | None, seed: int) -> Ite
         seed: of A.
 
     Raises:
-        UserError: peft is not installed.
+        UserError: peft is not installed, or the rank is above that of every weight.
     """
     require_peft()
+    most = max(min(p.shape) for p in policy.model.parameters() if p.dim() == 2)
+    if rank > most:
+        raise UserError(
+            f"--lora {rank}: no weight of this model has a rank above {most}", "lower --lora"
+        )
     from peft import LoraConfig, get_peft_model, get_peft_model_state_dict
     from transformers.pytorch_utils import Conv1D
 
