@@ -140,17 +140,16 @@ def real(result: Result) -> str:
             f"samples a prompt: {of(rate['srlm'], 0)} tokens/s, `generate` "
             f"{of(rate['generate'], 0)}; ratio {of(found['ours_over'])}.\n"
         )
-    memory = {x["way"]: x for x in result.get("memory", [])}
-    for times in result.get("times", []):
-        way, stages = times["way"], ("samples", "pairs", "train", "round")
-        above = memory.get(way)
+    for way, times in result["times"].items():
+        stages = ("samples", "pairs", "train", "round")
+        above = result["memory"].get(way, {}).get("above_mb", {})
         rows = [
             [
                 name,
                 *(of(x["seconds"][k], 1) for k in stages),
                 str(x["steps"]),
                 of(times["trl_over"][name]["round"]) if name in times["trl_over"] else "",
-                f"{above['above_mb'][name]['value']:,.0f}" if above else "",
+                f"{above[name]:,.0f}" if name in above else "",
             ]
             for name, x in times["sides"].items()
         ]

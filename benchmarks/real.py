@@ -1,12 +1,12 @@
 """A pretrained model of 135 M parameters: a round beside TRL's DPO, sampling beside ``generate``.
 
-    python -m benchmarks.real [--model FOLDER] [--repeats 3] [--quick] [--only sampling times ...]
+    python -m benchmarks.real [--model FOLDER] [--repeats 3] [--quick] [--only times] [--ways LoRA]
 
 Needs the extra: pip install -e '.[bench]'. The model is SmolLM2-135M-Instruct, which
 ``experiments.real_model`` fetches once (93 MB) if no folder is named; float32, one thread. Prompts
 are sums with the chat template around them, the same text for every side.
 
-- sampling: 12 prompts, 8 samples each, 16 tokens at most, with log-probabilities: tokens a second
+- sampling: 8 prompts, 8 samples each, 16 tokens at most, with log-probabilities: tokens a second
   of ours over those of ``generate``;
 - times: a round from the base with LoRA, and one with all weights, the sides in turn: as many
   samples and optimiser steps; TRL with its default loss on the best and worst of each prompt, ours
@@ -32,7 +32,7 @@ import torch
 from benchmarks import ours, trl_dpo
 from benchmarks.round import imported
 from benchmarks.side import STAGES, Setting, Side, Timed
-from benchmarks.side_by_side import in_child, interleaved, ratio, spread, write
+from benchmarks.side_by_side import RESULTS, in_child, interleaved, ratio, spread, write
 from experiments.real_model import smollm2, sums
 from srlm.data import prompt_id
 from srlm.policies.load import load
@@ -48,7 +48,7 @@ WAYS = {
     "LoRA": replace(SETTING, lora=8, lr=2e-4),
     "all weights": replace(SETTING, lr=1e-5),
 }
-PROMPTS = 12
+PROMPTS = 8
 PARTS = ("sampling", "times", "memory")
 
 
@@ -58,7 +58,7 @@ def opened(folder: Path) -> tuple[Any, Any, list[Prompt]]:
     tokenizer = policy.tokenizer
     texts = []
     for line in sums(PROMPTS, 0):
-        turn = [{"role": "user", "content": line["prompt"]}]
+        turn = line["prompt"][-1:]  # without the examples, responses are long
         texts.append(
             tokenizer.apply_chat_template(turn, add_generation_prompt=True, tokenize=False)
         )
@@ -119,7 +119,6 @@ def times(folder: Path, way: str, repeats: int) -> dict[str, Any]:
         for name, rounds in made.items()
     }
     return {
-        "way": way,
         "sides": {
             name: {
                 "seconds": {stage: spread(x) for stage, x in seconds[name].items()},
@@ -137,20 +136,17 @@ def times(folder: Path, way: str, repeats: int) -> dict[str, Any]:
     }
 
 
-def memory(folder: Path, way: str, repeats: int) -> dict[str, Any]:
-    """Peak memory of a round above that of a process that only loads the model, MB."""
-    above: dict[str, list[float]] = {}
+def memory(folder: Path, way: str) -> dict[str, Any]:
+    """Peak memory of a round above that of a process that only loads the model, MB, and over
+    TRL's."""
+    above = {}
     for name in SIDES:
-        words = ("--model", str(folder), "--way", way, "--child", name)
-        whole = [in_child("benchmarks.real", *words)["peak_mb"] for _ in range(repeats)]
-        bare = in_child("benchmarks.real", *words, "--bare")["peak_mb"]
-        above[name] = [x - bare for x in whole]
-    theirs = above["trl dpo"]
-    return {
-        "way": way,
-        "above_mb": {name: spread(x) for name, x in above.items()},
-        "over_trl": {name: ratio(above[name], theirs) for name in SIDES if name != "trl dpo"},
-    }
+        words = ("--model", str(folder), "--ways", way, "--child", name)
+        whole, bare = (
+            in_child("benchmarks.real", *words, *more)["peak_mb"] for more in ((), ("--bare",))
+        )
+        above[name] = whole - bare
+    return {"above_mb": above, "over_trl": {k: x / above["trl dpo"] for k, x in above.items()}}
 
 
 def child(folder: Path, name: str, way: str, bare: bool) -> None:
@@ -168,35 +164,36 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="a folder, in place of the one in the cache")
     parser.add_argument("--repeats", type=int, help="3; of --quick 1")
     parser.add_argument("--quick", action="store_true", help="LoRA alone, once")
+    parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
     parser.add_argument("--only", nargs="+", default=PARTS, choices=PARTS, help="parts to run")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    parser.add_argument("--way", default="LoRA", help=argparse.SUPPRESS)
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     folder = asked.model or smollm2()
     if asked.child:
-        child(folder, asked.child, asked.way, asked.bare)
+        child(folder, asked.child, asked.ways[0], asked.bare)
         return
     for side in SIDES:
         imported(side)
     repeats = asked.repeats or (1 if asked.quick else 3)
-    ways = list(WAYS)[: 1 if asked.quick else None]
+    ways = asked.ways[: 1 if asked.quick else None]
     name = "real_quick" if asked.quick else "real"
-    result: dict[str, Any] = {"trl": version("trl")}
+    kept = RESULTS / f"{name}.json"
+    result: dict[str, Any] = {"trl": version("trl"), "times": {}, "memory": {}}
+    if kept.exists():  # other parts, measured before
+        result |= json.loads(kept.read_text(encoding="utf-8"))
+        del result["environment"]
     if "sampling" in asked.only:
         result["sampling"] = sampled(folder, repeats)
-    if "times" in asked.only:
-        result["times"] = []
-        for way in ways:
-            result["times"].append(times(folder, way, repeats))
+        write(name, result)
+    for way in ways:
+        if "times" in asked.only:
+            result["times"][way] = times(folder, way, repeats)
             write(name, result)
-    if "memory" in asked.only:
-        result["memory"] = []
-        for way in ways:
-            result["memory"].append(memory(folder, way, 1))
+        if "memory" in asked.only:
+            result["memory"][way] = memory(folder, way)
             write(name, result)
-    write(name, result)
     print(json.dumps(result, indent=1))
 
 
