@@ -31,7 +31,7 @@ from srlm.policies.devices import (
 from srlm.policies.lora import Adaptable, adapted
 from srlm.types import Floats, Ints, Pairs, Prompt, Tokens, UpdateReport, rows_by_prompt
 
-WEIGHTS = ((3e6, 5e-4), (5e8, 1e-5), (8e9, 1e-6))
+WEIGHTS = ((3e6, 5e-4), (1.35e8, 7e-6), (8e9, 1e-6))
 """Parameters and peak learning rate where all weights are trained."""
 ADAPTERS = ((3e6, 5e-4), (1e8, 2e-4), (8e9, 1e-4))
 """Parameters of the model and peak learning rate where adapters are trained."""
@@ -374,7 +374,7 @@ def recommended(parameters: int, *, lora: bool = False) -> Recommended:
     parameters.
 
     >>> [f"{recommended(n).lr:.1e}" for n in (100_000, 135_000_000, 500_000_000, 8_000_000_000)]
-    ['5.0e-04', '2.7e-05', '1.0e-05', '1.0e-06']
+    ['5.0e-04', '7.0e-06', '3.8e-06', '1.0e-06']
     >>> f"{recommended(135_000_000, lora=True).lr:.1e}"
     '1.9e-04'
     """
