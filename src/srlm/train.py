@@ -374,7 +374,7 @@ def recommended(parameters: int, *, lora: bool = False) -> Recommended:
     parameters.
 
     >>> [f"{recommended(n).lr:.1e}" for n in (100_000, 135_000_000, 500_000_000, 8_000_000_000)]
-    ['5.0e-04', '7.0e-06', '3.8e-06', '1.0e-06']
+    ['5.0e-04', '7.0e-06', '3.7e-06', '1.0e-06']
     >>> f"{recommended(135_000_000, lora=True).lr:.1e}"
     '1.9e-04'
     """
