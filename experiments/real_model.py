@@ -180,14 +180,7 @@ QUICK = Size(24, 4, 4, 4, 1)
 SEEDS = (0, 1, 2)
 SEEDED = 12
 """Prompts of a round of ``seeds``."""
-RATES = (
-    (0, 1e-5),
-    (0, None),
-    (0, 1e-4),
-    (0, 3e-4),
-    (16, None),
-    (16, 2e-3),
-)
+RATES = ((0, None), (0, 2.7e-5), (0, 1e-4), (16, None), (16, 1e-3))
 """Rank of LoRA, 0 for all weights, and the peak learning rate; None: the default."""
 
 
@@ -318,7 +311,7 @@ class Round:
         from srlm.rewards.base import scored
         from srlm.rounds import derived
         from srlm.runner import method_of
-        from srlm.types import Prompt
+        from srlm.types import Pairs, Prompt
 
         prompts = [
             Prompt(prompt_id(x["prompt"]), x["prompt"], (x["answer"],))
@@ -332,20 +325,36 @@ class Round:
         self.config = settle(resolve(None, given), policy, SEEDED, read, most).config
         self.method, self.policy = method_of(self.config), policy
         self.start = {k: x.clone() for k, x in policy.model.state_dict().items()}
-        made = samples.sample(policy, self.asked, self.method.samples, derived(seed, "samples"))
-        found = scored(self.method.reward(policy, self.asked, made), made)
-        self.pairs = (self.method.pair or self.method.objective.pair)(made, found.reward_R)
 
-    def accuracy(self) -> dict[str, Any]:
-        """Share of right samples on the held-out prompts, the same random numbers each time, and
-        their mean length in tokens."""
+        def paired(asked: list[Prompt]) -> Pairs:
+            made = samples.sample(policy, asked, self.method.samples, derived(seed, "samples"))
+            found = scored(self.method.reward(policy, asked, made), made)
+            return (self.method.pair or self.method.objective.pair)(made, found.reward_R)
+
+        self.pairs = paired(self.asked)
+        self.other = paired(self.held_out) if held_out else None
+
+    def elsewhere(self) -> dict[str, Any]:
+        """On the held-out prompts: the round's loss, the share of right samples (the same random
+        numbers each time), and their mean length in tokens."""
+        import torch
+
         from srlm import samples
         from srlm.rounds import derived
 
         asked, seed = self.held_out, derived(self.seed, "held out")
         made = samples.sample(self.policy, asked, self.method.samples, seed)
         right = self.method.grader.grades(made.text_R, made.finished_R, asked, made.prompt_R)
-        return {"accuracy": float(right.mean()), "length": float(made.length_R.mean())}
+        x = self.other
+        assert x is not None
+        logp_R = torch.from_numpy(self.policy.log_prob(asked, x.prompt_R, x.tokens_R))
+        tensors = map(torch.from_numpy, (x.reference_R, x.reward_R, x.weight_R, x.group_R))
+        loss_G = self.method.objective.loss(logp_R, *tensors, x.groups, self.config.update.beta)
+        return {
+            "loss": float(loss_G.mean()),
+            "accuracy": float(right.mean()),
+            "length": float(made.length_R.mean()),
+        }
 
     def updated(self, lora: int | None = None, lr: float | None = None) -> dict[str, Any]:
         """An update from the start; None: as the default recipe has it."""
@@ -370,13 +379,13 @@ class Round:
 
 def rates(model: Path) -> dict[str, Any]:
     """One round of the first task at each of ``RATES``, and the base."""
-    place = Round(next(iter(TASKS)), model, SEED, held_out=16)
-    rows = [{"base": True} | place.accuracy()]
+    place = Round(next(iter(TASKS)), model, SEED, held_out=12)
+    rows = [{"base": True} | place.elsewhere()]
     for lora, lr in RATES:
         began = time.perf_counter()
         row = place.updated(lora, lr)
         row |= {"seconds": round(time.perf_counter() - began, 1)}
-        rows.append(row if "stopped" in row else row | place.accuracy())
+        rows.append(row if "stopped" in row else row | place.elsewhere())
         print(rows[-1], flush=True)
     return {"environment": environment(), "rows": rows, "held_out": len(place.held_out)}
 
@@ -440,6 +449,7 @@ def _of_task(name: str, row: dict[str, Any]) -> list[str]:
         "",
         f"## {name.capitalize()}",
         "",
+        *([row["note"], ""] if "note" in row else []),
         "```sh",
         row["commands"]["forecast"],
         row["commands"]["run"],
@@ -493,21 +503,23 @@ def _of_rates(part: dict[str, Any]) -> list[str]:
         f"One round on {SEEDED} prompts of sums from the same samples and pairs; accuracy and "
         f"length of samples on {part['held_out']} held-out prompts, {FULL.samples} each.",
         "",
-        "| trained | learning rate | loss on its own data | accuracy | length |",
-        "| --- | --- | --- | --- | --- |",
+        "| trained | learning rate | loss on its own data | held-out | accuracy | length |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for row in part["rows"]:
         if row.get("base"):
-            lines.append(f"| base | | | {row['accuracy']:.3f} | {row['length']:.1f} |")
+            lines.append(
+                f"| base | | | {row['loss']:.3f} | {row['accuracy']:.3f} | {row['length']:.1f} |"
+            )
             continue
         what = f"LoRA, rank {row['lora']}" if row["lora"] else "all weights"
         head = f"| {what} | {row['lr']:g} | "
         if "stopped" in row:
-            lines.append(head + f"stopped: {row['stopped']} | | |")
+            lines.append(head + f"stopped: {row['stopped']} | | | |")
         else:
             lines.append(
                 head + f"{row['loss_before']:.3f} → {row['loss_after']:.3f} | "
-                f"{row['accuracy']:.3f} | {row['length']:.1f} |"
+                f"{row['loss']:.3f} | {row['accuracy']:.3f} | {row['length']:.1f} |"
             )
     return lines
 

@@ -44,6 +44,13 @@ def test_pages_are_made_of_the_results_that_are_kept(name: str) -> None:
     assert made == (ROOT / f"docs/{name}.md").read_text(encoding="utf-8")
 
 
+def test_the_real_models_page_is_made_of_its_results() -> None:
+    from experiments.common import kept
+
+    page = (ROOT / "docs/real-model.md").read_text(encoding="utf-8")
+    assert real_model.page(kept("real-model")) == page
+
+
 @pytest.mark.slow
 def test_a_quick_study_runs_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SRLM_CACHE", str(tmp_path))
