@@ -143,14 +143,15 @@ def test_the_program_itself(tmp_path: Path) -> None:
     """As a user starts it: nothing but results on standard output, no traceback, exit code 2."""
     tiny.linear().save(tmp_path / "model")
     tiny.write_prompts(tmp_path / "p.jsonl", tiny.vectors(20))
-    given = [sys.executable, "-m", "srlm.cli", "run", "--model", str(tmp_path / "model")]
+    given = [sys.executable, "-m", "srlm", "run", "--model", str(tmp_path / "model")]
     given += ["--prompts", str(tmp_path / "p.jsonl"), "--out", str(tmp_path / "out"), "--rounds=1"]
     given += ["--held-out", "0.3", "--beta", "1", "--stop", "auto", "--json"]
     first = subprocess.run(given, capture_output=True, text=True, check=False)
     assert first.returncode == 0, first.stderr
     said = json.loads(first.stdout)
     assert said["rounds"][1]["round"] == 1
-    assert said["stop"] == json.loads((tmp_path / "out/stop.json").read_text())
+    kept = json.loads((tmp_path / "out/stop.json").read_text())
+    assert said["stop"].items() <= kept.items()
     assert said["stop"]["code"] in ("rounds", "floor")
     assert first.stderr == ""
     other = subprocess.run([*given, "--beta", "3"], capture_output=True, text=True, check=False)
@@ -241,15 +242,15 @@ BAD: dict[str, tuple[Change, list[str], list[str]]] = {
     ),
     "no tokenizer": (_missing("model/tokenizer*"), [], ["no tokenizer", "save_pretrained"]),
     "no end token": (_no_end, [], ["no end-of-sequence token", "eos_token"]),
-    "not a model folder": (_missing("model/config.json"), [], ["without config.json"]),
-    "broken weights": (_cut, [], ["safetensors are broken"]),
-    "pickled weights": (_pickle, [], ["safetensors"]),
+    "not a model folder": (_missing("model/config.json"), [], ["config.json"]),
+    "broken weights": (_cut, [], ["model.safetensors"]),
+    "pickled weights": (_pickle, [], ["pickle"]),
     "weights of another shape": (
         lambda folder: _config(folder, '"hidden_size": 16', '"hidden_size": 32'),
         [],
         ["another shape"],
     ),
-    "weights that are no numbers": (_not_a_number, [], ["not numbers for the prompt on line"]),
+    "weights that are no numbers": (_not_a_number, [], ["not numbers"]),
     "enumeration of a network": (
         lambda _: None,
         ["--source", "enumerate"],
@@ -324,7 +325,7 @@ def test_a_full_disk(
         patch.setattr(writing, "commit", commit)
         assert srlm(*given) == 2
     shown = capsys.readouterr().err
-    assert "no space left on the disk while writing" in shown
+    assert "no space left on the disk" in shown
     assert "the same command" in shown
     assert srlm(*given) == 0
     assert len(metrics(tmp_path / "out")) == 2

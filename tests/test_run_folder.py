@@ -414,7 +414,7 @@ def test_a_disk_that_is_really_full(tmp_path: Path) -> None:
     try:
         settings = tmp_path / "settings.yaml"
         settings.write_text(json.dumps(config.model_dump(mode="json")))
-        command = [sys.executable, "-m", "srlm.cli", "run", "--config", str(settings)]
+        command = [sys.executable, "-m", "srlm", "run", "--config", str(settings)]
         command += ["--out", str(disk / "out")]
         full = subprocess.run(command, capture_output=True, text=True, check=False)
         assert full.returncode == 2, full.stderr

@@ -189,8 +189,8 @@ def tempered(logp_BV: torch.Tensor, temperature: float, top_p: float) -> torch.T
     -inf elsewhere; not normalised again after that. [B, V]; O(V log V) a row.
 
     >>> logp = torch.tensor([[0.5, 0.25, 0.125, 0.125]]).log()
-    >>> tempered(logp, 0.5, 0.9).exp().round(decimals=3).tolist()
-    [[0.727, 0.182, 0.0, 0.0]]
+    >>> [round(q, 3) for q in tempered(logp, 0.5, 0.9).exp()[0].tolist()]
+    [0.727, 0.182, 0.0, 0.0]
     """
     logq_BV = log_probs(logp_BV / temperature)
     if top_p == 1:

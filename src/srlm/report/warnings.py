@@ -278,8 +278,8 @@ def _way(run: Run, t: int) -> float | None:
     """Share of the way that round t went to its target, at most; None where it was not told."""
     for made in run.forecasts:
         if made["made"] == t and made.get("share"):
-            high = made["share"].get("high")
-            return float(made["share"]["value"] if high is None else high)
+            value, high = made["share"]["value"], made["share"].get("high")
+            return None if value is None else float(value if high is None else high)
     return None
 
 
