@@ -427,7 +427,8 @@ def page(result: dict[str, Any]) -> str:
         "# A real model",
         "",
         "Written by `python -m experiments.real_model`; do not edit. SmolLM2-135M-Instruct from "
-        "4-bit weights, float32, three tasks, default settings but for sizes. "
+        f"4-bit weights, float32, {sum(x in result for x in TASKS)} of {len(TASKS)} tasks run, "
+        "default settings but for sizes. "
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread, others at "
         f"work beside it; torch {machine['torch']}. Intervals: 95%, over the prompts.",
     ]
