@@ -17,12 +17,15 @@ from typing import Any
 def commit(path: Path, write: Callable[[Path], None]) -> None:
     """Make a file or a folder; leaves nothing on failure, and the old one where there was one.
 
+    What a process that was killed while it made the same left behind is cleared.
+
     Args:
         path: its place; of a folder that is there, the files of the same names are replaced, one
             after the other.
         write: makes it at the place that it is given.
     """
     partial = half_made(path)
+    _clear_abandoned(path)
     try:
         write(partial)
         files = [f for f in partial.rglob("*") if f.is_file()] if partial.is_dir() else [partial]
@@ -38,17 +41,48 @@ def commit(path: Path, write: Callable[[Path], None]) -> None:
         else:
             os.replace(partial, path)
     except BaseException:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            partial.unlink(missing_ok=True)
+        _remove(partial)
         raise
 
 
 def half_made(path: Path) -> Path:
     """Where a file or folder is until it is whole; of this process alone."""
-    host = platform.node().replace(".", "-") or "host"
-    return path.with_name(f"{path.name}.{host}.{os.getpid()}.partial")
+    return path.with_name(f"{path.name}.{_host()}.{os.getpid()}.partial")
+
+
+def _host() -> str:
+    return platform.node().replace(".", "-") or "host"
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
+
+
+def _clear_abandoned(path: Path) -> None:
+    """Remove what processes of this machine that are gone left of the same file or folder."""
+    start, end = f"{path.name}.{_host()}.", ".partial"
+    for other in path.parent.iterdir():
+        name = other.name
+        if name.startswith(start) and name.endswith(end):
+            number = name[len(start) : -len(end)]
+            if number.isdecimal() and not _alive(int(number)):
+                _remove(other)
+
+
+def _alive(process: int) -> bool:
+    """Whether a process of this number runs; taken to where it cannot be asked."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

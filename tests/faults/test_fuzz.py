@@ -15,13 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from srlm import runner
 from srlm.config import RunConfig, SamplesConfig, flatten, resolve_as
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
 from srlm.forecast.from_samples import forecast_file
 from srlm.grading import grader
 from srlm.policies.headers import check_sizes, read_config, read_shapes
+from srlm.report.summary import summarise
 from srlm.rewards.judge import score_reader
+from srlm.run_folder.check import check
+from tests import tiny
 
 _PLACE = tempfile.TemporaryDirectory()
 FOLDER = Path(_PLACE.name)
@@ -56,6 +60,33 @@ def test_settings(data: bytes) -> None:
     for kind in (RunConfig, SamplesConfig):
         with contextlib.suppress(UserError):
             resolve_as(kind, file, {"rounds": "3"})
+
+
+@pytest.fixture(scope="module")
+def a_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of one round."""
+    base = tmp_path_factory.mktemp("run")
+    tiny.linear().save(base / "model")
+    file = tiny.write_prompts(base / "vectors.jsonl", tiny.vectors(12), ["r0", "r1"] * 6)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "write_page", lambda summary: summary.folder / "report.html")
+        runner.run(tiny.config(base / "model", file, rounds=1), base / "out")
+    return base / "out"
+
+
+@settings(fuzz, max_examples=30)
+@given(st.integers(0, 99), st.binary(max_size=120) | values.map(lambda x: json.dumps(x).encode()))
+def test_files_of_a_run(a_run: Path, number: int, data: bytes) -> None:
+    files = sorted(p for p in a_run.rglob("*") if p.is_file() and p.name != ".lock")
+    file = files[number % len(files)]
+    kept = file.read_bytes()
+    file.write_bytes(data)
+    try:
+        assert data == kept or check(a_run).damage or file.name == "report.html"
+        with contextlib.suppress(UserError):
+            summarise(a_run)
+    finally:
+        file.write_bytes(kept)
 
 
 @fuzz
