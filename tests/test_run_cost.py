@@ -28,30 +28,27 @@ S, G, N = 0.5, 0.25, 6.0
 
 
 def made(**changes: Any) -> RunPlan:
-    """Of 40 + 20 prompts, K samples a prompt taking K seconds in any batch."""
+    """Of 40 + 20 prompts, K samples a prompt taking K seconds in any batch; 3 tokens long."""
     config = tiny.config(
         Path("m"),
         Path("p"),
         **{"reward": "likelihood", "measure.samples": 16, "measure.seconds": 120.0} | changes,
     )
-    paces = Paces(Pace(0.0, 4.0, 4.0, 9.0, 4), S, G, N)
+    paces = Paces(Pace(0.0, 4.0, 4.0, 9.0, 4, 3.0), S, G, N)
     return RunPlan(config, 40, 20, paces, None, None)
 
 
 def test_the_time_of_a_round() -> None:
     """Against sums done by hand: 4 samples of 4 tokens, one epoch, 40 prompts; 16 samples on 20."""
     plan = made()
-    positions = 40 * (N + 4 * 4)
-    update = 40 * 5 + positions * G + positions / 8 * S
-    measure = 20 * 17 + 20 * 16 * (N + 4) * S
-    assert plan.update() == pytest.approx((update, update))
-    assert plan.measure() == pytest.approx((measure, measure + 120))
-    assert plan.seconds() == pytest.approx(
-        (3 * measure + 2 * update, 3 * (measure + 120) + 2 * update)
-    )
+    low, update = (40 * 5 + 40 * (N + 4 * length) * (G + S / 8) for length in (3, 4))
+    least, measure = (20 * 17 + 20 * (N + 16 * length) * S for length in (3, 4))
+    assert plan.update() == pytest.approx((low, update))
+    assert plan.measure() == pytest.approx((least, measure + 120))
+    assert plan.seconds() == pytest.approx((3 * least + 2 * low, 3 * (measure + 120) + 2 * update))
     assert plan.round_seconds() == pytest.approx(update + measure + 120)
     scored = made(reward="self-certainty").update()[1]
-    assert scored - update == pytest.approx(40 * 4 * (N + 4) * S)
+    assert scored - update == pytest.approx(40 * (N + 4 * 4) * S)
     judged = made(reward="judge", **{"judge.judgements": 2, "judge.max_tokens": 8}).update()[1]
     assert judged - update == pytest.approx(2 * 40 * 4.0 * 8 / 4)
 

@@ -51,6 +51,8 @@ class Pace:
     """Tokens a second there."""
     samples: int
     """K."""
+    length: float
+    """Mean tokens of a response there; the limit where the time was up before they had ended."""
 
     def seconds(self, prompts: int, samples: int, batches: int) -> tuple[float, float]:
         """Fewest and most seconds of so many samples a prompt and a greedy response each."""
@@ -75,7 +77,7 @@ def pace(
         clock: seconds from any fixed moment.
     """
 
-    def timed(some: Sequence[Prompt]) -> tuple[float, float]:
+    def timed(some: Sequence[Prompt]) -> tuple[float, float, float]:
         began, done = clock(), 0.0
 
         def advance(units: float) -> None:
@@ -87,18 +89,19 @@ def pace(
         try:
             made = policy.sample(some, samples, seed=seed, max_tokens=max_tokens, advance=advance)
             tokens = float(sum(map(len, made.tokens_R)))
+            length = tokens / len(made)
         except _Enough:
-            tokens = done * samples * max_tokens  # few have ended yet
+            tokens, length = done * samples * max_tokens, float(max_tokens)  # few have ended yet
         took = max(clock() - began, 1e-9)
-        return took * len(some) / done, tokens / took
+        return took * len(some) / done, tokens / took, length
 
-    one, rate = timed(prompts[:1])
+    one, rate, length = timed(prompts[:1])
     n = min(HANDFUL, len(prompts))
     if n == 1 or one * len(prompts) < TINY:
-        return Pace(0.0, one, one, rate, samples)
-    several, rate = timed(prompts[:n])
+        return Pace(0.0, one, one, rate, samples, length)
+    several, rate, length = timed(prompts[:n])
     more = max(0.0, (several - one) / (n - 1))
-    return Pace(max(0.0, one - more), more, several / n, rate, samples)
+    return Pace(max(0.0, one - more), more, several / n, rate, samples, length)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,8 +3,9 @@ time.
 
 Sampling is timed by ``srlm.cost``. Scoring and an update take time in proportion to the positions
 that pass through the network, and are timed on ``PROBED`` of them, twice for scoring, because the
-first pass allocates; the policy is left as it was. Times are of responses of full length. The least
-has no search in it and samples in large batches.
+first pass allocates; the policy is left as it was. The most is of responses of full length; the
+least of responses as long as those that were timed, has no search in it, and samples in large
+batches.
 """
 
 from __future__ import annotations
@@ -135,24 +136,27 @@ class RunPlan:
         """Fewest and most seconds of measuring a policy."""
         asked, limit = self.config.measure, self.config.samples.max_tokens
         low, high = _sampling(self.paces.sampling, self.measuring, asked.samples)
-        score = self.measuring * asked.samples * (self.paces.prompt + limit) * self.paces.score
-        return low + score, high + score + asked.seconds
+        short, long = (
+            self.measuring * (self.paces.prompt + asked.samples * length) * self.paces.score
+            for length in (self.paces.sampling.length, limit)
+        )
+        return low + short, high + long + asked.seconds
 
     def update(self) -> tuple[float, float]:
         """Fewest and most seconds of samples, rewards and training."""
         asked, update = self.config.samples, self.config.update
         P, K, T = self.a_round, asked.per_prompt, asked.max_tokens
         low, high = _sampling(self.paces.sampling, P, K)
-        whole = P * (self.paces.prompt + K * T)
         names = reward_parts(self.config.reward)
-        passes = sum(name in SCORED for name in names)
-        scored = P * K * (self.paces.prompt + T) * passes * self.paces.score
+        passes = sum(name in SCORED for name in names) + 1 / CHECKED_SHARE
         judged = sum(name in JUDGES for name in names) * self.config.judge.judgements
         judge = judged * P * self.paces.sampling.seen * self.config.judge.max_tokens / T
-        trained = whole * (update.epochs or 1) * self.paces.train
-        checked = whole / CHECKED_SHARE * self.paces.score
-        more = scored + judge + trained + checked
-        return low + more, high + more
+        position = passes * self.paces.score + (update.epochs or 1) * self.paces.train
+        short, long = (
+            P * (self.paces.prompt + K * length) * position
+            for length in (self.paces.sampling.length, T)
+        )
+        return low + judge + short, high + judge + long
 
     def seconds(self) -> tuple[float, float]:
         """Fewest and most seconds of the run."""
