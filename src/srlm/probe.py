@@ -164,7 +164,7 @@ def forecast(
 def pilot(config: ForecastConfig, out: Path | None, progress: Progress) -> dict[str, Any]:
     """Run the pilot rounds in ``out``/pilot; forecast the rest at the pace seen.
 
-    The pilot is a run like any other: it goes on where it stopped, has its report, and can be
+    The pilot is a run like any other: it continues where it stopped, has its report, and can be
     given more rounds by ``srlm run``.
 
     Returns:

@@ -28,7 +28,7 @@ from srlm.types import Ints, Prompt, Tokens
 PROBED = 256
 """Positions that scoring and an update are timed on."""
 LEAST_PROMPTS, LEAST_SAMPLES = 8, 4
-"""What a time limit cuts to: prompts a round, or measured on; samples of each."""
+"""What a time limit cuts to: prompts per round, or measured on; samples of each."""
 SCORED = ("likelihood-per-token", "self-certainty")
 """Rewards that take a pass over the samples; the likelihood comes with them."""
 JUDGES = ("judge", "judge-pairwise", "meta-judge")
@@ -187,8 +187,8 @@ class RunPlan:
             f"{config.rounds * P * K * T} tokens at most; each policy measured on "
             f"{self.measuring} prompts x {config.measure.samples} samples",
             f"Speed: {', '.join(rates)}",
-            f"Cost: a round {duration(m_low + u_low)} to {duration(m_high + u_high)} (search of at "
-            f"most {duration(config.measure.seconds)} in it); in all {duration(low)} to "
+            f"Cost: per round {duration(m_low + u_low)} to {duration(m_high + u_high)} (search of "
+            f"at most {duration(config.measure.seconds)} in it); in all {duration(low)} to "
             f"{duration(high)}",
             *([f"Needs: {', '.join(needs)}"] if needs else []),
         ]
@@ -266,7 +266,7 @@ def fitted(made: RunPlan, room: float) -> tuple[RunPlan, list[str]]:
         made = _with(made, section, name, low)
     cut = made.config
     changes = (
-        ("prompts a round", min(made.prompts, was.samples.prompts or made.prompts), made.a_round),
+        ("prompts per round", min(made.prompts, was.samples.prompts or made.prompts), made.a_round),
         ("samples", was.samples.per_prompt, cut.samples.per_prompt),
         ("prompts measured on", min(made.held_out, was.measure.prompts), made.measuring),
         ("samples there", was.measure.samples, cut.measure.samples),

@@ -58,7 +58,7 @@ def run(
         out: the folder; made if missing.
         budget: seconds, from now: a new run is cut to them (``run_cost.fitted``), and in any run no
             round is begun that would end after them, by what the longest one took, but the first.
-            The run ends with what it has, and the same call goes on. No setting: what was cut is.
+            The run ends with what it has, and the same call continues. No setting: what was cut is.
         progress: where the plan and the stages are shown; silent if left out.
         clock: seconds from any fixed moment.
 

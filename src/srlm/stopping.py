@@ -1,6 +1,6 @@
 """When to stop, without looking at answers: pure functions of the rounds' estimates.
 
-A run that goes on reads the same estimates and so stops at the same round.
+A run that is continued reads the same estimates and so stops at the same round.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ WIDE = 0.05
 LITTLE = 0.1
 """A round that takes less than this share off kappa - 1, and stays in its interval, is level."""
 APART = 0.05
-"""Share of the prompts whose responses the reward must tell apart."""
-WORN = 2 / 3
-"""Share of its first correlation with the votes under which a judge is worn out. On the demo a
+"""Share of the prompts whose responses the reward must distinguish."""
+DEGRADED = 2 / 3
+"""Share of its first correlation with the votes under which a judge is degraded. On the demo a
 round made above it still gains, one made below it gains little or loses (docs/rewards.md)."""
 
 
@@ -45,7 +45,7 @@ class Rule:
 
     kept: tuple[str, ...]
     judged: bool = False
-    """Whether a judge rewards, which may wear out."""
+    """Whether a judge rewards, which may degrade."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ class Stop:
     round: int
     """The last one made."""
     code: str
-    """rounds, floor, level, drift, indifferent, worn or time."""
+    """rounds, floor, level, drift, indifferent, degraded or time."""
     reason: str
     best: int
     best_reason: str
@@ -83,7 +83,7 @@ def rule_of(reward: str) -> Rule:
 
 
 def after_measuring(records: Sequence[Round], rule: Rule | None, *, last: bool) -> Stop | None:
-    """Whether a run ends with the round just measured; None goes on, and without a rule always.
+    """Whether a run ends with the round just measured; None: it does not, and never without a rule.
 
     Args:
         records: of rounds 0 to t.
@@ -155,12 +155,12 @@ def by_rewards(
 
 
 def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule) -> Stop | None:
-    """Whether the judge has worn out; where ``rule.judged`` alone.
+    """Whether the judge has degraded; where ``rule.judged`` alone.
 
     A judge that tells right from wrong goes along with the votes among a prompt's samples as far as
     right answers are the commoner. Training on its scores selects the responses that it is wrong
     about, so that on the policy's own samples it tells ever less while on the base's it tells as
-    much as ever. Stops where the interval of its correlation with the votes lies under ``WORN``
+    much as ever. Stops where the interval of its correlation with the votes lies under ``DEGRADED``
     of the first round's: the last policy was made by a judge that still held, and is the best.
 
     Args:
@@ -172,13 +172,13 @@ def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule
     high = _known(now.high)
     if not rule.judged or first.value is None or first.value <= 0 or high is None:
         return None
-    if len(votes) == 1 or high >= WORN * first.value:
+    if len(votes) == 1 or high >= DEGRADED * first.value:
         return None
     reason = (
-        f"the judge wears out: its correlation with the votes among the samples is {_told(now)}, "
+        f"the judge degrades: its correlation with the votes among the samples is {_told(now)}, "
         f"and was {_told(first)} in the base"
     )
-    end = _stop(history, rule, "worn", reason)
+    end = _stop(history, rule, "degraded", reason)
     return replace(end, best_reason="the last that a judge made which still held")
 
 

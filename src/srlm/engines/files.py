@@ -16,7 +16,7 @@
 - ``srlm``: ``samples.parquet`` of a run's round; or the folder of a forecast, or its ``samples``.
 
 Nothing is assumed about the order of a file: each response comes with the key of its prompt. One
-line (or one sample of a log, or 64 rows of a parquet) is in memory at a time. What cannot be read
+line (or one sample of a log, or 64 rows of a parquet) is in memory at a time. What is unparseable
 is skipped and named in ``problems``.
 """
 
@@ -146,7 +146,7 @@ _ASK = (
 
 
 class _Bad(ValueError):
-    """Why an object cannot be read."""
+    """Why an object is unparseable."""
 
 
 # ---- JSON

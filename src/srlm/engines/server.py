@@ -96,7 +96,7 @@ def sample(
         seed: sent with each request; a server may not heed it.
 
     Raises:
-        UserError: the server cannot be reached, refuses, or goes on failing.
+        UserError: the server cannot be reached, refuses, or keeps failing.
     """
     todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[int, list[Sampled] | BaseException]] = queue.SimpleQueue()
@@ -149,7 +149,7 @@ def _one(
                 times = "once" if tries == 1 else f"{tries} times"
                 raise UserError(
                     f"{server.url}: {trouble} ({times}; prompt of line {prompt.line})",
-                    "see to the server, then give the same command: it goes on where it stopped",
+                    "see to the server, then give the same command: it continues where it stopped",
                 ) from None
             pause = PAUSE * 2 ** (tries - 1) if trouble.pause is None else trouble.pause
             server.sleep(min(pause, LONGEST_PAUSE))

@@ -1,4 +1,4 @@
-"""What N samples a prompt say about its answers: shares, the mode, kappa, the vote.
+"""What N samples per prompt say about its answers: shares, the mode, kappa, the vote.
 
 The plug-in share of the commonest answer is biased up (it was chosen for being large), so kappa
 from it is biased down, and the accuracy of the majority of N is not that of the mode. So each

@@ -5,7 +5,7 @@ rows (all responses, all answers, or samples)
 
     log pi' = log pi + r / beta - log Z,    Z = sum_y pi(y|x) exp(r(x, y) / beta).
 
-Rows without a reward (an answer that cannot be read, a response that was cut off) leave the
+Rows without a reward (an unparseable answer, a response that was cut off) leave the
 target: pi' = 0 there. A prompt none of whose rows has a reward stays as it is.
 
 On samples a row carries two numbers: its share of the prompt's mass (1/K at the start), and
@@ -151,7 +151,7 @@ class Ballot:
 
 
 def ballot(prompt_R: Ints, answer_R: Sequence[str | None]) -> Ballot:
-    """From the answer of each row; None where it cannot be read."""
+    """From the answer of each row; None where it is unparseable."""
     index: dict[tuple[int, str], int] = {}
     code = [
         -1 if a is None else index.setdefault((p, a), len(index))

@@ -35,7 +35,7 @@ CLAIMS: dict[str, Claim] = {
         "[SR] Thm 5.3, App. C",
     ),
     "contraction": Claim(
-        "The compact recursion contracts to its fixed point by a factor lambda < 1/2 a round.",
+        "The compact recursion contracts to its fixed point by a factor lambda < 1/2 per round.",
         "[SR] App. C, Cor. 5.7",
     ),
     "rate": Claim(

@@ -84,7 +84,7 @@ def bulk(
     Args:
         instance: the start and its population.
         rounds: T, 0 or more.
-        pairs: n a round, at least 1.
+        pairs: n per round, at least 1.
         beta: one exact round is pi^(1 + 1/beta).
         replicates: R.
         seed: with the replicate's number and the round it decides every sample.
@@ -98,7 +98,7 @@ def bulk(
 
     Cost a replicate and round: 2 X M D + 2 n D^2 + D^3/3 operations (n > D).
     """
-    check_count("n (pairs a round)", pairs)
+    check_count("n (pairs per round)", pairs)
     check_count("rounds", rounds, least=0)
     check_positive("beta", beta)
     if noise < 0:

@@ -253,12 +253,12 @@ def kl(
 
 
 def pace(now_R: Floats, base: Samples, prompts: int, seed: int) -> tuple[Estimate, Estimate]:
-    """How far along the path pi_0^p the policy is: effective exponent p_eff and r^2.
+    """How far along the path pi_0^p the policy is: effective exponent p and r^2.
 
     The slope of log pi_t(y_i|x) on log pi_0(y_i|x), centred within each prompt, over the base's
     samples; pure sharpening has r^2 = 1 (theory.md section 3, limit and pace). Interval: the
     bootstrap over prompts of their sums of squares and products. Update efficiency after t
-    rounds is log p_eff / (t log(1 + 1/beta)).
+    rounds is log p / (t log(1 + 1/beta)).
 
     Args:
         now_R: log pi_t of the base's samples.

@@ -295,7 +295,7 @@ def find_modes(
         tokens: tokens that may go through the policy in all; None: no limit.
         seconds: wall-clock limit, looked at between forward passes; None: no limit. With one,
             the result depends on the machine's speed (never its truth).
-        second: how far to go on for second likeliest outcomes p2, after all the modes. "every":
+        second: how far to search for second likeliest outcomes p2, after all the modes. "every":
             until each is certified, at up to H/p2 prefixes per prompt where the mode costs H/p*;
             "least": until the least margin log p* - log p2 of all prompts is, which needs little
             more than the modes; "none".

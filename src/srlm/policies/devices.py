@@ -12,7 +12,7 @@ scores of the vocabulary at once (``srlm.policies.network``):
   pass N w (n H + 2 K + 10 H + 6 F) in place of the third term.
 
 Budgets are shares of what the device has, not of what is free at the moment, so that a run that is
-taken up again goes on bit for bit; where it is less all the same, parts are halved.
+taken up again continues bit for bit; where it is less all the same, parts are halved.
 
 No autocast: the number format of the parameters is that of the products, because log-probabilities
 are rewards here, and certificates must know how they were rounded.
@@ -232,7 +232,7 @@ class Budget:
         """From now on half as much; said the first time."""
         if self._share == 1.0:
             logging.getLogger("srlm").warning(
-                "out of memory on %s: going on with half as much at once", self.device
+                "out of memory on %s: continuing with half as much at once", self.device
             )
         self._share /= 2
         if self.positions is not None:

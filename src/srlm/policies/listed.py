@@ -83,7 +83,7 @@ class Listed(ABC):
     ) -> list[Floats]:
         """``read`` of the next-token log-probabilities at each position, [T_r, ...] a row.
 
-        A token that no response goes on with has probability 0. O(M T) a row.
+        A token that continues no response has probability 0. O(M T) a row.
         """
         tree = self.tree(prompts, max_tokens=1)
         return [

@@ -292,7 +292,7 @@ def _cached(model: str, where: str, download: bool) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """What an error says, in a line; one that ends in a colon goes on in the next."""
+    """What an error says, in a line; one that ends in a colon continues in the next."""
     lines = [x.strip() for x in str(error).splitlines() if x.strip()] or [type(error).__name__]
     said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
     return said[:300]

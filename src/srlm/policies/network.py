@@ -56,7 +56,7 @@ class Kind:
     head: Head | None
     """From the decoder's hidden states to scores; None: only the model's own pass gives them."""
     cached: bool
-    """Rows can go on from what was kept, and be chosen among."""
+    """Rows can continue from what was kept, and be chosen among."""
     keyed: bool
     """All that is kept is keys and values, position by position."""
     padded: bool

@@ -3,8 +3,9 @@
 A batch of R rows of L prompt and T response positions costs R (L + T - 1) positions when prompt and
 response are run as one text. Samples of a prompt share it, and responses end early, so here
 the distinct prompts are run first, their keys and values handed to all their rows, and the rows
-go on in buckets of like length: U L + sum_b R_b (T_b - 1) positions, U distinct prompts. The values
-and the gradient are those of the plain pass up to float rounding: attention sees the same keys.
+continue in buckets of like length: U L + sum_b R_b (T_b - 1) positions, U distinct prompts. The
+values and the gradient are those of the plain pass up to float rounding: attention sees the same
+keys.
 
 The vocabulary's scores are made from hidden states, some positions at a time
 (``Network.read``). Prompts are run apart only where that is fewer positions, and where all that

@@ -2,8 +2,8 @@
 
 From the base's held-out samples and modes, as the run folder keeps them: the *exact* trajectory,
 pi_0 to the power (1 + 1/beta)^t, and the forecast *at the exponent reached*: the power at which
-the base is as sure as the round was (its mean p*). The slope p_eff weighs unlikely responses, which
-training hardly moves, and understates it (docs/decisions/0002). Then
+the base is as sure as the round was (its mean p*). The exponent as a slope weighs unlikely
+responses, which training hardly moves, and understates it (docs/decisions/0002). Then
 
     exact - measured = (exact - at exponent) + (at exponent - measured) = pace + drift:
 
@@ -143,7 +143,7 @@ def gap(run: Run) -> Gap | None:
 def _reached(
     base: Known, before: Estimate, now: Estimate, slope: Estimate, beta: float
 ) -> Estimate:
-    """The power of the base that is as sure as the round; the slope p_eff where none is."""
+    """The power of the base that is as sure as the round; the exponent's where none is."""
 
     def power(confidence: float | None) -> float | None:
         if confidence is None or before.value is None:

@@ -59,7 +59,7 @@ class Scored:
     say: Say = nothing
     judged_R: Floats | None = None
     """The judge's own scores, [R], where a judge had a part in the rewards: by them it is seen
-    whether it wears out."""
+    whether it degrades."""
     training: JudgeTraining | None = None
     """Judgements that are trained on beside the responses, where the settings ask for it."""
 

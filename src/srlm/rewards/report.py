@@ -41,7 +41,7 @@ class RewardReport:
     """Pearson's, of reward (of the judge's own score where there is a judge) and the share of the
     prompt's samples with the same answer, within prompts. A judge that tells right from wrong goes
     along with the votes, as far as right answers are the commoner; where it falls, round after
-    round, the judge wears out."""
+    round, the judge degrades."""
     facts: dict[str, float]
     """What the reward itself told."""
     notes: tuple[str, ...]

@@ -3,7 +3,7 @@
 ``OUT/samples/`` has one parquet file a part (some prompts with all their samples, in the format of
 ``samples.parquet`` of a run's round) and ``settings.json``; ``OUT/scores/`` the rewards of each
 part. A part is written whole or not at all, so what is there is valid at any moment, and the same
-command goes on with the next one. The parts do not depend on where a command was interrupted, so
+command continues with the next one. The parts do not depend on where a command was interrupted, so
 neither do the results.
 """
 

@@ -83,7 +83,7 @@ def greedy_is_certain(p_star: float) -> bool:
 def greedy_trap(p_star: float) -> TablePolicy:
     """A policy with this confidence p* <= 1/2, a unique mode, and greedy decoding that misses it.
 
-    The mode starts with token 1, of probability p*, and goes on for sure. Token 0 has the other
+    The mode starts with token 1, of probability p*, and continues for sure. Token 0 has the other
     1 - p*, spread evenly over ceil(2(1-p*)/p*) continuations, so that each has at most p*/2: a
     margin of log 2 nats at least.
 

@@ -55,7 +55,9 @@ def experiment(setting: Setting) -> Finding:
 
     raw = setting.sweep("families", [{"arch": a, "steps": s} for a, s in FAMILIES], cell)
     table = [{k: v for k, v in r.items() if k != "spectrum"} for r in raw]
-    told = [abs(np.log(r["kappa told at p_eff"] / r["kappa after a round"])) for r in table]
+    told = [
+        abs(np.log(r["kappa forecast at the exponent"] / r["kappa after a round"])) for r in table
+    ]
     falls = all(r["kappa after a round"] < r["kappa"] for r in table)
     worst = float(np.exp(max(told)))
     poor = table[int(np.argmax(told))]
@@ -71,14 +73,14 @@ def experiment(setting: Setting) -> Finding:
         ),
         figures=table,
         numbers={
-            "largest factor between kappa told at p_eff and measured": worst,
+            "largest factor between kappa forecast at the exponent and measured": worst,
             "kappa, least": min(r["kappa"] for r in table),
             "kappa, most": max(r["kappa"] for r in table),
         },
         verdict=("holds" if worst < 1.25 else "holds, loose by a factor") if falls else "violated",
         because=(
-            f"kappa falls in a round for all {len(table)} bases; told at the measured exponent it "
-            f"is within a factor {worst:.3f}, the largest at {poor['arch']} {poor['steps']} with "
+            f"kappa falls in a round for all {len(table)} bases; forecast at the measured exponent "
+            f"it is within a factor {worst:.3f}, the largest at {poor['arch']} {poor['steps']} with "
             f"kappa {poor['kappa']:.4g}"
         ),
         says="Nothing is said of architectures: kappa, beta and the pairs are to decide.",
@@ -86,7 +88,8 @@ def experiment(setting: Setting) -> Finding:
             "kappa "
             + "; ".join(
                 f"{r['arch']} {r['steps']}: {r['kappa']:.2f} -> {r['kappa after a round']:.2f} "
-                f"(told {r['kappa told at p_eff']:.2f} at p_eff {r['p_eff']:.2f})"
+                f"(forecast {r['kappa forecast at the exponent']:.2f} at exponent "
+                f"{r['exponent']:.2f})"
                 for r in table
             )
             + (". Longer training lowers kappa. " if monotone else ". ")
@@ -129,7 +132,7 @@ def measure(policy: Any, asked: list[Prompt], train: list[Prompt], seed: int) ->
         MeasureSettings(prompts=len(asked), samples=DRAWS, nodes=400),
     )
     base, after = list(self_reward(policy, train, asked, method=recipe, rounds=1, seed=seed))
-    p_eff = after["exponent"].value or 1.0
+    exponent = after["exponent"].value or 1.0
     right_R = answers(drawn, asked)
     drawn_R = listed.row_R >= 0
     metric_R = np.where(drawn_R, right_R[listed.row_R], 0.0)
@@ -144,9 +147,9 @@ def measure(policy: Any, asked: list[Prompt], train: list[Prompt], seed: int) ->
         "accuracy": float(expect(listed, sharpen(listed, 1.0), metric_R).mean()),
         "kappa told, exact round": told(1 + 1 / BETA),
         "kappa after a round": after.estimates["kappa"].value,
-        "p_eff": p_eff,
+        "exponent": exponent,
         "r2": after["exponent_r2"].value,
-        "kappa told at p_eff": told(p_eff),
+        "kappa forecast at the exponent": told(exponent),
         "d_eff": effective_dimension(eigenvalues / eigenvalues[0], RIDGE),
         "width": len(eigenvalues),
         "regime": fit.regime,
