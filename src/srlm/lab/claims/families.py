@@ -80,8 +80,8 @@ def experiment(setting: Setting) -> Finding:
         verdict=("holds" if worst < 1.25 else "holds, loose by a factor") if falls else "violated",
         because=(
             f"kappa falls in a round for all {len(table)} bases; forecast at the measured exponent "
-            f"it is within a factor {worst:.3f}, the largest at {poor['arch']} {poor['steps']} with "
-            f"kappa {poor['kappa']:.4g}"
+            f"it is within a factor {worst:.3f}, the largest at {poor['arch']} {poor['steps']} "
+            f"with kappa {poor['kappa']:.4g}"
         ),
         says="Nothing is said of architectures: kappa, beta and the pairs are to decide.",
         seen=(
