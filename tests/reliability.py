@@ -156,9 +156,9 @@ def _outcome(case: Any, place: Path) -> str:
 
 
 SECTIONS: dict[str, Callable[[], Rows]] = {
-    "kills-before": partial(kills, "linear", ["before"], 12),
-    "kills-middle": partial(kills, "linear", ["middle"], 12),
-    "kills-after": partial(kills, "linear", ["after"]),
+    "kills-before": partial(kills, "linear", ["before"], 16),
+    "kills-middle": partial(kills, "linear", ["middle"], 16),
+    "kills-after": partial(kills, "linear", ["after"], 16),
     "full-disk": partial(kills, "linear", ["full"]),
     "network-kills": partial(kills, "causal", ["middle"], 10),
     "run": partial(damage, "linear", "run", False),
