@@ -59,7 +59,7 @@ What the figures carry, and no more:
 - Gains lie between {low:.2f} and {high:.2f} of what the vote gives: the vote of the base is
   neither a floor nor a ceiling of training.
 - A ratio above 1 is not explained by taking each prompt to the reported vote. What is left has
-  three candidates that these figures do not tell apart: a vote of few samples is worse than the
+  three candidates that these figures do not distinguish: a vote of few samples is worse than the
   vote of many; responses that could not be read are given up (format); one prompt's training helps
   others (transfer). `srlm forecast --samples FILE` gives intervals for the first two, and says that
   the third is not known before a pilot round.

@@ -193,7 +193,7 @@ def test_a_forecast_is_of_its_own_round_alone(tmp_path: Path, no_page: None) -> 
     run(linear_job(tmp_path / "in", rounds=4), tmp_path / "out")
     made = [read_json(tmp_path / f"out/rounds/00{t}/forecast.json") for t in range(5)]
     assert [len(forecast["later"]) for forecast in made] == [8] * 5
-    assert [forecast["pace"] is None for forecast in made] == [True] + [False] * 4
+    assert [forecast["share"] is None for forecast in made] == [True] + [False] * 4
 
 
 def test_the_policy_is_loaded_once_where_work_begins(

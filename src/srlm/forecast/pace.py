@@ -223,7 +223,7 @@ def expected_share(done: Sequence[Gone], fade: float) -> tuple[float, float, flo
 
     >>> one = Gone(Estimate(0.4, 0.3, 0.5, 9, ""), 0.64, 1.0)
     >>> [round(x, 3) for x in expected_share([one], 0.5)]
-    [0.5, 0.323, 0.677]
+    [0.5, 0.305, 0.695]
     """
     seen = [(g.share, g.unequal) for g in done if g.share.value is not None and g.unequal > 0]
     if not seen:
