@@ -58,7 +58,7 @@ REWARDS: dict[str, dict[str, Any]] = {
 }
 UPDATES = ("best-of-n", "square", "dpo")
 """Beside weighted, on two starts and the seeds for choosing."""
-TOLD = ("sampling_accuracy", "vote_share", "kappa_answer", "confidence", "kappa")
+TOLD = ("sampling_accuracy", "vote_share", "kappa_vote", "confidence", "kappa")
 
 
 def jobs() -> list[tuple[str, int, str, str]]:
@@ -305,12 +305,12 @@ def piloted(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Errors after a pilot of one round."""
     lines = [
         "| start | reward, update | seeds | share of round 1 | accuracy, rounds 2–4: worst | "
-        "κ of answers: worst | in the bands |",
+        "κ of votes: worst | in the bands |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for start, reward, some in grouped(rows):
         acc = [x for r in some for x in errors(r, 1, "sampling_accuracy")]
-        kappa = [x for r in some for x in errors(r, 1, "kappa_answer")]
+        kappa = [x for r in some for x in errors(r, 1, "kappa_vote")]
         if not acc:
             continue
         a, k = (max((x for x, _ in each), key=abs) for each in (acc, kappa))
@@ -506,7 +506,7 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## After one pilot round",
         "",
-        "Aims: accuracy within 0.03, κ of answers within 10%. Worst of rounds 2 to 4 and of the "
+        "Aims: accuracy within 0.03, κ of votes within 10%. Worst of rounds 2 to 4 and of the "
         "seeds.",
         "",
         *both(piloted, chosen),

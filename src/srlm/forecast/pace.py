@@ -78,7 +78,7 @@ PULLS = 4096
 FORECAST = (
     "sampling_accuracy",
     "vote_share",
-    "kappa_answer",
+    "kappa_vote",
     "readable",
     "length",
     "confidence",
@@ -86,7 +86,7 @@ FORECAST = (
 )
 """What is forecast of a later round, and scored; the last two for the likelihood alone."""
 SHARES = ("sampling_accuracy", "vote_share", "readable", "confidence")
-RATIOS = ("kappa", "kappa_answer", "length")
+RATIOS = ("kappa", "kappa_vote", "length")
 """Quantities whose errors are relative."""
 
 
@@ -151,7 +151,7 @@ def figures(state: State, mass: Mass) -> dict[str, float]:
     least_P = 1 / np.bincount(rows.prompt_R, minlength=P)
     out = {
         "vote_share": float(top_P.mean()),
-        "kappa_answer": float(np.mean(1 / np.maximum(top_P, least_P))),
+        "kappa_vote": float(np.mean(1 / np.maximum(top_P, least_P))),
         "readable": float(share_PA.sum(1).mean()),
         "length": float(mass.expect(rows.length_R.astype(np.float64)).mean()),
     }

@@ -26,12 +26,13 @@ def votes(
     *,
     seed: int,
 ) -> tuple[dict[str, Estimate], dict[str, list[Any]]]:
-    """readable, vote_share, kappa_answer, vote_flips and vote_accuracy of a measured policy.
+    """readable, vote_share, kappa_vote, vote_flips and vote_accuracy of a measured policy.
 
     * readable = E_x[sum_a v(a|x)].
     * vote_share = E_x[max_a v(a|x)]; from K samples biased up, for the answer was chosen for its
       share, so
-    * kappa_answer = E_x[1 / max_a v(a|x)] is biased down, by the more the fewer samples. A prompt
+    * kappa_vote = E_x[1 / max_a v(a|x)] is biased down, by the more the fewer samples. It is kappa
+      of answers where everything is parseable; exact rounds of votes never raise it. A prompt
       without a parseable sample counts with the share 1/K, and a note says how many do.
     * vote_flips = P_x[the majority answer is another one than a round before]; a prompt whose
       samples vote for nothing has an answer of its own.
@@ -81,7 +82,7 @@ def votes(
             most=1.0,
             guarantee=guarantee,
         ),
-        "kappa_answer": _noted(sure, note),
+        "kappa_vote": _noted(sure, note),
         "vote_flips": undefined("majority answers", "this is the base"),
     }
     if before is not None:

@@ -83,7 +83,7 @@ def per_prompt(name: str, table: PromptTable) -> Floats | None:
         "sampling_accuracy": lambda: table.sampling_accuracy,
         "mode_accuracy": lambda: table.mode_correct,
         "vote_share": lambda: table.vote_share,
-        "kappa_answer": lambda: 1 / np.where(table.vote_share > 0, table.vote_share, np.nan),
+        "kappa_vote": lambda: 1 / np.where(table.vote_share > 0, table.vote_share, np.nan),
     }
     return columns[name]() if name in columns else None
 

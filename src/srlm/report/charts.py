@@ -36,7 +36,7 @@ TITLES = {
 FORETOLD = {
     "sampling_accuracy": "Sampling accuracy: forecast and measured",
     "vote_share": "Vote share: forecast and measured",
-    "kappa_answer": "κ of answers: forecast and measured",
+    "kappa_vote": "κ of votes: forecast and measured",
     "confidence": "Confidence: forecast and measured",
     "kappa": "κ: forecast and measured",
 }
@@ -120,10 +120,10 @@ def of_run(s: Summary) -> tuple[Chart, ...]:
                    [line("vote_share", ORANGE), line("readable", GREEN),
                     line("vote_flips", VERMILION)], y=(-0.02, 1.04))
         if values("vote_share") else None,
-        line_chart("kappa-answer", "κ of answers", "Mean of 1 / vote share; best is 1; biased "
-                   "down by few samples.", [line("kappa_answer", BLUE, label="κ of answers")],
-                   bottom=1.0, log=max(values("kappa_answer"), default=1.0) > 20)
-        if values("kappa_answer") else None,
+        line_chart("kappa-vote", "κ of votes", "Mean of 1 / vote share; best is 1; biased "
+                   "down by few samples.", [line("kappa_vote", BLUE, label="κ of votes")],
+                   bottom=1.0, log=max(values("kappa_vote"), default=1.0) > 20)
+        if values("kappa_vote") else None,
         line_chart("failure", "Failure fraction F", "Share of prompts with p* ≤ 1/2.",
                    [line("failure_fraction", VERMILION, label="F")], bottom=0.0),
         line_chart("fidelity", "Fidelity", "Share of prompts whose mode is still the base's; "

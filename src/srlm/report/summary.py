@@ -31,7 +31,7 @@ KEY_FIGURES = (
     "failure_fraction",
     "vote_accuracy",
     "vote_share",
-    "kappa_answer",
+    "kappa_vote",
     "answer_agreement",
     "vote_flips",
     "readable",

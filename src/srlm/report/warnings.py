@@ -410,6 +410,6 @@ def _steps(run: Run) -> Sequence[tuple[Round, Round]]:
 
 def _sharp(run: Run, r: Round) -> bool:
     """Whether there is nothing left to sharpen; an undefined kappa is a huge one."""
-    name = "kappa_answer" if run.aim == "answers" else "kappa"
+    name = "kappa_vote" if run.aim == "answers" else "kappa"
     kappa = r[name].value
     return kappa is not None and kappa <= LEFT_TO_LEARN

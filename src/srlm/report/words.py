@@ -9,7 +9,7 @@ from pathlib import Path
 
 from srlm.types import Estimate
 
-SYMBOL = {"kappa": "κ", "log10_kappa": "log₁₀ κ", "kappa_answer": "κ of answers"}
+SYMBOL = {"kappa": "κ", "log10_kappa": "log₁₀ κ", "kappa_vote": "κ of votes"}
 NAMES = {
     "kappa": "κ, condition number",
     "log10_kappa": "log₁₀ κ",
@@ -35,7 +35,7 @@ NAMES = {
     "vote_share": "Vote share",
     "vote_accuracy": "Vote accuracy",
     "readable": "Parseable",
-    "kappa_answer": "κ of answers",
+    "kappa_vote": "κ of votes",
     "vote_flips": "Votes that flipped",
     "answer_agreement": "Votes kept",
 }
@@ -65,7 +65,7 @@ MEANINGS = {
     "vote_share": "share of samples with their prompt's majority answer; biased up by few samples",
     "vote_accuracy": "share of prompts whose majority answer is right: the limit of vote rewards",
     "readable": "share of responses with an answer that can be read",
-    "kappa_answer": "mean of 1 / vote share over prompts; biased down by few samples",
+    "kappa_vote": "mean of 1 / vote share over prompts; biased down by few samples",
     "vote_flips": "share of prompts whose majority answer is another one than a round before",
     "answer_agreement": "share of prompts whose majority answer is the base's, where it had one",
 }

@@ -68,7 +68,7 @@ class Run:
     @property
     def spread_name(self) -> str | None:
         """The kappa that exact rounds of its reward never raise; None where there is none."""
-        names = {"responses": self.kappa_name, "answers": "kappa_answer"}
+        names = {"responses": self.kappa_name, "answers": "kappa_vote"}
         return names.get(self.aim)
 
     @property
@@ -121,7 +121,7 @@ def aim_of(config: Mapping[str, Any]) -> Aim:
     """Where exact rounds of a run's reward lead: to the base's likeliest responses (the likelihood
     alone), to its likeliest answers (votes alone), or to what neither tells.
 
-    Exact rounds never raise kappa of what they lead to: that of responses, or that of answers.
+    Exact rounds never raise kappa of what they lead to: that of responses, or that of votes.
 
     >>> [aim_of({"reward": x}) for x in ("likelihood", "consistency", "consistency:1,judge:1")]
     ['responses', 'answers', 'elsewhere']
