@@ -500,7 +500,9 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Where votes lead",
         "",
-        "Aim: within 0.02 of the vote. The vote of 16 samples is itself below the vote of many.",
+        "Aim: within 0.02 of the vote. The vote of 16 samples is itself below the vote of many, and "
+        "the posterior takes wrong answers to be exchangeable, which a wrong answer that many "
+        "authors share is not: on flat shares it is then far too sure of the right one.",
         "",
         *both(destinations, plain),
         "",
@@ -559,10 +561,11 @@ def main() -> None:
     if asked.page:
         write("forecasts", kept("forecasts"), page(kept("forecasts")))
         return
-    rows, notes = [], []
+    rows, notes, absent = [], [], []
     for key in jobs():
         folder = asked.out / "_".join(map(str, key))
         if key[0] not in asked.only or (asked.read and not (folder / "metrics.jsonl").exists()):
+            absent.append(" ".join(map(str, key)))
             continue
         try:
             if not asked.read:
@@ -575,6 +578,8 @@ def main() -> None:
             notes += [f"{' '.join(map(str, key))}: not read: {error}", ""]
             continue
         print(json.dumps(rows[-1])[:200], flush=True)
+    if absent:
+        notes += [f"Not run: {'; '.join(absent)}.", ""]
     result = {"notes": notes, "rows": rows}
     write("forecasts", result, page(result))
 
