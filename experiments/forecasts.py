@@ -500,8 +500,8 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Where votes lead",
         "",
-        "Aim: within 0.02 of the vote. The vote of 16 samples is itself below the vote of many, and "
-        "the posterior takes wrong answers to be exchangeable, which a wrong answer that many "
+        "Aim: within 0.02 of the vote. The vote of 16 samples is itself below the vote of many, "
+        "and the posterior takes wrong answers to be exchangeable, which a wrong answer that many "
         "authors share is not: on flat shares it is then far too sure of the right one.",
         "",
         *both(destinations, plain),
