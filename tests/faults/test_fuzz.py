@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from srlm import runner
@@ -42,6 +42,7 @@ sample_rows = st.lists(st.dictionaries(st.sampled_from(KEYS), values, max_size=5
 @fuzz
 @given(st.binary(max_size=200) | sample_rows.map(
     lambda x: "\n".join(json.dumps(row) for row in x).encode()))  # fmt: skip
+@example(b"PK%")
 def test_files_of_samples(data: bytes) -> None:
     file = FOLDER / "samples.jsonl"
     file.write_bytes(data)

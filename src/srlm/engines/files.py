@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -118,7 +119,11 @@ def open_samples(path: Path) -> SamplesFile:
     if start == b"PAR1":
         return _open_parquet(path)
     if start[:2] == b"PK":
-        names = zipfile.ZipFile(path).namelist()
+        try:
+            with zipfile.ZipFile(path) as archive:
+                names = archive.namelist()
+        except zipfile.BadZipFile as error:
+            raise UserError(f"{path}: not a whole archive: {error}", "give a whole file") from None
         if any(name.startswith("samples/") for name in names):
             return SamplesFile(path, "inspect_ai", _inspect)
         raise UserError(f"{path}: an archive without samples", _ASK)
@@ -450,7 +455,7 @@ def _inspect(path: Path, problems: Problems) -> Iterator[Sampled]:
                 continue
             try:
                 rows = list(_inspect_sample(json.loads(_unpacked(raw, archive, entry)), problems))
-            except (_Bad, json.JSONDecodeError) as reason:
+            except (_Bad, json.JSONDecodeError, zipfile.BadZipFile, zlib.error) as reason:
                 problems.add(entry.filename, str(reason))
                 continue
             yield from rows
