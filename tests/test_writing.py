@@ -21,6 +21,7 @@ def test_what_a_killed_process_left_is_cleared(tmp_path: Path) -> None:
     others = ["thesis.partial", "report.html.elsewhere.1.partial", theirs.replace("html", "txt")]
     for name in (theirs, alive, *others):
         (tmp_path / name).write_text("x")
+    writing.clear_abandoned(tmp_path / "report.html")
     writing.write_text(tmp_path / "report.html", "whole")
     left = {alive, *others, "report.html"}
     assert {p.name for p in tmp_path.iterdir()} == left

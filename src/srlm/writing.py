@@ -17,15 +17,12 @@ from typing import Any
 def commit(path: Path, write: Callable[[Path], None]) -> None:
     """Make a file or a folder; leaves nothing on failure, and the old one where there was one.
 
-    What a process that was killed while it made the same left behind is cleared.
-
     Args:
         path: its place; of a folder that is there, the files of the same names are replaced, one
             after the other.
         write: makes it at the place that it is given.
     """
     partial = half_made(path)
-    _clear_abandoned(path)
     try:
         write(partial)
         files = [f for f in partial.rglob("*") if f.is_file()] if partial.is_dir() else [partial]
@@ -61,8 +58,11 @@ def _remove(partial: Path) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _clear_abandoned(path: Path) -> None:
-    """Remove what processes of this machine that are gone left of the same file or folder."""
+def clear_abandoned(path: Path) -> None:
+    """Remove what processes of this machine that are gone left half made of a file or folder.
+
+    Lists the folder: for files of which a folder holds few, as pages.
+    """
     start, end = f"{path.name}.{_host()}.", ".partial"
     for other in path.parent.iterdir():
         name = other.name

@@ -107,8 +107,11 @@ def decide(
     if gain.low >= WORTH:
         reached = _reached(points)
         text = f"{accuracy} {before}; {limit}"
-        need = _rounds(reached.round)
-        advice = f"Train. Exact updates need {need}, gradient training more (--pilot)."
+        if reached.round:
+            need = _rounds(reached.round)
+            advice = f"Train. Exact updates need {need}, gradient training more (--pilot)."
+        else:
+            advice = "Train. The samples do not tell how many rounds it takes (--pilot)."
         if majority is not None:
             text += f"; majority vote over {majority[0]} samples, no training: {majority[1]:.3f}"
             if majority[1] >= float(np.mean(mode_right_P)) - WORTH:

@@ -32,7 +32,7 @@ from srlm.report.prompts import to_read
 from srlm.report.summary import KEY_FIGURES, NEED_ANSWERS, Summary
 from srlm.run_folder import sharpens
 from srlm.run_folder.record import sealed_page
-from srlm.writing import write_text
+from srlm.writing import clear_abandoned, write_text
 
 NAME = "report.html"
 LONGEST = 600
@@ -75,6 +75,7 @@ def write_measurement(
 
 
 def _write(page: Path, text: str) -> Path:
+    clear_abandoned(page)
     write_text(page, text)
     return page
 
