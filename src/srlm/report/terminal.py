@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from srlm.forecast.make import Forecast
+from srlm.forecast.make import LARGE, Forecast
 from srlm.forecast.trajectory import Point
 from srlm.report.forecast_warnings import forecast_warnings
 from srlm.report.page import NAME
@@ -249,11 +251,19 @@ def _print_base(
     if found.answers is not None:
         shown.insert(1, found.answers.kappa)
     labels = {"kappa_fixed_n": "κ, best of the samples", "kappa_adaptive": "κ, adaptive sampling"}
-    shown += [(labels[name], x) for name, x in (by_samples or {}).items()]
+    for name, x in (by_samples or {}).items():
+        large = x.value is not None and x.value > LARGE
+        shown.append((f"log10 {labels[name]}", _log10(x)) if large else (labels[name], x))
     rows = [(name, with_interval(x), f"{x.method}; {x.guarantee}") for name, x in shown]
     console.print(facts_table(console, rows))
     n = len(found.measurement.prompts)
     note(console, f"The base on {count(n, 'prompt')}; 95% intervals over prompts.")
+
+
+def _log10(e: Estimate) -> Estimate:
+    """log10 of a positive quantity and of its interval's ends."""
+    value, low, high = (None if x is None else math.log10(x) for x in (e.value, e.low, e.high))
+    return replace(e, value=value, low=low, high=high)
 
 
 def _print_votes(found: Forecast, console: Console) -> None:
