@@ -107,6 +107,7 @@ def sample(
             try:
                 done.put((p, _one(server, prompts[p], count, seed, stop)))
             except BaseException as error:  # raised again where the results are read
+                stop.set()  # here: no further prompt is asked before it is read
                 done.put((p, error))
 
     for p in range(len(prompts)):
