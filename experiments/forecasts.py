@@ -2,7 +2,7 @@
 
     python -m experiments.forecasts [--out runs/forecasts] [--only NAME ...] [--page]
 
-Cost: some 40 minutes on an idle core. ``--page`` writes the pages anew from the results that are
+Cost: some 45 minutes on an idle core. ``--page`` writes the pages anew from the results that are
 kept, and runs nothing; docs/published.md is written too (figures that papers report).
 
 Every run has four rounds of 1,024 prompts x 8 samples, 256 held-out prompts with 32 samples each.
@@ -55,7 +55,11 @@ REWARDS: dict[str, dict[str, Any]] = {
         "reward": "judge",
         "update.beta": 0.1,
     },
+    "likelihood-per-token": {"reward": "likelihood-per-token", "update.beta": 0.04},
+    "self-certainty": {"reward": "self-certainty", "update.beta": 0.04},
 }
+FEW = ("likelihood-per-token", "self-certainty")
+"""On three starts, one seed for choosing and one apart."""
 UPDATES = ("best-of-n", "square", "dpo")
 """Beside weighted, on two starts and the seeds for choosing."""
 TOLD = ("sampling_accuracy", "vote_share", "kappa_vote", "confidence", "kappa")
@@ -67,7 +71,8 @@ def jobs() -> list[tuple[str, int, str, str]]:
     for seed in (*CHOSEN, *APART):
         for start in STARTS:
             for reward in REWARDS:
-                if reward != "judge" or start == "judge":
+                few = start in ("good", "giveup", "hasty") and seed in (0, 3)
+                if few if reward in FEW else reward != "judge" or start == "judge":
                     out.append((start, seed, reward, "weighted"))
     for update in UPDATES:
         out += [("good", s, r, update) for s in CHOSEN for r in ("consistency", "likelihood")]
@@ -488,7 +493,8 @@ def page(result: dict[str, Any]) -> str:
         "in `hasty` the likeliest response is short and wrong and the likeliest answer right "
         "(`experiments.corpora`); `paths` and `judge` are those of [paths](paths.md) and "
         "[rewards](rewards.md). Four rounds of 1,024 prompts x 8 samples; likelihood β 0.5, "
-        "consistency β 0.2, judge β 0.1; 256 held-out prompts x 32 samples. "
+        "consistency β 0.2, judge β 0.1, likelihood-per-token and self-certainty β 0.04; 256 "
+        "held-out prompts x 32 samples. "
         "`good` has a base for each seed, the other starts one base for seeds 0 to 2 and one for "
         "seeds 3 to 5, with other prompts and samples for each seed. Constants were "
         "chosen on seeds 0 to 2.",
