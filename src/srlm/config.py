@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from copy import copy
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -35,9 +37,22 @@ C = TypeVar("C", bound=BaseModel)
 
 
 class Settings(BaseModel):
-    """Frozen, and an unknown key is an error."""
+    """Frozen, and an unknown key is an error.
 
+    The option of a setting is ``--``, ``prefix`` and its name, in the part ``panel`` of ``--help``,
+    where its field says nothing else.
+    """
+
+    panel: ClassVar[str] = "Input"
+    prefix: ClassVar[str] = ""
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        for name, field in cls.model_fields.items():
+            if isinstance(own := field.json_schema_extra, dict):
+                flag = f"--{cls.prefix}{name}".replace("_", "-")
+                field.json_schema_extra = {"flag": flag, "panel": cls.panel, **own}
 
     @field_validator("*", mode="before")
     @classmethod
@@ -49,95 +64,51 @@ class Settings(BaseModel):
         return value
 
 
-def setting(description: str, default: Any = ..., *, flag: str, panel: str, **checks: Any) -> Any:
-    """A field of settings with the option that the command line gives it.
+def setting(description: str, default: Any = ..., **checks: Any) -> Any:
+    """A field of settings.
 
     Args:
         description: what ``--help`` says.
         default: required if left out.
-        flag: its option.
-        panel: the part of ``--help`` that lists it.
-        checks: of pydantic's ``Field``: ge, gt, le, lt.
+        checks: of pydantic's ``Field`` (ge, gt, le, lt); ``flag`` and ``panel`` where they are not
+            as ``Settings`` makes them.
     """
-    extra: dict[str, Any] = {"flag": flag, "panel": panel}
+    extra: dict[str, Any] = {x: checks.pop(x) for x in ("flag", "panel") if x in checks}
     return Field(default, description=description, json_schema_extra=extra, **checks)
 
 
-def shared(model: type[BaseModel], name: str, *, flag: str, panel: str, **changes: Any) -> Any:
-    """The setting ``name`` of another model, with an option of its own.
-
-    Args:
-        model: has the setting: its description, default and checks.
-        flag, panel: its option here.
-        changes: what else is other here: ``default``, ``description``.
+def shared(model: type[BaseModel], name: str, **extra: str) -> Any:
+    """The setting ``name`` of another model, with an option of its own; ``flag``, ``panel``: as of
+    ``setting``.
     """
     field = copy(model.model_fields[name])
-    field.json_schema_extra = {"flag": flag, "panel": panel}
-    for key, value in changes.items():
-        setattr(field, key, value)
+    field.json_schema_extra = dict(extra)
     return field
 
 
-INPUT, ROUNDS, JUDGE = "Input", "Rounds", "Judge"
-SAMPLES, UPDATE, MEASURE = "Samples and pairs", "Update", "Measure"
-SEARCH, FORECAST, PILOT, SERVER = "Samples and search", "Forecast", "Pilot", "Server"
+def read_by(parse: Callable[[str], object]) -> AfterValidator:
+    """A text that ``parse`` must be able to read; the text itself is the setting."""
+
+    def check(text: str) -> str:
+        parse(text)
+        return text
+
+    return AfterValidator(check)
 
 
-class PromptFile(Settings):
-    """Where the prompts are and how answers are read."""
-
-    file: str = setting(
-        "prompts: JSONL, JSON, CSV, parquet, gzip of each, a folder of them, or - (stdin)",
-        flag="--prompts",
-        panel=INPUT,
-    )
-    prompt_column: str = setting(
-        "column of the prompts", "prompt", flag="--prompt-column", panel=INPUT
-    )
-    answer_column: str = setting(
-        "column of the answers; a dot leads inside",
-        "answer",
-        flag="--answer-column",
-        panel=INPUT,
-    )
-    answer: str = setting(
-        "how to read a response's answer: auto, exact, text, last-number, boxed, math-verify,"
-        " choice, yes-no, regex:PATTERN or MODULE:FUNCTION",
-        "auto",
-        flag="--answer",
-        panel=INPUT,
-    )
-    chat: Literal["auto", "never"] = setting(
-        "apply the tokenizer's chat template, if it has one", "auto", flag="--chat", panel=INPUT
-    )
-    system: str | None = setting(
-        "system prompt before prompts that are text", None, flag="--system", panel=INPUT
-    )
-    chat_args: str = setting(
-        "arguments of the chat template, as enable_thinking=false,depth=2",
-        "",
-        flag="--chat-arg",
-        panel=INPUT,
-    )
-
-    @field_validator("chat_args")
-    @classmethod
-    def _chat_args(cls, value: str) -> str:
-        template_arguments(value)
-        return value
+# ---- settings that are small languages
 
 
-class PromptSettings(PromptFile):
-    """The prompts of a run."""
-
-    held_out: float = setting(
-        "share of the prompts held out for measuring, by hash",
-        0.1,
-        ge=0,
-        lt=1,
-        flag="--held-out",
-        panel=INPUT,
-    )
+AUTO = "auto"
+REWARDS = (
+    "likelihood",
+    "likelihood-per-token",
+    "self-certainty",
+    "consistency",
+    "judge",
+    "judge-pairwise",
+    "meta-judge",
+)
 
 
 def template_arguments(spec: str) -> dict[str, Any]:
@@ -159,229 +130,6 @@ def template_arguments(spec: str) -> dict[str, Any]:
         except ValueError:
             out[name] = value
     return out
-
-
-class SampleSettings(Settings):
-    """The samples of a round."""
-
-    prompts: Count | None = setting(
-        "training prompts per round, chosen anew each round (default: all)",
-        None,
-        flag="--prompts-per-round",
-        panel=SAMPLES,
-    )
-    per_prompt: int = setting("samples per prompt", 4, ge=2, flag="--samples", panel=SAMPLES)
-    source: Literal["sampling", "enumerate"] = setting(
-        "enumerate: every response with its probability (exact policies only)",
-        "sampling",
-        flag="--source",
-        panel=SAMPLES,
-    )
-    mu: Positive | None = setting(
-        "best-of-n, adaptive sampling: keep sampling until k * max p >= mu; misses a mode with"
-        " probability exp(-mu)",
-        None,
-        flag="--mu",
-        panel=SAMPLES,
-    )
-    max_tokens: Count = setting(
-        "length limit of a response, tokens", 256, flag="--max-tokens", panel=SAMPLES
-    )
-    temperature: Positive = setting(
-        "of the training samples, for rewards that are no probabilities; all is measured at 1",
-        1.0,
-        flag="--temperature",
-        panel=SAMPLES,
-    )
-    top_p: float = setting(
-        "sample from the likeliest tokens that together have this probability",
-        1.0,
-        gt=0,
-        le=1,
-        flag="--top-p",
-        panel=SAMPLES,
-    )
-
-    @property
-    def plain(self) -> bool:
-        """Whether the samples are the policy's own, neither tempered nor truncated."""
-        return self.temperature == 1 and self.top_p == 1
-
-
-class PairSettings(Settings):
-    """How samples are compared."""
-
-    kind: Literal["auto", "groups", "pairs", "best-worst", "voted"] = setting(
-        "groups: all samples of a prompt together; pairs: two by two; best-worst: by reward; voted:"
-        " best-worst, weighted by the reward margin; auto: best-worst for dpo and ipo, else groups",
-        "auto",
-        flag="--pairs",
-        panel=SAMPLES,
-    )
-    reward_floor: float | None = setting(
-        "raise rewards to at least the prompt's best minus this, nats",
-        None,
-        gt=0,
-        flag="--reward-floor",
-        panel=SAMPLES,
-    )
-
-
-class UpdateSettings(Settings):
-    """From pairs to the next policy."""
-
-    kind: Literal["weighted", "square", "best-of-n", "dpo", "ipo"] = setting(
-        "weighted: maximum likelihood, weights exp(reward/beta); square: the paper's loss;"
-        " best-of-n: maximum likelihood on the best sample; dpo, ipo: preference losses",
-        "weighted",
-        flag="--update",
-        panel=UPDATE,
-    )
-    beta: Positive = setting(
-        "strength of a round: an exact one gives pi^(1 + 1/beta)", BETA, flag="--beta", panel=UPDATE
-    )
-    epochs: Count | None = setting(
-        "passes over a round's data (default: 2)", None, flag="--epochs", panel=UPDATE
-    )
-    lr: Positive | None = setting(
-        "peak learning rate of AdamW (default: by the model's size)",
-        None,
-        flag="--lr",
-        panel=UPDATE,
-    )
-    prompts_per_step: Count | None = setting(
-        "prompts per optimizer step (default: by the model's size and the prompts)",
-        None,
-        flag="--prompts-per-step",
-        panel=UPDATE,
-    )
-    pass_tokens: Count | None = setting(
-        "tokens per forward pass; changes no result (default: what fits in memory)",
-        None,
-        flag="--pass-tokens",
-        panel=UPDATE,
-    )
-    warmup: float = setting(
-        "share of the steps that warm up", 0.1, ge=0, lt=1, flag="--warmup", panel=UPDATE
-    )
-    weight_decay: float = setting(
-        "weight decay of AdamW", 0.0, ge=0, flag="--weight-decay", panel=UPDATE
-    )
-    clip: Positive = setting("largest gradient norm", 1.0, flag="--clip", panel=UPDATE)
-    nll: float = setting(
-        "dpo, ipo: weight of -log pi of the preferred response",
-        0.0,
-        ge=0,
-        flag="--nll",
-        panel=UPDATE,
-    )
-    tail: float = setting(
-        "weighted: drop a prompt's lowest-weight responses up to this total weight",
-        1e-3,
-        ge=0,
-        lt=1,
-        flag="--tail",
-        panel=UPDATE,
-    )
-    lora: int | None = setting(
-        "rank of LoRA adapters; 0: train all weights (default: by the model's size)",
-        None,
-        ge=0,
-        flag="--lora",
-        panel=UPDATE,
-    )
-    lora_alpha: Positive | None = setting(
-        "LoRA alpha (default: twice the rank)", None, flag="--lora-alpha", panel=UPDATE
-    )
-
-
-AUTO = "auto"
-REWARDS = (
-    "likelihood",
-    "likelihood-per-token",
-    "self-certainty",
-    "consistency",
-    "judge",
-    "judge-pairwise",
-    "meta-judge",
-)
-
-
-class JudgeSettings(Settings):
-    """How the model judges responses (``--reward judge`` and its kin)."""
-
-    template: str | None = setting(
-        "what the judge is asked, with {prompt} and {response} (default: the additive five-point"
-        " rubric)",
-        None,
-        flag="--judge-template",
-        panel=JUDGE,
-    )
-    read: Literal["generated", "expected"] = setting(
-        "generated: sample a judgement and read its score; expected: the mean score under the"
-        " probabilities of the score tokens, in one forward pass",
-        "generated",
-        flag="--judge-read",
-        panel=JUDGE,
-    )
-    scores: str = setting(
-        "text of each score and its value, as y=1,n=0",
-        "0=0,1=1,2=2,3=3,4=4,5=5",
-        flag="--judge-scores",
-        panel=JUDGE,
-    )
-    pattern: str = setting(
-        "regular expression of the score in a judgement; its first group is read",
-        r"(?i)\bscore\b(?: ?\([^()\n]{0,20}\))?\W{0,6}(?:(?:is|of)\b\W{0,6})?"
-        r"([-+]?[0-9]+(?:\.[0-9]+)?)",
-        flag="--judge-pattern",
-        panel=JUDGE,
-    )
-    judgements: Count = setting(
-        "judgements per response, averaged", 3, flag="--judge-judgements", panel=JUDGE
-    )
-    max_tokens: Count = setting(
-        "length limit of a judgement, tokens", 256, flag="--judge-tokens", panel=JUDGE
-    )
-    compare_template: str | None = setting(
-        "comparison of two responses, with {prompt}, {first} and {second}",
-        None,
-        flag="--judge-compare",
-        panel=JUDGE,
-    )
-    meta_template: str | None = setting(
-        "comparison of two judgements, with {prompt}, {first} and {second}; without {second},"
-        " each judgement is judged by itself",
-        None,
-        flag="--judge-meta",
-        panel=JUDGE,
-    )
-    choices: str = setting(
-        "what a comparison answers: first is better, second is better",
-        "A,B",
-        flag="--judge-choices",
-        panel=JUDGE,
-    )
-    train: bool = setting(
-        "meta-judge: train on the preferred judgements too",
-        False,
-        flag="--judge-train",
-        panel=JUDGE,
-    )
-
-    @field_validator("scores")
-    @classmethod
-    def _scores(cls, value: str) -> str:
-        score_values(value)
-        return value
-
-    @field_validator("choices")
-    @classmethod
-    def _choices(cls, value: str) -> str:
-        first, comma, second = value.partition(",")
-        if not (first and comma and second) or first == second or "," in second:
-            raise ValueError(f"{value!r} is not FIRST,SECOND")
-        return value
 
 
 def score_values(spec: str) -> dict[str, float]:
@@ -432,36 +180,19 @@ def _weights(spec: str, sign: str, *, least: int) -> dict[str, float]:
     return out
 
 
-class MeasureSettings(Settings):
-    """What is measured on the held-out prompts after each round."""
+def two_choices(spec: str) -> tuple[str, str]:
+    """What a comparison answers, FIRST,SECOND.
 
-    prompts: Count = setting(
-        "held-out prompts, at most", 512, flag="--measure-prompts", panel=MEASURE
-    )
-    samples: int = setting("samples per prompt", 16, ge=2, flag="--measure-samples", panel=MEASURE)
-    nodes: Count = setting(
-        "search: prefixes per prompt, at most", 2000, flag="--measure-nodes", panel=MEASURE
-    )
-    tokens: Count = setting(
-        "search: tokens through the model, at most", 1 << 20, flag="--measure-tokens", panel=MEASURE
-    )
-    seconds: Positive = setting(
-        "search: seconds, at most", 120.0, flag="--measure-seconds", panel=MEASURE
-    )
+    >>> two_choices("A,B")
+    ('A', 'B')
 
-
-class ModelSettings(Settings):
-    """The model of every command."""
-
-    model: str = setting("folder of the model, or a hub id", flag="--model", panel=INPUT)
-    download: bool = setting(
-        "allow the network for a hub id", False, flag="--download", panel=INPUT
-    )
-    seed: int = setting("seed of everything random", 0, ge=0, flag="--seed", panel=INPUT)
-    device: str = setting("auto, cpu, cuda, cuda:1, ...", "auto", flag="--device", panel=INPUT)
-    dtype: Literal["float32", "bfloat16", "float16", "float64"] = setting(
-        "number format of the weights", "float32", flag="--dtype", panel=INPUT
-    )
+    Raises:
+        ValueError: it is not of that form.
+    """
+    first, comma, second = spec.partition(",")
+    if not (first and comma and second) or first == second or "," in second:
+        raise ValueError(f"{spec!r} is not FIRST,SECOND")
+    return first, second
 
 
 def kept(spec: str) -> int | None:
@@ -478,121 +209,6 @@ def kept(spec: str) -> int | None:
     if not spec.isdecimal() or int(spec) < 1:
         raise ValueError(f"{spec!r} is not all, best-and-last or a number of policies")
     return int(spec)
-
-
-class RunConfig(ModelSettings):
-    """Everything that decides a run's result."""
-
-    prompts: PromptSettings
-    rounds: Count = setting("self-rewarding rounds", 5, flag="--rounds", panel=ROUNDS)
-    keep: str | None = setting(
-        "policies kept: all, best-and-last, or the last N (default: all up to 50 M parameters,"
-        " best-and-last above)",
-        None,
-        flag="--keep",
-        panel=ROUNDS,
-    )
-    stop: Literal["never", "auto"] = setting(
-        "auto: early stopping that never looks at the answers",
-        "never",
-        flag="--stop",
-        panel=ROUNDS,
-    )
-    reward: str = setting(
-        f"what rewards a response: {', '.join(REWARDS)}; or a weighted sum, as"
-        " judge:1,likelihood:0.1; auto: likelihood for short responses, consistency for longer ones"
-        " whose answers can be read",
-        AUTO,
-        flag="--reward",
-        panel=ROUNDS,
-    )
-    length_tolerance: float | None = setting(
-        "among responses whose reward is this close to the prompt's best, prefer the shorter",
-        None,
-        ge=0,
-        flag="--length-tolerance",
-        panel=ROUNDS,
-    )
-    judge: JudgeSettings = JudgeSettings()
-    samples: SampleSettings = SampleSettings()
-    pairs: PairSettings = PairSettings()
-    update: UpdateSettings = UpdateSettings()
-    measure: MeasureSettings = MeasureSettings()
-
-    @field_validator("keep")
-    @classmethod
-    def _keep(cls, value: str | None) -> str | None:
-        if value is not None:
-            kept(value)
-        return value
-
-    @field_validator("reward")
-    @classmethod
-    def _reward(cls, value: str) -> str:
-        reward_parts(value)
-        return value
-
-
-class ProbeConfig(ModelSettings):
-    """What ``srlm measure`` and ``srlm forecast`` look at: a model and some prompts."""
-
-    prompts: PromptFile
-    most_prompts: Count = setting(
-        "prompts looked at, at most, chosen by hash", 256, flag="--most-prompts", panel=INPUT
-    )
-    samples: int = setting(
-        "samples per prompt; forecast: or a file of samples, and no model is needed",
-        64,
-        ge=2,
-        flag="--samples",
-        panel=SEARCH,
-    )
-    max_tokens: Count = shared(SampleSettings, "max_tokens", flag="--max-tokens", panel=SEARCH)
-    nodes: Count = shared(MeasureSettings, "nodes", flag="--nodes", panel=SEARCH)
-    tokens: Count = shared(MeasureSettings, "tokens", flag="--tokens", panel=SEARCH)
-    seconds: Positive = shared(MeasureSettings, "seconds", flag="--seconds", panel=SEARCH)
-    mu: Positive | None = setting(
-        "measure: adaptive sampling too, until k * max p >= mu; misses a mode with probability"
-        " exp(-mu) (default: 5, where search certifies too little and that takes few more samples)",
-        None,
-        flag="--mu",
-        panel=SEARCH,
-    )
-
-
-class PilotSettings(Settings):
-    """Rounds that ``srlm forecast --pilot`` runs first."""
-
-    rounds: int = setting(
-        "rounds to run first, to see the pace of training", 0, ge=0, flag="--pilot", panel=PILOT
-    )
-    prompts: Count | None = shared(
-        SampleSettings, "prompts", flag="--prompts-per-round", panel=PILOT
-    )
-    per_prompt: int = shared(SampleSettings, "per_prompt", flag="--pilot-samples", panel=PILOT)
-    held_out: float = shared(PromptSettings, "held_out", flag="--held-out", panel=PILOT)
-    epochs: Count = shared(UpdateSettings, "epochs", flag="--epochs", panel=PILOT)
-    lr: Positive | None = shared(UpdateSettings, "lr", flag="--lr", panel=PILOT)
-
-
-class ServerSettings(Settings):
-    """A server that samples in the place of a model here."""
-
-    url: str | None = setting(
-        "address of an OpenAI-compatible server (vLLM, SGLang, llama.cpp), as"
-        " http://localhost:8000/v1; --model is its name for the model. Chat completions, or"
-        " completions with --chat never. The key is read from OPENAI_API_KEY",
-        None,
-        flag="--server",
-        panel=SERVER,
-    )
-    concurrency: Count = setting("requests at once", 16, flag="--concurrency", panel=SERVER)
-    timeout: Positive = setting(
-        "seconds that a request may take", 600.0, flag="--timeout", panel=SERVER
-    )
-    retries: int = setting(
-        "tries more for a request that failed", 4, ge=0, flag="--retries", panel=SERVER
-    )
 
 
 ALL = "all"
@@ -618,56 +234,315 @@ def width_of(until: str) -> float | None:
     return width
 
 
+# ---- settings
+
+
+class PromptFile(Settings):
+    """Where the prompts are and how answers are read."""
+
+    file: str = setting(
+        "prompts: JSONL, JSON, CSV, parquet, gzip of each, a folder of them, or - (stdin)",
+        flag="--prompts",
+    )
+    prompt_column: str = setting("column of the prompts", "prompt")
+    answer_column: str = setting("column of the answers; a dot leads inside", "answer")
+    answer: str = setting(
+        "how to read a response's answer: auto, exact, text, last-number, boxed, math-verify,"
+        " choice, yes-no, regex:PATTERN or MODULE:FUNCTION",
+        "auto",
+    )
+    chat: Literal["auto", "never"] = setting(
+        "apply the tokenizer's chat template, if it has one", "auto"
+    )
+    system: str | None = setting("system prompt before prompts that are text", None)
+    chat_args: Annotated[str, read_by(template_arguments)] = setting(
+        "arguments of the chat template, as enable_thinking=false,depth=2", "", flag="--chat-arg"
+    )
+
+
+class PromptSettings(PromptFile):
+    """The prompts of a run."""
+
+    held_out: float = setting(
+        "share of the prompts held out for measuring, by hash", 0.1, ge=0, lt=1
+    )
+
+
+class SampleSettings(Settings):
+    """The samples of a round."""
+
+    panel: ClassVar[str] = "Samples and pairs"
+
+    prompts: Count | None = setting(
+        "training prompts per round, chosen anew each round (default: all)",
+        None,
+        flag="--prompts-per-round",
+    )
+    per_prompt: int = setting("samples per prompt", 4, ge=2, flag="--samples")
+    source: Literal["sampling", "enumerate"] = setting(
+        "enumerate: every response with its probability (exact policies only)", "sampling"
+    )
+    mu: Positive | None = setting(
+        "best-of-n, adaptive sampling: keep sampling until k * max p >= mu; misses a mode with"
+        " probability exp(-mu)",
+        None,
+    )
+    max_tokens: Count = setting("length limit of a response, tokens", 256)
+    temperature: Positive = setting(
+        "of the training samples, for rewards that are no probabilities; all is measured at 1", 1.0
+    )
+    top_p: float = setting(
+        "sample from the likeliest tokens that together have this probability", 1.0, gt=0, le=1
+    )
+
+    @property
+    def plain(self) -> bool:
+        """Whether the samples are the policy's own, neither tempered nor truncated."""
+        return self.temperature == 1 and self.top_p == 1
+
+
+class PairSettings(Settings):
+    """How samples are compared."""
+
+    panel: ClassVar[str] = "Samples and pairs"
+
+    kind: Literal["auto", "groups", "pairs", "best-worst", "voted"] = setting(
+        "groups: all samples of a prompt together; pairs: two by two; best-worst: by reward; voted:"
+        " best-worst, weighted by the reward margin; auto: best-worst for dpo and ipo, else groups",
+        "auto",
+        flag="--pairs",
+    )
+    reward_floor: float | None = setting(
+        "raise rewards to at least the prompt's best minus this, nats", None, gt=0
+    )
+
+
+class UpdateSettings(Settings):
+    """From pairs to the next policy."""
+
+    panel: ClassVar[str] = "Update"
+
+    kind: Literal["weighted", "square", "best-of-n", "dpo", "ipo"] = setting(
+        "weighted: maximum likelihood, weights exp(reward/beta); square: the paper's loss;"
+        " best-of-n: maximum likelihood on the best sample; dpo, ipo: preference losses",
+        "weighted",
+        flag="--update",
+    )
+    beta: Positive = setting("strength of a round: an exact one gives pi^(1 + 1/beta)", BETA)
+    epochs: Count | None = setting("passes over a round's data (default: 2)", None)
+    lr: Positive | None = setting(
+        "peak learning rate of AdamW (default: by the model's size)", None
+    )
+    prompts_per_step: Count | None = setting(
+        "prompts per optimizer step (default: by the model's size and the prompts)", None
+    )
+    pass_tokens: Count | None = setting(
+        "tokens per forward pass; changes no result (default: what fits in memory)", None
+    )
+    warmup: float = setting("share of the steps that warm up", 0.1, ge=0, lt=1)
+    weight_decay: float = setting("weight decay of AdamW", 0.0, ge=0)
+    clip: Positive = setting("largest gradient norm", 1.0)
+    nll: float = setting("dpo, ipo: weight of -log pi of the preferred response", 0.0, ge=0)
+    tail: float = setting(
+        "weighted: drop a prompt's lowest-weight responses up to this total weight",
+        1e-3,
+        ge=0,
+        lt=1,
+    )
+    lora: int | None = setting(
+        "rank of LoRA adapters; 0: train all weights (default: by the model's size)", None, ge=0
+    )
+    lora_alpha: Positive | None = setting("LoRA alpha (default: twice the rank)", None)
+
+
+class JudgeSettings(Settings):
+    """How the model judges responses (``--reward judge`` and its kin)."""
+
+    panel: ClassVar[str] = "Judge"
+    prefix: ClassVar[str] = "judge-"
+
+    template: str | None = setting(
+        "what the judge is asked, with {prompt} and {response} (default: the additive five-point"
+        " rubric)",
+        None,
+    )
+    read: Literal["generated", "expected"] = setting(
+        "generated: sample a judgement and read its score; expected: the mean score under the"
+        " probabilities of the score tokens, in one forward pass",
+        "generated",
+    )
+    scores: Annotated[str, read_by(score_values)] = setting(
+        "text of each score and its value, as y=1,n=0", "0=0,1=1,2=2,3=3,4=4,5=5"
+    )
+    pattern: str = setting(
+        "regular expression of the score in a judgement; its first group is read",
+        r"(?i)\bscore\b(?: ?\([^()\n]{0,20}\))?\W{0,6}(?:(?:is|of)\b\W{0,6})?"
+        r"([-+]?[0-9]+(?:\.[0-9]+)?)",
+    )
+    judgements: Count = setting("judgements per response, averaged", 3)
+    max_tokens: Count = setting("length limit of a judgement, tokens", 256, flag="--judge-tokens")
+    compare_template: str | None = setting(
+        "comparison of two responses, with {prompt}, {first} and {second}",
+        None,
+        flag="--judge-compare",
+    )
+    meta_template: str | None = setting(
+        "comparison of two judgements, with {prompt}, {first} and {second}; without {second},"
+        " each judgement is judged by itself",
+        None,
+        flag="--judge-meta",
+    )
+    choices: Annotated[str, read_by(two_choices)] = setting(
+        "what a comparison answers: first is better, second is better", "A,B"
+    )
+    train: bool = setting("meta-judge: train on the preferred judgements too", False)
+
+
+class MeasureSettings(Settings):
+    """What is measured on the held-out prompts after each round."""
+
+    panel: ClassVar[str] = "Measure"
+    prefix: ClassVar[str] = "measure-"
+
+    prompts: Count = setting("held-out prompts, at most", 512)
+    samples: int = setting("samples per prompt", 16, ge=2)
+    nodes: Count = setting("search: prefixes per prompt, at most", 2000)
+    tokens: Count = setting("search: tokens through the model, at most", 1 << 20)
+    seconds: Positive = setting("search: seconds, at most", 120.0)
+
+
+class ModelSettings(Settings):
+    """The model of every command."""
+
+    model: str = setting("folder of the model, or a hub id")
+    download: bool = setting("allow the network for a hub id", False)
+    seed: int = setting("seed of everything random", 0, ge=0)
+    device: str = setting("auto, cpu, cuda, cuda:1, ...", "auto")
+    dtype: Literal["float32", "bfloat16", "float16", "float64"] = setting(
+        "number format of the weights", "float32"
+    )
+
+
+class RunConfig(ModelSettings):
+    """Everything that decides a run's result."""
+
+    panel: ClassVar[str] = "Rounds"
+
+    prompts: PromptSettings
+    rounds: Count = setting("self-rewarding rounds", 5)
+    keep: Annotated[str, read_by(kept)] | None = setting(
+        "policies kept: all, best-and-last, or the last N (default: all up to 50 M parameters,"
+        " best-and-last above)",
+        None,
+    )
+    stop: Literal["never", "auto"] = setting(
+        "auto: early stopping that never looks at the answers", "never"
+    )
+    reward: Annotated[str, read_by(reward_parts)] = setting(
+        f"what rewards a response: {', '.join(REWARDS)}; or a weighted sum, as"
+        " judge:1,likelihood:0.1; auto: likelihood for short responses, consistency for longer ones"
+        " whose answers can be read",
+        AUTO,
+    )
+    length_tolerance: float | None = setting(
+        "among responses whose reward is this close to the prompt's best, prefer the shorter",
+        None,
+        ge=0,
+    )
+    judge: JudgeSettings = JudgeSettings()
+    samples: SampleSettings = SampleSettings()
+    pairs: PairSettings = PairSettings()
+    update: UpdateSettings = UpdateSettings()
+    measure: MeasureSettings = MeasureSettings()
+
+
+class ProbeConfig(ModelSettings):
+    """What ``srlm measure`` and ``srlm forecast`` look at: a model and some prompts."""
+
+    panel: ClassVar[str] = "Samples and search"
+
+    prompts: PromptFile
+    most_prompts: Count = setting("prompts looked at, at most, chosen by hash", 256, panel="Input")
+    samples: int = setting(
+        "samples per prompt; forecast: or a file of samples, and no model is needed", 64, ge=2
+    )
+    max_tokens: Count = shared(SampleSettings, "max_tokens")
+    nodes: Count = shared(MeasureSettings, "nodes")
+    tokens: Count = shared(MeasureSettings, "tokens")
+    seconds: Positive = shared(MeasureSettings, "seconds")
+    mu: Positive | None = setting(
+        "measure: adaptive sampling too, until k * max p >= mu; misses a mode with probability"
+        " exp(-mu) (default: 5, where search certifies too little and that takes few more samples)",
+        None,
+    )
+
+
+class PilotSettings(Settings):
+    """Rounds that ``srlm forecast --pilot`` runs first."""
+
+    panel: ClassVar[str] = "Pilot"
+
+    rounds: int = setting(
+        "rounds to run first, to see the pace of training", 0, ge=0, flag="--pilot"
+    )
+    prompts: Count | None = shared(SampleSettings, "prompts", flag="--prompts-per-round")
+    per_prompt: int = shared(SampleSettings, "per_prompt", flag="--pilot-samples")
+    held_out: float = shared(PromptSettings, "held_out")
+    epochs: Count = shared(UpdateSettings, "epochs")
+    lr: Positive | None = shared(UpdateSettings, "lr")
+
+
+class ServerSettings(Settings):
+    """A server that samples in the place of a model here."""
+
+    panel: ClassVar[str] = "Server"
+
+    url: str | None = setting(
+        "address of an OpenAI-compatible server (vLLM, SGLang, llama.cpp), as"
+        " http://localhost:8000/v1; --model is its name for the model. Chat completions, or"
+        " completions with --chat never. The key is read from OPENAI_API_KEY",
+        None,
+        flag="--server",
+    )
+    concurrency: Count = setting("requests at once", 16)
+    timeout: Positive = setting("seconds that a request may take", 600.0)
+    retries: int = setting("tries more for a request that failed", 4, ge=0)
+
+
 class ForecastConfig(ProbeConfig):
     """``srlm forecast``: a probe, and the training that it is asked about."""
 
-    beta: Positive = shared(UpdateSettings, "beta", flag="--beta", panel=FORECAST)
-    rounds: Count = setting("rounds to forecast", 8, flag="--rounds", panel=FORECAST)
-    reward: str = setting(
+    panel: ClassVar[str] = "Forecast"
+
+    beta: Positive = shared(UpdateSettings, "beta")
+    rounds: Count = setting("rounds to forecast", 8)
+    reward: Annotated[str, read_by(lambda x: x == ALL or reward_parts(x))] = setting(
         "what rewards a response, as in srlm run; all: every reward that the samples tell about,"
         " side by side",
         "likelihood",
-        flag="--reward",
-        panel=FORECAST,
     )
-    until: str | None = setting(
+    until: Annotated[str, read_by(width_of)] | None = setting(
         "consistency: 8 samples per prompt first, then more only where the vote is close, until the"
         " verdict is known, or the limit's interval is so wide, as 0.05; at most --samples"
         " (default: --samples of every prompt)",
         None,
-        flag="--until",
-        panel=FORECAST,
     )
     judge: JudgeSettings = JudgeSettings()
     server: ServerSettings = ServerSettings()
     pilot: PilotSettings = PilotSettings()
 
-    @field_validator("reward")
-    @classmethod
-    def _reward(cls, value: str) -> str:
-        if value != ALL:
-            reward_parts(value)
-        return value
-
-    @field_validator("until")
-    @classmethod
-    def _until(cls, value: str | None) -> str | None:
-        if value is not None:
-            width_of(value)
-        return value
-
 
 class SamplesConfig(Settings):
     """``srlm forecast --samples FILE``: a file of samples in the place of a model."""
 
-    file: str = shared(PromptFile, "file", flag="--samples", panel=SEARCH)
-    answer: str = shared(PromptFile, "answer", flag="--answer", panel=INPUT)
-    prompts: str | None = setting(
-        "right answers, where the samples have none", None, flag="--prompts", panel=INPUT
-    )
-    beta: Positive = shared(UpdateSettings, "beta", flag="--beta", panel=FORECAST)
-    rounds: Count = shared(RunConfig, "rounds", flag="--rounds", panel=FORECAST)
-    seed: int = shared(ModelSettings, "seed", flag="--seed", panel=INPUT)
+    panel: ClassVar[str] = "Forecast"
+
+    file: str = shared(PromptFile, "file", flag="--samples", panel="Samples and search")
+    answer: str = shared(PromptFile, "answer", panel="Input")
+    prompts: str | None = setting("right answers, where the samples have none", None, panel="Input")
+    beta: Positive = shared(UpdateSettings, "beta")
+    rounds: Count = shared(RunConfig, "rounds")
+    seed: int = shared(ModelSettings, "seed", panel="Input")
 
 
 def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
