@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from srlm.config import ProbeConfig
-from srlm.cost import LEAST, LONGEST, SEARCH_SHARE, pace, plan, seconds_of
+from srlm.config import ProbeConfig, seconds_of
+from srlm.cost import LEAST, LONGEST, SEARCH_SHARE, pace, plan
 from srlm.errors import UserError
 from tests import tiny
 from tests.rewards.scripted import responses

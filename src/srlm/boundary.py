@@ -13,11 +13,15 @@ import io
 import os
 import platform
 import re
+import signal
 import sys
 import tempfile
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 from srlm.errors import UserError
 
@@ -114,6 +118,36 @@ def _package(error: ImportError, line: str) -> UserError:
         f"a package is missing, or of a version that does not fit: {line}",
         "install srlm again, with the packages that it asks for",
     )
+
+
+def fail(error: UserError) -> NoReturn:
+    """End the command with what is wrong and the remedy."""
+    print(f"Error: {error.problem}\nRemedy: {error.remedy}", file=sys.stderr)
+    sys.exit(2)
+
+
+class Stopped(BaseException):
+    """The number of a signal that ends the command."""
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the command with a sentence, and what it was writing is cleared."""
+
+    def stop(number: int, _: object) -> NoReturn:
+        raise Stopped(number)
+
+    numbers = [x for x in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(x) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in numbers}
+    try:
+        yield
+    except Stopped as stopped:
+        word = "Interrupted" if stopped.args[0] == signal.SIGINT else "Terminated"
+        print(f"\n{word}. The same command continues from what it has kept.", file=sys.stderr)
+        sys.exit(128 + stopped.args[0])
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 PLAIN = {"κ": "kappa", "β": "beta", "∞": "inf", "→": "->", "–": "-", "≤": "<=", "≥": ">="}

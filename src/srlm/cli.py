@@ -8,71 +8,68 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial, wraps
 from pathlib import Path
-from types import UnionType
-from typing import (
-    TYPE_CHECKING,
-    Annotated,
-    Any,
-    Literal,
-    NoReturn,
-    TypeVar,
-    Union,
-    get_args,
-    get_origin,
-)
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from srlm import boundary
-from srlm.config import ForecastConfig, ProbeConfig, RunConfig, SamplesConfig, resolve_as
+from srlm.config import (
+    ForecastConfig,
+    ProbeConfig,
+    RunConfig,
+    SamplesConfig,
+    resolve_as,
+    seconds_of,
+)
 from srlm.errors import UserError
 from srlm.lab import CLAIMS, TASKS
-from srlm.settings_errors import options
+from srlm.settings_errors import options, plain
 
 if TYPE_CHECKING:
     from srlm.report.summary import Summary
 
-_SAMPLES = {"samples": "file", "prompts.file": "prompts", "prompts.answer": "answer"}
-"""Settings of a forecast that have another place where a file of samples is forecast."""
-F = TypeVar("F", bound=Callable[..., None])
+Command = Callable[..., None]
+Flags = dict[str, str | bool | None]
+"""What was given for each setting, by dotted key; None: nothing."""
 
 # ---- options made of settings
 
 
-def with_settings(model: type[BaseModel]) -> Callable[[F], F]:
-    """Give a command an option for each setting of ``model`` in the place of its ``**flags``.
+def with_settings(
+    model: type[BaseModel], read: Callable[[Path | None, Flags], BaseModel] | None = None
+) -> Callable[[Command], Command]:
+    """Make a command of a function of settings: an option for each setting, and ``--config``.
 
     typer reads a function's signature, and this one is written from the settings.
-    """
 
-    def give(command: F) -> F:
-        own = inspect.signature(command, eval_str=True).parameters.values()
-        kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own if p.kind is not p.VAR_KEYWORD]
-        made = [_option(field) for _, field in options(model)]
-        vars(command)["__signature__"] = inspect.Signature([*made, *kept])
-        return command
+    Args:
+        model: the settings.
+        read: makes the settings of a file and the options; ``resolve_as`` if left out.
+    """
+    read = read or partial(resolve_as, model)
+
+    def give(command: Command) -> Command:
+        @wraps(command)
+        def given(*, config: Path | None, **values: Any) -> None:
+            flags = {key: values.pop(_name(field)) for key, field in options(model)}
+            command(read(config, flags), **values)
+
+        _, *own = inspect.signature(command, eval_str=True).parameters.values()
+        made = [_option(_name(field), field) for _, field in options(model)]
+        file = inspect.Parameter(
+            "config", inspect.Parameter.KEYWORD_ONLY, default=None, annotation=SettingsFile
+        )
+        kept = [p.replace(kind=p.KEYWORD_ONLY) for p in own]
+        vars(given)["__signature__"] = inspect.Signature([*made, *kept, file])
+        return given
 
     return give
-
-
-def by_key(
-    model: type[BaseModel], values: dict[str, str | bool | None]
-) -> dict[str, str | bool | None]:
-    """The options' values by dotted key, as ``config.resolve_as`` takes them."""
-    return {key: values[_name(field)] for key, field in options(model)}
-
-
-def _extra(field: FieldInfo, name: str) -> str:
-    assert isinstance(field.json_schema_extra, dict)
-    return str(field.json_schema_extra[name])
 
 
 def flag_of(field: FieldInfo) -> str:
@@ -80,25 +77,31 @@ def flag_of(field: FieldInfo) -> str:
     return _extra(field, "flag")
 
 
+def _extra(field: FieldInfo, name: str) -> str:
+    assert isinstance(field.json_schema_extra, dict)
+    return str(field.json_schema_extra[name])
+
+
 def _name(field: FieldInfo) -> str:
     return flag_of(field).removeprefix("--").replace("-", "_")
 
 
-def _option(field: FieldInfo) -> inspect.Parameter:
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     """The option of a setting; None where it is not given.
 
     Values stay text until ``resolve`` sees them, so that all wrong ones are named at once.
     """
     switch = field.annotation is bool
+    metavars = {bool: " ", str: "TEXT", int: "INT", float: "NUMBER"}
     option = typer.Option(
         flag_of(field),
         help=_help(field),
-        metavar=" " if switch else _metavar(field.annotation),
+        metavar=metavars.get(plain(field.annotation), "NAME"),
         rich_help_panel=_extra(field, "panel"),
     )
     kind = bool if switch else str
     return inspect.Parameter(
-        _name(field),
+        name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
         annotation=Annotated[kind | None, option],
@@ -115,19 +118,6 @@ def _help(field: FieldInfo) -> str:
     return f"{field.description} ({', '.join(facts)})" if facts else f"{field.description}"
 
 
-def _metavar(kind: Any) -> str:
-    """What a setting's value looks like.
-
-    >>> _metavar(float | None), _metavar(Literal["a", "b"])
-    ('NUMBER', 'NAME')
-    """
-    if get_origin(kind) is Literal:
-        return "NAME"
-    if get_origin(kind) in (Annotated, Union, UnionType):
-        return _metavar(get_args(kind)[0])
-    return {str: "TEXT", int: "INT", float: "NUMBER"}[kind]
-
-
 # ---- commands
 
 Json = Annotated[
@@ -136,24 +126,31 @@ Json = Annotated[
 Quiet = Annotated[
     bool, typer.Option("--quiet", "-q", metavar=" ", help="No progress on standard error.")
 ]
-
 Budget = Annotated[
-    str | None,
+    float | None,
     typer.Option(
+        parser=seconds_of,
         metavar="TIME",
-        help="Fit the work to a time, as 30s, 10m or 2h: fewer prompts, then fewer samples.",
+        help="Fit the work to a time, as 30s, 10m or 2h: fewer prompts, then samples, then rounds.",
     ),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", metavar=" ", help="Say what it would cost, and stop.")
+    bool,
+    typer.Option(
+        "--dry-run", metavar=" ", help="Say what it would cost (run: with all settings), and stop."
+    ),
 ]
-
 SettingsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="Settings as YAML; flags override them.")
 ]
 JsonFile = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the numbers there as JSON.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", dir_okay=False, help="Write the numbers there as JSON."),
 ]
+Page = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Write a page and a per-prompt table there.")
+]
+RunFolder = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")]
 
 app = typer.Typer(
     help="Self-rewarding language models, known before they are trained.",
@@ -167,9 +164,8 @@ app = typer.Typer(
 @app.command()
 @with_settings(ProbeConfig)
 def measure(
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a page and a per-prompt table there.")
-    ] = None,
+    settings: ProbeConfig,
+    out: Page = None,
     json_file: JsonFile = None,
     fisher: Annotated[
         bool,
@@ -177,150 +173,101 @@ def measure(
             "--fisher", metavar=" ", help="The Fisher information's spectrum too. Takes a while."
         ),
     ] = False,
-    config: SettingsFile = None,
     budget: Budget = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
-    **flags: str | bool | None,
 ) -> None:
     """Measure a model: condition number, confidence, accuracy, certified."""
-    settings = resolve_as(ProbeConfig, config, by_key(ProbeConfig, flags))
-    with _interruptible(kept=out is not None):
-        from srlm.cost import seconds_of
-        from srlm.probe import measure as command
-        from srlm.probe import planned
-        from srlm.progress import Progress
+    from srlm.probe import measure as command
+    from srlm.probe import planned
+    from srlm.progress import Progress
 
-        seconds, progress = seconds_of(budget) if budget else None, Progress(quiet=quiet)
-        if dry_run:
-            planned(settings, seconds, progress)
-            return
-        command(
-            settings,
-            out=out,
-            json_file=json_file,
-            fisher=fisher,
-            budget=seconds,
-            progress=progress,
-        )
+    progress = Progress(quiet=quiet)
+    if dry_run:
+        planned(settings, budget, progress)
+        return
+    command(settings, out=out, json_file=json_file, fisher=fisher, budget=budget, progress=progress)
+
+
+def _model_or_file(file: Path | None, flags: Flags) -> ForecastConfig | SamplesConfig:
+    """Settings of a forecast, by whether ``--samples`` is a number or a file."""
+    if not flags["samples"] or str(flags["samples"]).isdecimal():
+        return resolve_as(ForecastConfig, file, flags)
+    places = {"samples": "file", "prompts.file": "prompts", "prompts.answer": "answer"}
+    return resolve_as(SamplesConfig, file, {places.get(k, k): v for k, v in flags.items()})
 
 
 @app.command()
-@with_settings(ForecastConfig)
+@with_settings(ForecastConfig, _model_or_file)
 def forecast(
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a page and a per-prompt table there.")
-    ] = None,
+    settings: ForecastConfig | SamplesConfig,
+    out: Page = None,
     json_file: JsonFile = None,
-    config: SettingsFile = None,
     budget: Budget = None,
     dry_run: DryRun = False,
     quiet: Quiet = False,
-    **flags: str | bool | None,
 ) -> None:
     """Forecast what self-rewarding will do to a model, before any training.
 
     With --samples FILE no model is needed: samples made anywhere say it all.
     """
-    if (file := flags["samples"]) and not str(file).isdecimal():
-        given = {_SAMPLES.get(k, k): v for k, v in by_key(ForecastConfig, flags).items()}
-        asked = resolve_as(SamplesConfig, config, given)
-        with _interruptible():
-            from srlm.probe import forecast_samples
+    from srlm.probe import forecast_any, forecast_samples
+    from srlm.progress import Progress
 
-            forecast_samples(asked, out=out, json_file=json_file)
+    if isinstance(settings, SamplesConfig):
+        forecast_samples(settings, out=out, json_file=json_file)
         return
-    settings = resolve_as(ForecastConfig, config, by_key(ForecastConfig, flags))
-    with _interruptible(kept=out is not None):
-        from srlm.cost import seconds_of
-        from srlm.probe import forecast as by_powers
-        from srlm.probe import forecast_rewards, forecast_server, planned
-        from srlm.progress import Progress
-
-        seconds, progress = seconds_of(budget) if budget else None, Progress(quiet=quiet)
-        if settings.server.url is not None:
-            if seconds is not None:
-                raise UserError(
-                    "--budget with --server: its time is not known",
-                    "leave --budget out; --until takes as few samples as needed",
-                )
-            forecast_server(settings, out=out, json_file=json_file, dry=dry_run, progress=progress)
-            return
-        if dry_run:
-            planned(settings, seconds, progress)
-            return
-        if settings.reward == "likelihood":
-            by_powers(settings, out=out, json_file=json_file, budget=seconds, progress=progress)
-        else:
-            forecast_rewards(
-                settings, out=out, json_file=json_file, budget=seconds, progress=progress
-            )
+    progress = Progress(quiet=quiet)
+    forecast_any(
+        settings, out=out, json_file=json_file, budget=budget, dry=dry_run, progress=progress
+    )
 
 
 @app.command()
 @with_settings(RunConfig)
 def run(
+    settings: RunConfig,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
-    config: SettingsFile = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TIME",
-            help="Fit the run to a time, as 10m or 2h: fewer prompts, samples, then rounds.",
-        ),
-    ] = None,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", metavar=" ", help="Say what it would cost, print all settings, and stop."
-        ),
-    ] = False,
+    budget: Budget = None,
+    dry_run: DryRun = False,
     as_json: Json = False,
     quiet: Quiet = False,
-    **flags: str | bool | None,
 ) -> None:
     """Self-reward a model, measure each round, write a report.
 
     The same command on the same folder continues where it stopped; a finished run can be given
     more --rounds.
     """
-    settings = resolve_as(RunConfig, config, by_key(RunConfig, flags))
-    if out is None and not dry_run:
+    from srlm.progress import Progress
+
+    if dry_run:
+        from srlm.runner import dry_run as planned
+
+        made = planned(settings, budget=budget, progress=Progress(quiet=quiet))
+        _print_settings(made, as_json)
+        return
+    if out is None:
         raise UserError("--out: missing", "name the folder of the run, as in --out runs/mine")
-    with _interruptible(kept=not dry_run):
-        from srlm.cost import seconds_of
-        from srlm.progress import Progress
+    from srlm.runner import run as command
 
-        seconds = seconds_of(budget) if budget else None
-        if out is None or dry_run:
-            from srlm.runner import dry_run as planned
-
-            made = planned(settings, budget=seconds, progress=Progress(quiet=quiet))
-            _print_settings(made, as_json)
-            return
-        from srlm.runner import run as command
-
-        progress = Progress(quiet=quiet or as_json)
-        _tell(command(settings, out, budget=seconds, progress=progress), as_json)
+    progress = Progress(quiet=quiet or as_json)
+    _tell(command(settings, out, budget=budget, progress=progress), as_json)
 
 
 @app.command()
 @with_settings(ProbeConfig)
 def instruct(
+    settings: ProbeConfig,
     out: Annotated[Path, typer.Option(metavar="FILE", help="New prompts as JSONL, a new file.")],
     count: Annotated[int, typer.Option(min=1, metavar="INT", help="New prompts wanted.")] = 100,
-    config: SettingsFile = None,
-    **flags: str | bool | None,
 ) -> None:
     """Let a model write new prompts from a few of yours.
 
     Each is answered --samples times; prompts on which all the answers agree are left out.
     """
-    settings = resolve_as(ProbeConfig, config, by_key(ProbeConfig, flags))
-    with _interruptible(kept=False):
-        from srlm.instruct import command
+    from srlm.instruct import command
 
-        typer.echo(command(settings, count, out))
+    typer.echo(command(settings, count, out))
 
 
 @app.command()
@@ -332,55 +279,52 @@ def merge(
 
     For a run's adapters (rounds/003/policy of a run with --lora), merged onto their base.
     """
-    with _interruptible(kept=False):
-        from srlm.policies.load import load
-        from srlm.writing import commit
+    from srlm.policies.load import load
+    from srlm.writing import commit
 
-        if out.exists():
-            raise UserError(f"{out}: is there already", "give a new folder")
-        made = load(policy)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        commit(out, made.save)
-        typer.echo(f"Written: {out}")
+    if out.exists():
+        raise UserError(f"{out}: is there already", "give a new folder")
+    made = load(policy)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    commit(out, made.save)
+    typer.echo(f"Written: {out}")
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
+    folder: RunFolder,
     as_json: Json = False,
 ) -> None:
     """Write a run's report page again and print its verdict."""
-    with _interruptible(kept=False):
-        from srlm.report.page import write_page
-        from srlm.report.summary import summarise
+    from srlm.report.page import write_page
+    from srlm.report.summary import summarise
 
-        summary = summarise(folder)
-        write_page(summary)
-        _tell(summary, as_json)
+    summary = summarise(folder)
+    write_page(summary)
+    _tell(summary, as_json)
 
 
 @app.command()
 def check(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of a run.")],
+    folder: RunFolder,
     as_json: Json = False,
 ) -> None:
     """Check every file of a run folder against its hash.
 
     Exit code 0 if all are as they were written, else 2.
     """
-    with _interruptible(kept=False):
-        from srlm.run_folder.check import check as checked
+    from srlm.run_folder.check import check as checked
 
-        found = checked(folder)
-        if as_json:
-            typer.echo(json.dumps(asdict(found)))
-        else:
-            for damage in found.damage:
-                typer.echo(f"{damage.name}: {damage.what}. Remedy: {damage.remedy}")
-            bad = len(found.damage) or "none"
-            typer.echo(f"{found.rounds} rounds, {found.files} files of rounds; damaged: {bad}")
-        if found.damage:
-            raise typer.Exit(2)
+    found = checked(folder)
+    if as_json:
+        typer.echo(json.dumps(asdict(found)))
+    else:
+        for damage in found.damage:
+            typer.echo(f"{damage.name}: {damage.what}. Remedy: {damage.remedy}")
+        bad = len(found.damage) or "none"
+        typer.echo(f"{found.rounds} rounds, {found.files} files of rounds; damaged: {bad}")
+    if found.damage:
+        raise typer.Exit(2)
 
 
 @app.command()
@@ -406,21 +350,20 @@ def demo(
     They learn to add from a corpus that is noisy like the web, half a minute each, and are kept
     in your cache folder. One is forecast to improve, the other to fail.
     """
-    with _interruptible():
-        from rich.console import Console
+    from rich.console import Console
 
-        from srlm.demo.show import print_shown, show
-        from srlm.progress import Progress
+    from srlm.demo.show import print_shown, show
+    from srlm.progress import Progress
 
-        console = Console(highlight=False, quiet=as_json)
-        progress = Progress(quiet=quiet or as_json)
-        shown = [
-            show(name, seed, out / f"demo-{name}-{seed}", progress=progress, console=console)
-            for name in ([start] if start else ["good", "giveup"])
-        ]
-        print_shown(shown, console)
-        if as_json:
-            typer.echo(json.dumps([s.to_json() for s in shown]))
+    console = Console(highlight=False, quiet=as_json)
+    progress = Progress(quiet=quiet or as_json)
+    shown = [
+        show(name, seed, out / f"demo-{name}-{seed}", progress=progress, console=console)
+        for name in ([start] if start else ["good", "giveup"])
+    ]
+    print_shown(shown, console)
+    if as_json:
+        typer.echo(json.dumps([s.to_json() for s in shown]))
 
 
 @app.command(epilog="\n\n".join(f"{name}: {claim.statement}" for name, claim in CLAIMS.items()))
@@ -440,28 +383,29 @@ def lab(
 
     The same command on the same folder continues where it stopped.
     """
-    _check_json(json_file)
-    with _interruptible():
-        from rich.console import Console
+    from rich.console import Console
 
-        from srlm.lab.words import print_findings
-        from srlm.lab.work import run as try_claims
-        from srlm.progress import Progress
+    from srlm.lab.words import print_findings
+    from srlm.lab.work import run as try_claims
+    from srlm.progress import Progress
+    from srlm.writing import write_json
 
-        several = len(claims) > 1 or claims == ["all"]
-        found = try_claims(
-            claims,
-            seed=seed,
-            quick=quick,
-            out=out,
-            progress=Progress(quiet=quiet),
-            workers=min(os.cpu_count() or 1, len(TASKS)) if several else 1,
-        )
-        console = Console(highlight=False)
-        print_findings(found, console)
-        if out is not None:
-            console.print(f"\nPage: {out / 'lab.html'}", soft_wrap=True, markup=False)
-        _write_json(json_file, [json.loads(one.to_json()) for one in found])
+    several = len(claims) > 1 or claims == ["all"]
+    found = try_claims(
+        claims,
+        seed=seed,
+        quick=quick,
+        out=out,
+        progress=Progress(quiet=quiet),
+        workers=min(os.cpu_count() or 1, len(TASKS)) if several else 1,
+    )
+    console = Console(highlight=False)
+    print_findings(found, console)
+    if out is not None:
+        console.print(f"\nPage: {out / 'lab.html'}", soft_wrap=True, markup=False)
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        write_json(json_file, [json.loads(one.to_json()) for one in found])
 
 
 @app.callback(invoke_without_command=True)
@@ -484,45 +428,15 @@ def main() -> None:
     of the user's, the system's or a device's is raised on: a bug, for ``boundary.bug``.
     """
     try:
-        typer.main.get_command(app)()
+        with boundary.interruptible():
+            typer.main.get_command(app)()
     except UserError as error:
-        _fail(error)
+        boundary.fail(error)
     except boundary.kinds() as error:
         found = boundary.told(error)
         if found is None:
             raise
-        _fail(found)
-
-
-def _fail(error: UserError) -> NoReturn:
-    typer.echo(f"Error: {error.problem}\nRemedy: {error.remedy}", err=True)
-    sys.exit(2)
-
-
-@contextmanager
-def _interruptible(*, kept: bool = True) -> Iterator[None]:
-    """Ctrl-C and SIGTERM end a command with a sentence, and what it was writing is cleared.
-
-    ``kept``: the same command continues; else nothing was written.
-    """
-
-    def terminated(*_: object) -> NoReturn:
-        raise _Terminated
-
-    before = signal.signal(signal.SIGTERM, terminated)
-    try:
-        yield
-    except KeyboardInterrupt as error:
-        then = "The same command continues where it stopped." if kept else "Nothing was kept."
-        killed = isinstance(error, _Terminated)
-        typer.echo(f"\n{'Terminated' if killed else 'Interrupted'}. {then}", err=True)
-        raise typer.Exit(128 + (signal.SIGTERM if killed else signal.SIGINT)) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-class _Terminated(KeyboardInterrupt):
-    """SIGTERM."""
+        boundary.fail(found)
 
 
 def _tell(summary: Summary, as_json: bool) -> None:
@@ -548,22 +462,6 @@ def _tell(summary: Summary, as_json: bool) -> None:
         typer.echo(json.dumps(data))
         return
     print_summary(summary, Console(highlight=False))
-
-
-def _check_json(file: Path | None) -> None:
-    """Before the work, so that none is lost."""
-    if file is not None and file.is_dir():
-        raise UserError(f"{file}: a folder", "give --json the path of a file")
-
-
-def _write_json(file: Path | None, data: object) -> None:
-    """The numbers for programs, atomically."""
-    if file is None:
-        return
-    from srlm.writing import write_json
-
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_json(file, data)
 
 
 def _print_settings(settings: RunConfig, as_json: bool) -> None:

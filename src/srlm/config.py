@@ -234,6 +234,25 @@ def width_of(until: str) -> float | None:
     return width
 
 
+def seconds_of(text: str) -> float:
+    """A time as a person writes it.
+
+    >>> seconds_of("30s"), seconds_of("10m"), seconds_of("1.5h")
+    (30.0, 600.0, 5400.0)
+
+    Raises:
+        UserError: it is none.
+    """
+    number, unit = text[:-1], {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:])
+    try:
+        value = float(number) * (unit or math.nan)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UserError(f"--budget {text}: not a time", "write it as 30s, 10m or 2h")
+    return value
+
+
 # ---- settings
 
 

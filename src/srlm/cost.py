@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from srlm.config import ProbeConfig
-from srlm.errors import UserError
 from srlm.policies.base import Differentiable, Exact, Language, Policy
 from srlm.progress import duration
 from srlm.types import Prompt
@@ -30,7 +29,6 @@ LEAST = 8
 """Prompts and samples that a time limit cuts to, before it cuts prompts further."""
 SEARCH_SHARE = 0.25
 """Share of a time limit that the search for modes may take."""
-UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class _Enough(Exception):
@@ -182,22 +180,3 @@ def plan(
         memory, batches = shape.search(held, rows, length), math.ceil(P * K / rows)
     low, high = found.seconds(P, K, batches)
     return Plan(P, K, max_tokens, seconds, low, high, found.tokens, memory), config
-
-
-def seconds_of(text: str) -> float:
-    """A time as a person writes it.
-
-    >>> seconds_of("30s"), seconds_of("10m"), seconds_of("1.5h")
-    (30.0, 600.0, 5400.0)
-
-    Raises:
-        UserError: it is none.
-    """
-    number, unit = text[:-1], UNITS.get(text[-1:])
-    try:
-        value = float(number) * (unit or math.nan)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise UserError(f"--budget {text}: not a time", "write it as 30s, 10m or 2h")
-    return value

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from srlm.config import ProbeConfig, template_arguments
+from srlm.config import ProbeConfig
 from srlm.data import prompt_id, prompts_for
 from srlm.errors import UserError
 from srlm.grading import EXACT, Grader
 from srlm.policies.base import Language, Policy
+from srlm.policies.load import load_for
 from srlm.rewards import asking
 from srlm.types import Floats, Prompt, Samples
 from srlm.writing import write_text
@@ -141,22 +142,11 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
     Raises:
         UserError: the file is there already, or as ``instruct``, ``load`` and ``prompts_for``.
     """
-    from srlm.policies.load import load
-
     if out.exists():
         raise UserError(f"{out}: exists already", "give another --out")
     prompts, _, read, _ = prompts_for(config.prompts)
-    policy = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        chat=config.prompts.chat == "auto",
-        system=config.prompts.system,
-        chat_args=template_arguments(config.prompts.chat_args),
-        download=config.download,
-    )
     made = instruct(
-        policy,
+        load_for(config),
         prompts,
         count,
         seed=config.seed,

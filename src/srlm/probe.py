@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,7 +23,6 @@ from srlm.config import (
     flatten,
     reward_parts,
     score_values,
-    template_arguments,
 )
 from srlm.cost import plan
 from srlm.engines.files import open_samples
@@ -37,7 +37,7 @@ from srlm.forecast.tally import known_answers, references
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Distributions, Exact, Language, Policy
-from srlm.policies.load import fitting, load
+from srlm.policies.load import fitting, load_for
 from srlm.progress import Progress
 from srlm.report.page import write_forecast, write_measurement, write_samples_forecast
 from srlm.report.samples_forecast import print_samples_forecast
@@ -98,7 +98,8 @@ def measure(
             spectrum = measure_fisher(opened.policy, opened.prompts, found.measurement.samples)
         spectrum.print(Console(highlight=False))
         data["fisher"] = spectrum.to_json()
-    _write(found, data, config, write_measurement, out, json_file, Console(highlight=False))
+    page = partial(_with_table, write_measurement, found)
+    _write(data, config, page, out, json_file, Console(highlight=False))
     return found
 
 
@@ -126,6 +127,35 @@ def _by_samples(
             max_tokens=opened.max_tokens,
         )
     return out
+
+
+def forecast_any(
+    config: ForecastConfig,
+    *,
+    out: Path | None = None,
+    json_file: Path | None = None,
+    budget: float | None = None,
+    dry: bool = False,
+    progress: Progress,
+) -> None:
+    """``srlm forecast`` of a model, here or on a server, by the kind of its reward.
+
+    Args:
+        budget: seconds that the work is cut to, a pilot not counted.
+        dry: say what it would cost, and stop.
+    """
+    if config.server.url is not None:
+        if budget is not None:
+            raise UserError(
+                "--budget with --server: its time is not known",
+                "leave --budget out; --until takes as few samples as needed",
+            )
+        forecast_server(config, out=out, json_file=json_file, dry=dry, progress=progress)
+    elif dry:
+        planned(config, budget, progress)
+    else:
+        how = forecast if config.reward == "likelihood" else forecast_rewards
+        how(config, out=out, json_file=json_file, budget=budget, progress=progress)
 
 
 def forecast(
@@ -157,7 +187,8 @@ def forecast(
     if piloted is not None:
         data["pilot"] = piloted
         print_pilot(data["pilot"], console)
-    _write(found, data, config, write_forecast, out, json_file, console)
+    page = partial(_with_table, write_forecast, found)
+    _write(data, config, page, out, json_file, console)
     return found
 
 
@@ -225,15 +256,7 @@ def open_probe(config: ProbeConfig) -> Opened:
     """
     everything, _, read, notes = reading.prompts_for(config.prompts)
     chosen = by_hash(everything, config.most_prompts)
-    policy = load(
-        config.model,
-        device=config.device,
-        dtype=config.dtype,
-        chat=config.prompts.chat == "auto",
-        system=config.prompts.system,
-        chat_args=template_arguments(config.prompts.chat_args),
-        download=config.download,
-    )
+    policy = load_for(config)
     most, lowered = fitting(policy, chosen, config.max_tokens)
     return Opened(policy, chosen, read, most, tuple(filter(None, (*notes, lowered))))
 
@@ -335,26 +358,34 @@ def _kept(
     return keeping(out, settings, step, cut | {"seconds": config.seconds})
 
 
-def _write(
+def _with_table(
+    write: Callable[[Forecast, Path, dict[str, Any]], Path],
     found: Forecast,
-    data: dict[str, object],
-    config: ProbeConfig,
-    write: Callable[[Forecast, Path, dict[str, object]], Path],
+    out: Path,
+    settings: dict[str, Any],
+) -> Path:
+    """A page, and what it says of each prompt as a table beside it."""
+    write_prompt_table(out / "prompts.parquet", found.measurement.table)
+    return write(found, out, settings)
+
+
+def _write(
+    data: dict[str, Any],
+    config: ProbeConfig | SamplesConfig,
+    page: Callable[[Path, dict[str, Any]], Path],
     out: Path | None,
     json_file: Path | None,
     console: Console,
 ) -> None:
+    """JSON and a page, where they are asked for; ``page`` writes it, from folder and settings."""
     if json_file is not None:
-        if json_file.is_dir():
-            raise UserError(f"{json_file}: a folder", "give --json the path of a file")
         json_file.parent.mkdir(parents=True, exist_ok=True)
         write_json(json_file, data)
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_prompt_table(out / "prompts.parquet", found.measurement.table)
-        page = write(found, out, flatten(config.model_dump(mode="json")))
-        write_json(page.with_suffix(".json"), data)
-        console.print(f"\nPage: {page}", soft_wrap=True, markup=False)
+        file = page(out, flatten(config.model_dump(mode="json")))
+        write_json(file.with_suffix(".json"), data)
+        console.print(f"\nPage: {file}", soft_wrap=True, markup=False)
 
 
 def forecast_samples(
@@ -375,7 +406,7 @@ def forecast_samples(
         rounds=config.rounds,
         seed=config.seed,
     )
-    tell_samples(found, config, out, json_file, Console(highlight=False))
+    _tell(found, config, out, json_file)
     return found
 
 
@@ -432,7 +463,7 @@ def forecast_rewards(
     )
     if piloted is not None:
         found = replace(found, reason=f"{found.reason}{at_pace(piloted['later'][-1])}")
-    tell_samples(found, config, out, json_file, Console(highlight=False), piloted)
+    _tell(found, config, out, json_file, piloted)
     return found
 
 
@@ -515,7 +546,7 @@ def forecast_server(
         rounds=config.rounds,
         seed=config.seed,
     )
-    tell_samples(found, config, out, json_file, Console(highlight=False))
+    _tell(found, config, out, json_file)
     return found
 
 
@@ -550,25 +581,18 @@ def _scorers(
     return scorers, tuple(doubts)
 
 
-def tell_samples(
+def _tell(
     found: SamplesForecast,
     config: SamplesConfig | ForecastConfig,
     out: Path | None,
     json_file: Path | None,
-    console: Console,
     piloted: dict[str, Any] | None = None,
 ) -> None:
     """Print a forecast of samples; its JSON and its page where they are asked for."""
+    console = Console(highlight=False)
     print_samples_forecast(found, console)
     data = found.to_json()
     if piloted is not None:
         data["pilot"] = piloted
         print_pilot(piloted, console)
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_file, data)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        page = write_samples_forecast(found, out, flatten(config.model_dump(mode="json")))
-        write_json(page.with_suffix(".json"), data)
-        console.print(f"\nPage: {page}", soft_wrap=True, markup=False)
+    _write(data, config, partial(write_samples_forecast, found), out, json_file, console)

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from srlm import data, losses, pairs, stopping, train
-from srlm.config import AUTO, REWARDS, RunConfig, kept, reward_parts, template_arguments
+from srlm.config import AUTO, REWARDS, RunConfig, kept, reward_parts
 from srlm.defaults import keep_of, settle
 from srlm.errors import UserError
 from srlm.forecast import after_round, pace
 from srlm.grading import Grader, grader
 from srlm.loop import self_reward
 from srlm.policies.base import Policy
-from srlm.policies.load import fitting, load, located
+from srlm.policies.load import fitting, load_for, located
 from srlm.policies.lora import require_peft
 from srlm.progress import Progress
 from srlm.report.page import write_page
@@ -73,8 +73,8 @@ def run(
         "model": hash_model(str(located(config.model, config.download))),
         "prompts": given.source.sha256,
     }
-    with RunFolder(Path(out), config, partial(_load, config), inputs) as folder:
-        policy = _load(config, folder.latest() or config.model)
+    with RunFolder(Path(out), config, partial(load_for, config, trained=True), inputs) as folder:
+        policy = load_for(config, folder.latest() or config.model, trained=True)
         if folder.settled is None:
             left = None if budget is None else budget - (clock() - began)
             config = _planned(config, policy, given, left, progress)
@@ -144,7 +144,7 @@ def dry_run(config: RunConfig, *, budget: float | None = None, progress: Progres
         UserError: as ``run``.
     """
     given = _given(config)
-    policy = _load(config, config.model)
+    policy = load_for(config, trained=True)
     return _planned(config, policy, given, budget, progress, asked=True)
 
 
@@ -199,19 +199,6 @@ def _planned(
         if plan.seconds()[1] > budget:
             progress.note("That may still not do: rounds that the time does not reach are left out")
     return made.config
-
-
-def _load(config: RunConfig, model: str | Path) -> Policy:
-    return load(
-        model,
-        device=config.device,
-        dtype=config.dtype,
-        chat=config.prompts.chat == "auto",
-        system=config.prompts.system,
-        chat_args=template_arguments(config.prompts.chat_args),
-        download=config.download,
-        trained=True,
-    )
 
 
 def _forecast(

@@ -77,11 +77,21 @@ def _marks(kind: Any) -> list[Any]:
     return []
 
 
+def plain(kind: Any) -> Any:
+    """A type without its checks and without None.
+
+    >>> plain(Annotated[float, "positive"] | None)
+    <class 'float'>
+    """
+    while get_origin(kind) in (Annotated, Union, UnionType):
+        kind = get_args(kind)[0]
+    return kind
+
+
 def _word(kind: Any) -> str:
+    kind = plain(kind)
     if get_origin(kind) is Literal:
         return f"one of {', '.join(map(str, get_args(kind)))}"
-    if get_origin(kind) in (Annotated, Union, UnionType):
-        return _word(get_args(kind)[0])
     return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
 
 

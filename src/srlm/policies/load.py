@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 
+from srlm.config import ProbeConfig, RunConfig, template_arguments
 from srlm.errors import UserError
 from srlm.policies import devices, linear_softmax, tabular
 from srlm.policies.base import Policy
@@ -109,6 +110,23 @@ def load(
     policy = CausalLM(network, tokenizer, chat=chat, system=system, chat_args=chat_args)
     check_ready(policy, trained=trained)
     return policy
+
+
+def load_for(
+    config: ProbeConfig | RunConfig, model: str | Path | None = None, *, trained: bool = False
+) -> Policy:
+    """``load`` by settings; ``model``: another one than theirs, as a run's last."""
+    asked = config.prompts
+    return load(
+        config.model if model is None else model,
+        device=config.device,
+        dtype=config.dtype,
+        chat=asked.chat == "auto",
+        system=asked.system,
+        chat_args=template_arguments(asked.chat_args),
+        download=config.download,
+        trained=trained,
+    )
 
 
 def followed(model: str | Path) -> str | Path:
