@@ -28,6 +28,7 @@ LAYERS = (
     ("samples", "pairs", "cost"),
     ("exact_updates",),
     ("train",),
+    ("parallel",),
     ("defaults", "run_cost"),
     ("measure.intervals",),
     ("rewards",),

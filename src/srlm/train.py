@@ -7,9 +7,10 @@ would double the memory. References and rewards come with the pairs, so no secon
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -64,12 +65,55 @@ class Objective:
 
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
+class Batch:
     """Rows of some groups, with the groups renumbered from 0."""
 
     rows: Ints
     group_R: torch.Tensor
     groups: int
+
+
+class Passes(Protocol):
+    """The loss of some groups and its gradient, in passes that fit in memory."""
+
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """What is trained."""
+        ...
+
+    def prepare(self, stack: ExitStack) -> None:
+        """Layers are computed again in the backward pass, where nothing else fits."""
+        ...
+
+    def loss(self, chosen: Ints) -> float:
+        """Mean loss of the groups, without gradient."""
+        ...
+
+    def gradient(self, chosen: Ints, held: Held, stack: ExitStack) -> None:
+        """The gradient of the mean loss of the groups, anew."""
+        ...
+
+    def clip(self, held: Held, most: float) -> float:
+        """Scale the gradient to the norm ``most`` where it is longer; its norm before that."""
+        ...
+
+
+Open = Callable[
+    [Differentiable, Sequence[Prompt], Pairs, Objective, UpdateSettings],
+    AbstractContextManager[Passes],
+]
+"""Passes over a round's pairs; on leaving, the policy has what was trained."""
+
+
+@contextmanager
+def alone(
+    policy: Differentiable,
+    prompts: Sequence[Prompt],
+    pairs: Pairs,
+    objective: Objective,
+    settings: UpdateSettings,
+) -> Iterator[Passes]:
+    """The passes of one process."""
+    yield Work(policy, prompts, pairs, objective, settings.beta, settings.pass_tokens)
 
 
 def fit(
@@ -81,6 +125,7 @@ def fit(
     *,
     seed: int,
     advance: Callable[[int], None] = lambda groups: None,
+    passes: Open = alone,
 ) -> tuple[Policy, UpdateReport]:
     """The next policy pi_{t+1}, which minimises the objective on the round's pairs.
 
@@ -96,6 +141,7 @@ def fit(
         settings: beta, epochs, learning rate, ...
         seed: order of the groups.
         advance: called with the number of groups done, for progress.
+        passes: how gradients are made: by this process, or by several (``srlm.parallel``).
 
     Raises:
         UserError: the loss or its gradient is not finite (the caller keeps the last good policy);
@@ -118,10 +164,10 @@ def fit(
         if objective.trims and settings.tail:
             pairs = _trimmed(pairs, settings)
         if not settings.lora:
-            return _descend(policy, prompts, pairs, objective, settings, seed, advance)
+            return _descend(policy, prompts, pairs, objective, settings, seed, advance, passes)
         assert isinstance(policy, Adaptable)
         with adapted(policy, settings.lora, settings.lora_alpha, seed):
-            return _descend(policy, prompts, pairs, objective, settings, seed, advance)
+            return _descend(policy, prompts, pairs, objective, settings, seed, advance, passes)
     raise TypeError(f"{type(policy).__name__} is neither LogLinear nor Differentiable")
 
 
@@ -144,47 +190,47 @@ def _descend(
     settings: UpdateSettings,
     seed: int,
     advance: Callable[[int], None],
+    passes: Open,
 ) -> tuple[Policy, UpdateReport]:
     assert isinstance(policy, Policy)
-    work = _Work(policy, prompts, pairs, objective, settings.beta, settings.pass_tokens)
     order = np.random.default_rng(seed)
-    held = _Held(policy.parameters())
     lr, epochs, per_step = settings.lr, settings.epochs, settings.prompts_per_step
     assert lr and epochs and per_step  # settled
-    optimizer = torch.optim.AdamW(
-        held.wide,
-        lr=lr,
-        weight_decay=settings.weight_decay,
-        betas=(0.9, 0.99),
-        fused=held.wide[0].device.type in ("cpu", "cuda"),
-    )
     steps = epochs * -(-pairs.groups // per_step)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _ramp(steps, settings.warmup))
     looked_at = np.sort(order.permutation(pairs.groups)[: checked(pairs.groups)])
-    before, floor = _loss_before(pairs, objective, settings.beta, work.rows_G, looked_at)
-    if held.rounded:  # references may come from other numbers than these
-        before = work.loss(looked_at)
-    with ExitStack() as stack:
-        if not policy.budget.trainable(work.longest):
-            work.recompute(stack)
+    rows_G = rows_by_prompt(pairs.group_R, pairs.groups)
+    before, floor = _loss_before(pairs, objective, settings.beta, rows_G, looked_at)
+    with passes(policy, prompts, pairs, objective, settings) as work, ExitStack() as stack:
+        held = Held(work.parameters())
+        optimizer = torch.optim.AdamW(
+            held.wide,
+            lr=lr,
+            weight_decay=settings.weight_decay,
+            betas=(0.9, 0.99),
+            fused=held.wide[0].device.type in ("cpu", "cuda"),
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _ramp(steps, settings.warmup))
+        if held.rounded:  # references may come from other numbers than these
+            before = work.loss(looked_at)
+        work.prepare(stack)
         for _ in range(epochs):
             shuffled = order.permutation(pairs.groups)
             for start in range(0, pairs.groups, per_step):
                 chosen = shuffled[start : start + per_step]
                 work.gradient(chosen, held, stack)
-                norm = torch.nn.utils.clip_grad_norm_(held.wide, settings.clip)
-                if not bool(torch.isfinite(norm)):
+                if not np.isfinite(work.clip(held, settings.clip)):
                     where = f"at step {schedule.last_epoch + 1} of {steps}"
                     raise _diverged(f"gradient is not finite {where}", lr)
                 optimizer.step()
                 held.write()
                 schedule.step()
                 advance(len(chosen))
-    after = work.loss(looked_at)
-    if not np.isfinite(after):
-        raise _diverged("loss is not finite", lr)
-    if after > before + RISE * abs(before - floor) + logp_error(held.dtype, 1):
-        raise _diverged(f"loss on its own data rose from {before:.4g} to {after:.4g}", lr)
+        stack.close()
+        after = work.loss(looked_at)
+        if not np.isfinite(after):
+            raise _diverged("loss is not finite", lr)
+        if after > before + RISE * abs(before - floor) + logp_error(held.dtype, 1):
+            raise _diverged(f"loss on its own data rose from {before:.4g} to {after:.4g}", lr)
     return policy, UpdateReport(before, after, floor, steps)
 
 
@@ -195,7 +241,7 @@ def _diverged(what: str, lr: float) -> UserError:
     )
 
 
-class _Held:
+class Held:
     """The parameters in float32 while they are trained, with their gradients.
 
     Parameters in bfloat16 have 8 bits: steps of less than 1/256 of a weight would be lost one by
@@ -241,7 +287,7 @@ class _Held:
                 parameter.copy_(wide)
 
 
-class _Work:
+class Work:
     """The loss of some groups and its gradient, in passes that fit in memory.
 
     Groups of like size are run together. A group that does not fit is run twice: all its
@@ -272,6 +318,15 @@ class _Work:
         """Positions of the longest prompt with its response."""
         self._recomputed = False
 
+    def parameters(self) -> list[torch.nn.Parameter]:
+        """The policy's."""
+        return self.policy.parameters()
+
+    def prepare(self, stack: ExitStack) -> None:
+        """Compute layers again where the longest response does not fit otherwise."""
+        if not self.policy.budget.trainable(self.longest):
+            self.recompute(stack)
+
     def recompute(self, stack: ExitStack) -> None:
         """From now on layers are computed again in the backward pass."""
         stack.enter_context(self.policy.recomputing())
@@ -279,12 +334,16 @@ class _Work:
 
     def loss(self, chosen: Ints) -> float:
         """Mean loss of the groups, without gradient."""
-        batch = _as_batch([self.rows_G[g] for g in chosen])
+        batch = as_batch([self.rows_G[g] for g in chosen])
         assert isinstance(self.policy, Policy)
-        logp_R = self.policy.log_prob(self.prompts, *self._rows(batch.rows))
-        return float(self._of(torch.from_numpy(logp_R), batch)) / len(chosen)
+        logp_R = self.policy.log_prob(self.prompts, *self.given(batch.rows))
+        return float(self.of(torch.from_numpy(logp_R), batch)) / len(chosen)
 
-    def gradient(self, chosen: Ints, held: _Held, stack: ExitStack) -> None:
+    def clip(self, held: Held, most: float) -> float:
+        """Scale the gradient to the norm ``most`` where it is longer; its norm before that."""
+        return float(torch.nn.utils.clip_grad_norm_(held.wide, most))
+
+    def gradient(self, chosen: Ints, held: Held, stack: ExitStack) -> None:
         """The gradient of the mean loss of the groups, anew. Where memory runs out it is begun
         again in smaller passes, at last with layers that are computed again."""
         while True:
@@ -313,28 +372,29 @@ class _Work:
         else:
             raise no_room(self.policy.budget)
 
-    def _add(self, part: Ints, groups: int, held: _Held) -> None:
-        batch = _as_batch([self.rows_G[g] for g in part])
-        prompt_R, tokens_R = self._rows(batch.rows)
+    def _add(self, part: Ints, groups: int, held: Held) -> None:
+        batch = as_batch([self.rows_G[g] for g in part])
+        prompt_R, tokens_R = self.given(batch.rows)
         if len(part) > 1 or self.size_G[part[0]] <= self._room():
             logp_R = self.policy.log_prob_grad(self.prompts, prompt_R, tokens_R)
-            (self._of(logp_R, batch) / groups).backward()
+            (self.of(logp_R, batch) / groups).backward()
             held.gather()
             return
         assert isinstance(self.policy, Policy)
         logp_R = torch.from_numpy(self.policy.log_prob(self.prompts, prompt_R, tokens_R))
         logp_R.requires_grad_()
-        (slope_R,) = torch.autograd.grad(self._of(logp_R, batch) / groups, logp_R)
+        (slope_R,) = torch.autograd.grad(self.of(logp_R, batch) / groups, logp_R)
         for rows in self.policy.passes(self.prompts, prompt_R, tokens_R, self._room()):
             some = [tokens_R[r] for r in rows]
             now_R = self.policy.log_prob_grad(self.prompts, prompt_R[rows], some)
             (slope_R[rows] @ now_R).backward()
             held.gather()
 
-    def _rows(self, rows: Ints) -> tuple[Ints, list[Tokens]]:
+    def given(self, rows: Ints) -> tuple[Ints, list[Tokens]]:
+        """Prompt and tokens of rows."""
         return self.pairs.prompt_R[rows], [self.pairs.tokens_R[r] for r in rows]
 
-    def _of(self, logp_R: torch.Tensor, batch: _Batch) -> torch.Tensor:
+    def of(self, logp_R: torch.Tensor, batch: Batch) -> torch.Tensor:
         """Sum of the loss over the groups of a batch."""
         reference_R, reward_R, weight_R = _tensors(self.pairs, batch.rows)
         loss_G = self.objective.loss(
@@ -428,9 +488,9 @@ def checked(groups: int) -> int:
     return min(groups, CHECKED_GROUPS, max(LEAST_CHECKED, groups // CHECKED_SHARE))
 
 
-def _as_batch(part: list[Ints]) -> _Batch:
+def as_batch(part: list[Ints]) -> Batch:
     group_R = np.repeat(np.arange(len(part)), [len(rows) for rows in part])
-    return _Batch(np.concatenate(part), torch.from_numpy(group_R), len(part))
+    return Batch(np.concatenate(part), torch.from_numpy(group_R), len(part))
 
 
 def _tensors(pairs: Pairs, rows: Ints) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -454,7 +514,7 @@ def _loss_before(
     pairs: Pairs, objective: Objective, beta: float, rows_G: list[Ints], chosen: Ints
 ) -> tuple[float, float]:
     """Mean loss at pi = pi_t (log pi is the reference: no forward pass), and its floor."""
-    batch = _as_batch([rows_G[g] for g in chosen])
+    batch = as_batch([rows_G[g] for g in chosen])
     reference_R, reward_R, weight_R = _tensors(pairs, batch.rows)
     v_R = losses.target_weights(reward_R, weight_R, batch.group_R, batch.groups, beta)
     loss_G = objective.loss(

@@ -179,6 +179,8 @@ class Budget:
     def __init__(self, model: Any, positions: int | None = None) -> None:
         self.positions = positions
         self._model, self._share = model, 1.0
+        self.shards = 1
+        """Devices that parameters and AdamW's states are spread over."""
 
     @property
     def device(self) -> torch.device:
@@ -209,14 +211,14 @@ class Budget:
     def trained(self, *, recomputed: bool = False) -> int:
         """Positions of a pass with gradient. On the CPU they may take as much memory as the
         parameters do, or ``LEAST_BYTES`` if that is more."""
-        room = (memory(self.device) - self.shape.states) // 2
+        room = (memory(self.device) - self.shape.states // self.shards) // 2
         if self.device.type == "cpu":
             room = min(room, max(LEAST_BYTES, self.shape.width * self.shape.parameters))
         return self._fitting(TRAINED, 1 << 15, room // self.shape.trained_on(recomputed=recomputed))
 
     def trainable(self, positions: int) -> bool:
         """Whether a pass with gradient over so many positions fits without computing again."""
-        room = (memory(self.device) - self.shape.states) // 2
+        room = (memory(self.device) - self.shape.states // self.shards) // 2
         return positions * self.shape.trained_on(recomputed=False) <= room
 
     def _room(self) -> int:

@@ -74,6 +74,9 @@ class Network:
         self.model = model
         taken = inspect.signature(model.forward).parameters
         self._cache_name = next((x for x in ("past_key_values", "cache_params") if x in taken), "")
+        self.once = False
+        """Given responses are read by one call of the layers, however unlike they are: processes
+        that share the layers must call them equally often."""
         self._keeps = "logits_to_keep" in taken
         self._positions = "position_ids" in taken
 

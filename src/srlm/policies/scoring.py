@@ -60,10 +60,14 @@ def read(
     """
     length_R = np.array([len(y) for y in tokens_R], dtype=np.int64)
     kind, L = network.kind, max(map(len, encoded_U))
-    groups = buckets(length_R)
+    groups = [np.arange(len(length_R))] if network.once else buckets(length_R)
     if kind.head is None:
         parts = [_whole_pass(network, encoded_U, row_R, tokens_R, g, reader) for g in groups]
-    elif kind.keyed and not network.recomputes and len(encoded_U) * L + CALL < len(tokens_R) * L:
+    elif (
+        kind.keyed
+        and not (network.once or network.recomputes)
+        and len(encoded_U) * L + CALL < len(tokens_R) * L
+    ):
         parts = _apart(network, encoded_U, row_R, tokens_R, groups, reader)
     else:
         parts = [_together(network, encoded_U, row_R, tokens_R, g, reader) for g in groups]
@@ -101,6 +105,8 @@ def _whole_pass(
     target_BL[said_BL] = target_N
     column_N = torch.nonzero(said_BL.any(0))[:, 0]
     size = max(1, network.chunk // network.vocabulary // len(rows))
+    if network.once:
+        size = len(column_N)
 
     def some(column_C: torch.Tensor) -> torch.Tensor:
         logits_BCV = network.scores(token_BL, keep=column_C.to(network.device))
