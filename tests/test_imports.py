@@ -26,6 +26,7 @@ LAYERS = (
     ("data", "losses", "theory", "engines"),
     ("policies",),
     ("samples", "pairs", "cost"),
+    ("engines.base",),
     ("exact_updates",),
     ("train",),
     ("parallel",),

@@ -2,9 +2,8 @@
 
     prompts -> samples -> rewards -> pairs -> train -> measure -> report
 
-``self_reward`` runs rounds of these words on any policy. What a round consists of is in
-``rounds``, the equations in ``losses``, where stages are kept in ``run_folder``; ``runner`` makes
-the report.
+``self_reward`` runs rounds of these words on any policy. What a round consists of is in ``rounds``,
+the equations in ``losses``, stages are kept by ``run_folder``; ``runner`` makes the report.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from srlm import samples, stopping
+from srlm import stopping
 from srlm.data import split
 from srlm.measure.evaluate import reference_of
 from srlm.policies.base import Policy
@@ -25,6 +24,7 @@ from srlm.rounds import (
     reward_and_pair,
     reward_report,
     round_prompts,
+    sample_round,
 )
 from srlm.run_folder import Folder, Memory
 from srlm.train import fit, settled
@@ -52,7 +52,7 @@ def self_reward(
     pi_t^(1 + 1/beta) normalised, where the policy class contains it. Every policy is measured
     on held-out prompts. With ``method.stop`` the run may end before (``srlm.stopping``).
 
-    A stage that the folder has is not made again. Samples are streamed part by part.
+    A stage that the folder has is not made again.
 
     Args:
         policy: pi_0; in a folder that was begun, its last policy. In memory it is left as it is,
@@ -66,8 +66,7 @@ def self_reward(
         progress: where to show stages; silent if left out.
 
     Raises:
-        UserError: prompts that the policy cannot take, probabilities that are not numbers, an
-            update that diverges.
+        UserError: prompts that the policy cannot take, not-a-number, an update that diverges.
     """
     method, progress = method or Method(), progress or Progress.silent()
     folder = Memory() if folder is None else folder
@@ -95,9 +94,8 @@ def self_reward(
         # measure
         if not folder.has(t, "round"):
             if t and base is None:
-                base = reference_of(
-                    folder.get(0, "table"), folder.get(0, "held_out"), folder.base_log_prob
-                )
+                first = (folder.get(0, "table"), folder.get(0, "held_out"))
+                base = reference_of(*first, folder.base_log_prob)
             with progress.stage(f"round {t}: measure", total=len(held_out)) as bar:
                 made = measure_round(pi(t), held_out, method, base, records, seed, bar.advance)
             folder.keep(t, "held_out", made.samples, held_out)
@@ -116,9 +114,8 @@ def self_reward(
         chosen = round_prompts(prompts, method.samples.prompts, seed, t)
         if not folder.has(t, "pairs") and not folder.has(t, "samples"):
             with progress.stage(f"round {t + 1}: samples", total=len(chosen)) as bar:
-                drawn = samples.stream(
-                    pi(t), chosen, method.samples, derived(seed, "samples", t), advance=bar.advance
-                )
+                own, shelf = derived(seed, "samples", t), folder.shelf(t)
+                drawn = sample_round(pi(t), chosen, method, own, shelf, bar.advance)
                 folder.keep(t, "samples", drawn, chosen)
 
         # rewards, pairs
@@ -140,10 +137,9 @@ def self_reward(
         if not folder.has(t + 1, "policy"):
             work = pairs.groups * (method.update.epochs or 1)
             with progress.stage(f"round {t + 1}: train", total=work) as bar:
-                asked = [*chosen, *pairs.asked]
                 policy, update = fit(
                     pi(t),
-                    asked,
+                    [*chosen, *pairs.asked],
                     pairs,
                     method.objective,
                     method.update,

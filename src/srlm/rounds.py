@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import log
 
@@ -11,6 +11,7 @@ import numpy as np
 from srlm import pairs as pairing
 from srlm import stopping
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
+from srlm.engines.base import LOCAL, Engine, Shelf, drawn
 from srlm.errors import UserError
 from srlm.forecast.powers import kappa_next
 from srlm.grading import EXACT, Grader
@@ -44,6 +45,8 @@ class Method:
     """How answers are read and compared: for votes, and to measure accuracy."""
     stop: stopping.Rule | None = None
     """None: all rounds are run."""
+    engine: Engine = LOCAL
+    """What makes the training samples."""
 
 
 def round_prompts(prompts: Sequence[Prompt], count: int | None, seed: int, t: int) -> list[Prompt]:
@@ -52,6 +55,19 @@ def round_prompts(prompts: Sequence[Prompt], count: int | None, seed: int, t: in
         return list(prompts)
     order = np.random.default_rng(derived(seed, "prompts", t)).permutation(len(prompts))
     return [prompts[i] for i in np.sort(order[:count])]
+
+
+def sample_round(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    method: Method,
+    seed: int,
+    shelf: Shelf,
+    advance: Callable[[float], None],
+) -> Iterator[Samples]:
+    """The training samples of a round, in parts, by the method's engine
+    (``srlm.engines.base.drawn``)."""
+    return drawn(method.engine, policy, prompts, method.samples, seed, shelf, advance)
 
 
 @dataclass(frozen=True, slots=True)

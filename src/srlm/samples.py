@@ -31,23 +31,8 @@ def sample(
     *,
     advance: Callable[[float], None] = lambda prompts: None,
 ) -> Samples:
-    """The responses of a round, in memory at once; arguments and errors as ``stream``."""
-    return joined(list(stream(policy, prompts, settings, seed, advance=advance)))
-
-
-def stream(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    settings: SampleSettings,
-    seed: int,
-    *,
-    advance: Callable[[float], None] = lambda prompts: None,
-) -> Iterator[Samples]:
-    """The responses of a round as the settings say, in parts: all those of consecutive prompts.
-
-    A part has about ``PART_TOKENS`` tokens at most, but never less than is asked of the
-    policy at once, so that memory does not grow with the prompts or the samples. A prompt's
-    samples do not depend on the part that it is in.
+    """Responses as the settings of a round say, in memory at once. A prompt's samples do not depend
+    on the other prompts.
 
     Args:
         advance: called with how many prompts were done since, for progress; may be a fraction.
@@ -61,12 +46,9 @@ def stream(
                 f"{type(policy).__name__}: responses cannot be enumerated",
                 "use --source sampling; enumeration is for linear-softmax and tabular policies",
             )
-        yield policy.enumerate(prompts)
+        made = policy.enumerate(prompts)
         advance(len(prompts))
-        return
-    step = max(
-        1, PART_TOKENS // settings.max_tokens // settings.per_prompt, CHUNK // settings.per_prompt
-    )
+        return made
     how: Callable[..., Samples] | None = None
     if not settings.plain:
         if not isinstance(policy, Temperable):
@@ -75,25 +57,22 @@ def stream(
                 "leave --temperature and --top-p out; they are for language models",
             )
         how = partial(policy.tempered, temperature=settings.temperature, top_p=settings.top_p)
-    for first in range(0, len(prompts), step):
-        some = prompts[first : first + step]
-        if settings.mu is not None:
-            part = adaptive(
-                policy, some, settings.mu, settings.per_prompt, seed, settings.max_tokens
-            )
-            advance(len(some))
-        else:
-            part = in_parts(
-                policy,
-                some,
-                settings.per_prompt,
-                seed=seed,
-                max_tokens=settings.max_tokens,
-                rows=CHUNK,
-                advance=advance,
-                how=how,
-            )
-        yield replace(part, prompt_R=part.prompt_R + first)
+    if settings.mu is not None:
+        made = adaptive(
+            policy, prompts, settings.mu, settings.per_prompt, seed, settings.max_tokens
+        )
+        advance(len(prompts))
+        return made
+    return in_parts(
+        policy,
+        prompts,
+        settings.per_prompt,
+        seed=seed,
+        max_tokens=settings.max_tokens,
+        rows=CHUNK,
+        advance=advance,
+        how=how,
+    )
 
 
 def in_parts(
@@ -125,6 +104,7 @@ def in_parts(
 
 def joined(parts: Sequence[Samples]) -> Samples:
     """Samples one after another, their prompts numbered already."""
+    gaps = [p.gap_R for p in parts if p.gap_R is not None]
     return Samples(
         prompt_R=np.concatenate([p.prompt_R for p in parts]),
         tokens_R=tuple(chain.from_iterable(p.tokens_R for p in parts)),
@@ -133,6 +113,7 @@ def joined(parts: Sequence[Samples]) -> Samples:
         finished_R=np.concatenate([p.finished_R for p in parts]),
         text_R=tuple(chain.from_iterable(p.text_R for p in parts)),
         token_logp_R=tuple(chain.from_iterable(p.token_logp_R for p in parts)),
+        gap_R=np.concatenate(gaps) if gaps else None,
     )
 
 

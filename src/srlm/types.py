@@ -58,6 +58,11 @@ class Samples:
     """The response as a person reads it, special tokens left out."""
     token_logp_R: tuple[Floats, ...] = ()
     """log pi(token|x, tokens before it) of each token, nats; empty for single-label policies."""
+    gap_R: Floats | None = None
+    """Of samples of an engine (``srlm.engines.base``): log pi(y|x) as the policy here scores it,
+    which is then ``logp_R``, minus what the engine said, nats; infinite where that said nothing,
+    not-a-number where the row is not scored here and ``logp_R`` is the engine's. None: sampled by
+    the policy itself."""
 
     def __len__(self) -> int:
         return len(self.tokens_R)
@@ -78,6 +83,7 @@ class Samples:
             finished_R=self.finished_R[index],
             text_R=tuple(self.text_R[i] for i in index),
             token_logp_R=tuple(self.token_logp_R[i] for i in index) if self.token_logp_R else (),
+            gap_R=None if self.gap_R is None else self.gap_R[index],
         )
 
 

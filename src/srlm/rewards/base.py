@@ -72,8 +72,8 @@ class Scored:
 Reward = Callable[[Policy, Sequence[Prompt], Samples], Floats | Scored]
 """r_t(x, y) of each row, [R]: (the policy that sampled, prompts, its samples) -> rewards, or
 rewards with facts. It sees all the samples of its prompts at once; a large round comes in several
-calls, of some prompts each (``srlm.samples.stream``). Not-a-number marks a reward that is missing;
-such rows are left out of the pairs and counted."""
+calls, of some prompts each (``srlm.engines.base.drawn``). Not-a-number marks a reward that is
+missing; such rows are left out of the pairs and counted."""
 
 
 def scored(value: Floats | Scored, samples: Samples) -> Scored:

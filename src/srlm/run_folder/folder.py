@@ -15,15 +15,17 @@ import yaml
 
 from srlm import writing
 from srlm.config import AUTO, RunConfig, differences, flatten
+from srlm.engines.base import MemoryShelf, Shelf
 from srlm.errors import UserError
 from srlm.policies.base import Policy
 from srlm.policies.load import DROPPED, REFERENCE, located
 from srlm.run_folder import record as recording
-from srlm.run_folder import tables
+from srlm.run_folder import shelf, tables
 from srlm.run_folder.inputs import PLACE, keep_inputs
 from srlm.run_folder.lock import Lock
 from srlm.run_folder.manifest import decisive, manifest, versions, with_decisive
 from srlm.run_folder.record import MISSING, Record, round_folder
+from srlm.run_folder.shelf import FolderShelf
 from srlm.stopping import OUT_OF_TIME, Stop
 from srlm.types import Floats, Ints, Prompt, PromptTable, Round, Tokens, UpdateReport
 
@@ -54,6 +56,10 @@ class Folder(Protocol):
 
     def last(self) -> int:
         """The number of the last policy that is there."""
+        ...
+
+    def shelf(self, t: int) -> Shelf:
+        """Where the shards of round t's samples are put aside until all are there."""
         ...
 
     def base_log_prob(
@@ -123,6 +129,10 @@ class Memory:
     def last(self) -> int:
         """The round of the one policy that is kept."""
         return self._last["policy"][0]
+
+    def shelf(self, t: int) -> Shelf:
+        """In memory."""
+        return MemoryShelf()
 
     def base_log_prob(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
@@ -227,6 +237,9 @@ class RunFolder:
                 self.notes.append("config.yaml was damaged or missing, and is written again")
         for leftover in _leftovers(self.folder):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        for t in self._records:
+            if self._path(t, "samples").is_file():
+                shelf.clear(round_folder(self.folder, t))
         stop = self.folder / "stop.json"
         if (recording.unsealed(stop) or {}).get("code") == OUT_OF_TIME:
             stop.unlink()
@@ -372,6 +385,8 @@ class RunFolder:
         self._unread.discard((t, stage))
         if stage == "round":
             self._write_metrics(value)
+        elif stage == "samples":
+            shelf.clear(path.parent)
 
     def get(self, t: int, stage: str) -> Any:
         """Read a stage.
@@ -394,6 +409,11 @@ class RunFolder:
             return self._open(self._path(t, stage) if t else Path(self._config.model))
         found = STAGES[stage].read(self._path(t, stage))
         return replace(found, table=self.get(t, "table")) if stage == "round" else found
+
+    def shelf(self, t: int) -> FolderShelf:
+        """In the round's folder; gone when its samples are there."""
+        whole = self._path(t, "policy") if t else located(self._config.model, download=False)
+        return FolderShelf(round_folder(self.folder, t), whole)
 
     def base_log_prob(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -46,7 +46,9 @@ def read_prompts(path: Path) -> PromptTable:
     return PromptTable.of(pq.read_table(path).to_pydict())
 
 
-def write_samples(prompts: Sequence[Prompt], parts: Iterable[Samples], path: Path) -> None:
+def write_samples(
+    prompts: Sequence[Prompt], parts: Iterable[Samples], path: Path | BinaryIO
+) -> None:
     """One row a response, one row group a part; parts are written as they come."""
     writer = None
     try:
@@ -71,6 +73,8 @@ def _samples_table(prompts: Sequence[Prompt], samples: Samples) -> pa.Table:
     }
     if samples.token_logp_R:
         columns["token_logp"] = _lists(samples.token_logp_R)
+    if samples.gap_R is not None:
+        columns["gap"] = pa.array(samples.gap_R)
     return pa.table(columns)
 
 
@@ -100,6 +104,7 @@ def _samples(table: pa.Table) -> Samples:
         finished_R=_array(table["finished"]),
         text_R=tuple(table["text"].to_pylist()),
         token_logp_R=_arrays(table["token_logp"]) if "token_logp" in table.column_names else (),
+        gap_R=_array(table["gap"]) if "gap" in table.column_names else None,
     )
 
 
