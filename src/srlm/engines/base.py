@@ -245,15 +245,15 @@ def drawn(
 
 def _joined(shards: Iterable[tuple[Shard, Samples]], settings: SampleSettings) -> Iterator[Samples]:
     """Shards in order as parts."""
-    most = max(sampling.PART_TOKENS // settings.max_tokens, sampling.CHUNK)
+    most = max(sampling.PART_TOKENS // settings.max_tokens, sampling.CHUNK) // settings.per_prompt
     held: list[Samples] = []
-    rows = 0
+    prompts = 0
     for shard, part in shards:
-        if held and rows + len(part) > most:
+        if held and prompts + len(shard.prompts) > most:
             yield sampling.joined(held)
-            held, rows = [], 0
+            held, prompts = [], 0
         held.append(replace(part, prompt_R=part.prompt_R + shard.first))
-        rows += len(part)
+        prompts += len(shard.prompts)
     if held:
         yield sampling.joined(held)
 
