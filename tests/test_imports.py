@@ -161,6 +161,6 @@ def test_no_import_points_upwards() -> None:
 def test_the_reader_of_imports_sees_them() -> None:
     assert {"srlm.errors", "srlm.types"} <= GRAPH["srlm.data"]
     assert "srlm.runner" in GRAPH["srlm.cli"]
-    assert "srlm.samples" in GRAPH["srlm.loop"]
+    assert "srlm.rounds" in GRAPH["srlm.loop"]
     assert GRAPH["srlm.errors"] == set()
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
