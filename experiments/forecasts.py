@@ -36,7 +36,7 @@ from srlm.forecast.answers import Counts, destination, estimate, posterior, valu
 from srlm.forecast.groups import mixed, moved_to
 from srlm.forecast.pace import FORECAST, RATIOS
 from srlm.grading import grader
-from srlm.measure.answer_level import vote_at
+from srlm.measure.answer_level import vote_curve
 from srlm.progress import Progress
 from srlm.run_folder import Run, aim_of, read_run
 from srlm.runner import run
@@ -238,7 +238,7 @@ def where_votes_lead(found: Run) -> dict[str, Any]:
     told = estimate(values(posterior(counts), destination), "accuracy of the mode", these=True)
     other = samples.take(place_R >= K // 2)
     half = [a for a, at in zip(answer_R, place_R, strict=True) if at >= K // 2]
-    vote = vote_at(other, half, right_R[place_R >= K // 2], P, [K // 2])[K // 2]
+    vote = vote_curve(other, half, right_R[place_R >= K // 2], P, [K // 2])[K // 2]
     return {"told": told.to_json(), "vote": vote.value}
 
 

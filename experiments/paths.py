@@ -34,7 +34,7 @@ from experiments.common import kept, write
 from experiments.ways import digit_sums, looks_easy
 from srlm.config import RunConfig
 from srlm.grading import grader
-from srlm.measure.answer_level import vote_at
+from srlm.measure.answer_level import vote_curve
 from srlm.progress import Progress
 from srlm.run_folder import Run, read_run
 from srlm.runner import run
@@ -107,7 +107,7 @@ def voted(config: RunConfig, found: Run, t: int) -> dict[str, float]:
 
 
 def _majority(answer_R: list[str | None], right_R: Bools, samples: Samples, prompts: int) -> float:
-    found = vote_at(samples, answer_R, right_R, prompts, [DRAWS])[DRAWS].value
+    found = vote_curve(samples, answer_R, right_R, prompts, [DRAWS])[DRAWS].value
     assert found is not None
     return found
 

@@ -11,10 +11,10 @@ from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.errors import UserError
 from srlm.lab.classes import class_rounds
 from srlm.lab.digits import digits
-from srlm.lab.twin import Counted
 from srlm.loop import self_reward
 from srlm.rewards.likelihood import likelihood
 from srlm.rounds import Method
+from tests.naive.counted import Counted
 
 
 @pytest.mark.parametrize(

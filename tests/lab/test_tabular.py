@@ -20,7 +20,7 @@ def test_components_are_min_norm_least_squares(n: int) -> None:
     # The minimum-norm step depends on the parameters' gauge alone through what it leaves.
     logp_RXM = log_softmax(rng.standard_normal((3, X, M)), axis=2)
     weight_X = np.array([0.5, 0.2, 0.1, 0.1, 0.1])
-    x_Rn, y_Rn, other_Rn = tabular.draw(logp_RXM, weight_X, n, seed=2, t=0)
+    x_Rn, y_Rn, other_Rn = tabular.draw(logp_RXM, weight_X, n, seed=2, t=0, part=np.arange(3))
     fast_RXM = tabular.update(logp_RXM, x_Rn, y_Rn, other_Rn, beta)
     for r in range(3):
         order = np.argsort(x_Rn[r], kind="stable")
@@ -45,7 +45,9 @@ def test_components_are_min_norm_least_squares(n: int) -> None:
 
 def test_draws_follow_the_policy_and_the_prompts_weights() -> None:
     logp_RXM = np.log(np.array([[[0.7, 0.2, 0.1], [0.1, 0.1, 0.8]]]))
-    x, y, other = tabular.draw(logp_RXM, np.array([3.0, 1.0]), 40_000, seed=0, t=0)
+    x, y, other = tabular.draw(
+        logp_RXM, np.array([3.0, 1.0]), 40_000, seed=0, t=0, part=np.arange(1)
+    )
     assert (x == 1).mean() == pytest.approx(0.25, abs=0.01)
     for drawn in (y, other):
         assert np.bincount(drawn[x == 0]) / (x == 0).sum() == pytest.approx(

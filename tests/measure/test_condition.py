@@ -7,11 +7,11 @@ import pytest
 
 from srlm.errors import UserError
 from srlm.measure import condition
-from srlm.measure.modes import enumerated, improved
+from srlm.measure.modes import Modes, enumerated, improved
 from srlm.measure.search import find_modes
 from srlm.policies.tabular import Tabular, rows
 from srlm.samples import adaptive
-from srlm.types import Samples
+from srlm.types import Estimate, Samples
 from tests.measure.toy import ToyTree
 
 
@@ -19,24 +19,29 @@ def table(seed: int = 0, P: int = 60, M: int = 6) -> Tabular:
     return Tabular(1.5 * np.random.default_rng(seed).standard_normal((P, M)))
 
 
+def of_modes(modes: Modes) -> Estimate:
+    return condition.kappa(modes.logp_P, "search", seed=0, upper_P=modes.upper_P)
+
+
 def test_enumeration_and_search_agree_with_the_definition() -> None:
     policy, prompts = table(), rows(60)
     p_PM = np.exp(policy.log_table(prompts))
     kappa = (1 / p_PM.max(1)).mean()
-    exact = condition.enumeration(policy.enumerate(prompts), 60)
-    searched = condition.from_modes(find_modes(policy.tree(prompts, max_tokens=1), 60, nodes=9))
-    for estimate in (exact, searched):
+    for modes in (
+        enumerated(policy.enumerate(prompts), 60),
+        find_modes(policy.tree(prompts, max_tokens=1), 60, nodes=9),
+    ):
+        estimate = of_modes(modes)
         assert estimate.value == pytest.approx(kappa)
         assert estimate.guarantee == "exact"
         assert estimate.low is not None
         assert estimate.high is not None
         assert 1 <= estimate.low < kappa < estimate.high
-    assert (exact.method, searched.method) == ("enumeration", "search")
 
 
 def test_fixed_n_is_never_below() -> None:
     policy, prompts = table(), rows(60)
-    truth = condition.enumeration(policy.enumerate(prompts), 60).value
+    truth = of_modes(enumerated(policy.enumerate(prompts), 60)).value
     for draws in (2, 4, 64):
         samples = policy.sample(prompts, draws, seed=1, max_tokens=1)
         estimate = condition.fixed_n(samples, 60)
@@ -49,11 +54,11 @@ def test_fixed_n_is_never_below() -> None:
 
 def test_certificate_of_a_search_cut_short_holds_the_truth() -> None:
     toy = ToyTree(4, 50, 4, 5, scale=1.0)
-    truth = condition.from_modes(find_modes(toy, 50, nodes=10**6)).value
+    truth = of_modes(find_modes(toy, 50, nodes=10**6)).value
     assert truth is not None
     for nodes in (1, 4, 6, 10):
         modes = find_modes(toy, 50, nodes=nodes)
-        guarantee = condition.from_modes(modes).guarantee
+        guarantee = of_modes(modes).guarantee
         if guarantee != "exact":
             low, high = (float(x) for x in guarantee.split("[")[1].rstrip("]").split(","))
             assert low <= truth * (1 + 1e-5)

@@ -138,38 +138,16 @@ def test_same_seed_same_interval() -> None:
     assert mean_interval(values, 9) != mean_interval(values, 10)
 
 
-def test_resamples_do_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resamples_do_not_depend_on_blocks_or_on_being_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     whole = np.concatenate(list(resamples(7, 0, 50)))
+    assert (np.concatenate(list(resamples(7, 0, 50))) == whole).all()
     monkeypatch.setattr(intervals, "CHUNK", 30)
-    monkeypatch.setattr(intervals, "_kept", {})
+    assert (np.concatenate(list(resamples(7, 0, 50))) == whole).all()
+    monkeypatch.setattr(intervals, "KEPT", 100)
     assert (np.concatenate(list(resamples(7, 0, 50))) == whole).all()
     assert (whole.sum(1) == 7).all()
-
-
-def test_resamples_are_drawn_once_and_few_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Kept counts are those drawn anew, and no more than the limits stay in memory."""
-    monkeypatch.setattr(intervals, "_kept", {})
-    monkeypatch.setattr(intervals, "KEPT", 1000)
-    monkeypatch.setattr(intervals, "SHARED", 4000)
-    monkeypatch.setattr(intervals, "_limits", [1000])
-    kept = intervals._kept
-
-    def drawn(n: int) -> Floats:
-        return np.concatenate(list(resamples(n, 0, 100)))
-
-    small, other, large = drawn(7), drawn(9), drawn(30)
-    assert set(kept) == {(9, 0, 100)}  # 700 + 900 are too many, 3,000 are never kept
-    assert kept[9, 0, 100].dtype == np.uint8
-    with intervals.sharing():
-        assert (drawn(30) == large).all() and (drawn(30) == large).all()
-        assert (30, 0, 100) in kept
-    assert sum(x.size for x in kept.values()) <= 1000
-    assert (drawn(7) == small).all() and (drawn(9) == other).all()
-
-
-def test_more_draws_of_a_unit_than_a_byte_holds() -> None:
-    assert (np.concatenate(list(resamples(1, 0, 5))) == 1).all()
-    assert intervals._least(np.array([[300]])) == np.uint16
 
 
 def test_edges() -> None:

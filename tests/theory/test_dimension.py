@@ -1,4 +1,4 @@
-"""Covering number, effective dimension with its decay bounds, coverage, and the regime fit."""
+"""Covering number, effective dimension with its decay bounds, and the regime fit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from srlm.errors import UserError
 from srlm.theory.dimension import (
     effective_dimension,
     exponential_bound,
-    generalised_coverage,
     log_covering_number,
     polynomial_bound,
     spiked_bound,
@@ -82,26 +81,6 @@ def test_polynomial_integral() -> None:
     assert polynomial_bound(2.0, 1.7, 0.01) == pytest.approx(value, rel=1e-7)
 
 
-def test_coverage_by_hand() -> None:
-    table = np.array([[0.5, 0.5, 0.0], [0.6, 0.3, 0.1], [0.2, 0.3, 0.5]])
-    expected = np.mean([1.0 / 1.0, 1.0 / 0.6, 1.0 / 0.5])
-    assert generalised_coverage(table) == pytest.approx(expected)
-    expected = np.mean([1.0, 0.9**-2.0, 0.8**-2.0]) ** 0.5
-    assert generalised_coverage(table, gamma=0.5, p=2.0) == pytest.approx(expected)
-    weighted = generalised_coverage(table, weights_P=[0.0, 1.0, 0.0])
-    assert weighted == pytest.approx(1.0 / 0.6)
-
-
-def test_coverage_is_kappa_and_is_monotone() -> None:
-    rng = np.random.default_rng(4)
-    table = rng.dirichlet(np.ones(7), size=50)
-    assert generalised_coverage(table) == pytest.approx(np.mean(1.0 / table.max(axis=1)))
-    by_gamma = [generalised_coverage(table, gamma=g) for g in (0.0, 0.2, 0.5, 0.9)]
-    assert by_gamma == sorted(by_gamma, reverse=True)
-    by_p = [generalised_coverage(table, p=p) for p in (0.5, 1.0, 2.0, 8.0)]
-    assert by_p == sorted(by_p)
-
-
 def sampled(spectrum: np.ndarray, rows: int, rng: np.random.Generator) -> np.ndarray:
     draws = rng.normal(size=(rows, len(spectrum))) * np.sqrt(spectrum)
     return np.linalg.eigvalsh(draws.T @ draws / rows)
@@ -166,10 +145,6 @@ def test_bound_holds_below_the_floor_too() -> None:
         lambda: polynomial_bound(1.0, 1.0, 0.1),
         lambda: exponential_bound(1.0, 0.0, 0.1),
         lambda: spiked_bound(-1, 0.5, 0.1),
-        lambda: generalised_coverage([[0.5, 0.6]]),
-        lambda: generalised_coverage([[0.5, 0.5]], gamma=1.0),
-        lambda: generalised_coverage([[0.5, 0.5]], p=0.0),
-        lambda: generalised_coverage([[0.5, 0.5]], weights_P=[1.0, 1.0]),
     ],
 )
 def test_bad_parameters_have_names(call) -> None:  # type: ignore[no-untyped-def]

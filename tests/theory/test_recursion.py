@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -22,10 +20,8 @@ from srlm.theory.compact import (
 from srlm.theory.recursion import (
     final_failure,
     final_failure_closed,
-    final_kappa,
     iterate_kappa,
     kappa_step,
-    one_round_bound,
     round_error,
     statistical_error,
 )
@@ -92,7 +88,7 @@ def test_exact_rounds_never_exceed_the_bounds() -> None:
         a = round_error(kappa, 0.0, beta, margin)
         assert np.mean(1.0 - best) <= a + 1e-12
         for delta in (0.1, 0.5, 0.9):
-            assert np.mean(best <= 1.0 - delta) <= one_round_bound(a, delta).value + 1e-12
+            assert np.mean(best <= 1.0 - delta) <= a / delta + 1e-12
         measured = float(np.mean(1.0 / best))
         assert measured <= kappa_step(a, mu) + 1e-12  # mu of before: p* only rises
         compact = compact_recursion(0.0, beta, margin, mu)
@@ -113,13 +109,14 @@ GRID = [
 @pytest.mark.parametrize(("eps", "beta", "gamma", "mu"), GRID)
 def test_compact_dominates_the_exact_step(eps: float, beta: float, gamma: float, mu: float) -> None:
     best = compact_recursion(eps, beta, gamma, mu)
-    splits = [1.0 + (1.0 / mu - 1.0) * share for share in (1e-6, 0.01, 0.5, 1.0)] if mu < 1 else []
-    for compact in [best, *(compact_recursion(eps, beta, gamma, mu, split=z) for z in splits)]:
-        assert best.fixed_point <= compact.fixed_point * (1 + 1e-9)
-        for kappa in np.geomspace(1.0, 1.0 / mu, 9):
-            exact = kappa_step(round_error(float(kappa), eps, beta, gamma), mu)
-            assert exact <= compact.step(float(kappa)) + 1e-9
-            assert compact.step(float(kappa)) <= compact.a + compact.slope * math.sqrt(kappa) + 1e-9
+    for kappa in np.geomspace(1.0, 1.0 / mu, 9):
+        exact = kappa_step(round_error(float(kappa), eps, beta, gamma), mu)
+        assert exact <= best.step(float(kappa)) + 1e-9
+        assert best.step(float(kappa)) <= best.a + best.slope * math.sqrt(kappa) + 1e-9
+    for z in [1.0 + (1.0 / mu - 1.0) * x for x in (1e-6, 0.01, 0.5, 1.0)] if mu < 1 else []:
+        s = max(1.0 / mu - z + math.log((1.0 / mu - 1.0) / (z - 1.0)), 0.0)  # its tangent at z
+        other = Compact(z, s * eps / gamma, s * beta / gamma)
+        assert best.fixed_point <= other.fixed_point * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(("eps", "beta", "gamma", "mu"), GRID)
@@ -135,10 +132,7 @@ def test_closed_forms_dominate_the_iterated(
     for rounds in (1, 2, 5, 12):
         exact = final_failure(kappa0, rounds, **numbers)
         closed = final_failure_closed(kappa0, rounds, **numbers)
-        assert exact.raw <= closed.raw + 1e-12
-        assert closed.vacuous == (closed.raw >= 1.0)
-        assert exact.value <= 1.0
-    assert final_kappa(kappa0, 12, **numbers).raw == path[-1]
+        assert exact <= closed + 1e-12
 
 
 @pytest.mark.parametrize(("a", "slope"), [(1.0, 0.0), (1.0, 1e-6), (1.3, 0.7), (2.0, 40.0)])
@@ -173,21 +167,8 @@ def test_rounds_to_forget(kappa0: float, a: float, slope: float) -> None:
 
 def test_first_round_is_of_the_order_of_the_lower_bound() -> None:
     """T = 1, beta = 0: 2 sqrt(kappa_0) eps/gamma, so kappa_0^(1/2), as in section 4."""
-    values = [
-        final_failure(k, 1, eps=1e-4, beta=0.0, margin=1.0, mu=1e-3).raw for k in (4.0, 400.0)
-    ]
+    values = [final_failure(k, 1, eps=1e-4, beta=0.0, margin=1.0, mu=1e-3) for k in (4.0, 400.0)]
     assert values[1] / values[0] == pytest.approx(10.0)
-
-
-def test_vacuous_is_said() -> None:
-    bound = final_failure(4.0, 1, eps=5.0, beta=0.0, margin=1.0, mu=0.1)
-    assert bound.vacuous
-    assert bound.value == 1.0
-    assert bound.raw == 20.0
-    assert "vacuous" in bound.note
-    assert "vacuous" in str(bound)
-    assert final_kappa(4.0, 2, eps=5.0, beta=0.0, margin=1.0, mu=0.1).vacuous
-    assert "constant" in one_round_bound(0.1).note
 
 
 @pytest.mark.parametrize(
@@ -200,7 +181,6 @@ def test_vacuous_is_said() -> None:
         lambda: round_error(0.9, 0.1, 0.1, 1.0),
         lambda: round_error(2.0, 0.1, 0.1, 0.0),
         lambda: round_error(2.0, -0.1, 0.1, 1.0),
-        lambda: one_round_bound(0.1, 0.0),
         lambda: kappa_step(0.1, 0.0),
         lambda: kappa_step(0.1, 1.5),
         lambda: kappa_step(float("nan"), 0.5),
@@ -208,7 +188,6 @@ def test_vacuous_is_said() -> None:
         lambda: final_failure(2.0, 0, eps=0.1, beta=0.1, margin=1.0, mu=0.1),
         lambda: fixed_point(0.0, 1.0),
         lambda: contraction_factor(1.0, -1.0),
-        lambda: compact_recursion(0.1, 0.1, 1.0, 0.1, split=11.0),
         lambda: rounds_to_forget(0.5, 1.0, 1.0),
     ],
 )
@@ -219,10 +198,3 @@ def test_bad_parameters_have_names(call) -> None:  # type: ignore[no-untyped-def
 
 def test_compact_is_plain() -> None:
     assert Compact(1.0, 0.5, 0.0).step(4.0) == 2.0
-
-
-def test_import_is_light() -> None:
-    heavy = ["torch", "transformers", "sklearn", "plotly"]
-    code = f"import sys, srlm.theory; print([m for m in {heavy} if m in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

@@ -1,7 +1,7 @@
 """Self-rewarding of a softmax regression: prompts that are vectors, held out apart from trained on.
 
 The rounds of ``bulk`` with class features phi(x, y) = e_y (x) v, one replicate at a time: D = M d
-is in the hundreds, and a round's cost is its least squares. Samples are those of ``twin.Counted``.
+is in the hundreds, and a round's cost is its least squares.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from scipy import linalg
 from scipy.special import log_softmax
 
-from srlm.lab.counter import uniforms
+from srlm.lab.tabular import uniforms
 from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.types import Floats, Ints, Prompt
 

@@ -14,7 +14,7 @@ from scipy.special import log_softmax
 
 from srlm.errors import UserError
 from srlm.lab.bulk import Linear
-from srlm.theory.bounds import check_kappa, check_positive
+from srlm.theory.checks import check_kappa, check_positive
 from srlm.types import Floats
 
 

@@ -16,16 +16,26 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.special import log_softmax
 
-from srlm.lab.counter import uniforms
 from srlm.types import Floats, Ints
 
 
+def uniforms(seed: int, part: Ints, t: int, count: int) -> Floats:
+    """Numbers in [0, 1) of round t for the replicates numbered ``part``, [R, count].
+
+    A replicate's numbers depend on (seed, its number, t) alone, not on those beside it.
+    """
+    return np.stack([np.random.default_rng([seed, r, t]).random(count) for r in part.tolist()])
+
+
 def draw(
-    logp_RXM: Floats, weight_X: Floats, pairs: int, *, seed: int, t: int, first: int = 0
+    logp_RXM: Floats, weight_X: Floats, pairs: int, *, seed: int, t: int, part: Ints
 ) -> tuple[Ints, Ints, Ints]:
-    """x and two responses of each pair, each [R, n]: x ~ weight, y, y' ~ pi(.|x)."""
+    """x and two responses of each pair, each [R, n]: x ~ weight, y, y' ~ pi(.|x).
+
+    ``part`` are the numbers of the R replicates.
+    """
     R, X, M = logp_RXM.shape
-    u_R3n = uniforms(seed, np.arange(first, first + R), t, 3 * pairs).reshape(R, 3, pairs)
+    u_R3n = uniforms(seed, part, t, 3 * pairs).reshape(R, 3, pairs)
     edge_X = np.cumsum(weight_X)
     x_Rn = np.minimum(np.searchsorted(edge_X, u_R3n[:, 0] * edge_X[-1], side="right"), X - 1)
     sums_RXM = np.cumsum(np.exp(logp_RXM), axis=2)
@@ -68,20 +78,3 @@ def update(logp_RXM: Floats, x_Rn: Ints, y_Rn: Ints, other_Rn: Ints, beta: float
     theta = logp_RXM.copy().reshape(-1)
     theta[used] += (reward - mean[label]) / beta
     return np.asarray(log_softmax(theta.reshape(R, X, M), axis=2))
-
-
-def rounds(
-    logp_RXM: Floats,
-    weight_X: Floats,
-    *,
-    count: int,
-    pairs: int,
-    beta: float,
-    seed: int,
-    first: int = 0,
-) -> Floats:
-    """log pi_T after ``count`` rounds of ``pairs`` pairs, [R, X, M]."""
-    for t in range(count):
-        drawn = draw(logp_RXM, weight_X, pairs, seed=seed, t=t, first=first)
-        logp_RXM = update(logp_RXM, *drawn, beta)
-    return logp_RXM

@@ -16,7 +16,6 @@ from scipy.special import logsumexp
 
 from srlm.errors import UserError
 from srlm.measure.intervals import mean, mean_interval
-from srlm.measure.modes import Modes, enumerated
 from srlm.policies.base import Policy
 from srlm.samples import blocks
 from srlm.types import Estimate, Floats, Prompt, Samples
@@ -110,16 +109,6 @@ def log10_kappa(
         max(0.0, float((unit + np.log(end)) / log10)) if end > 0 else 0.0 for end in ends
     )
     return Estimate(value, at_low, at_high, n, method, guarantee, _warning(logp_P))
-
-
-def from_modes(modes: Modes, *, seed: int = 0, method: str = "search") -> Estimate:
-    """kappa with the certificate of a search: exact, or within an interval."""
-    return kappa(modes.logp_P, method, seed=seed, upper_P=modes.upper_P)
-
-
-def enumeration(samples: Samples, prompts: int, *, seed: int = 0) -> Estimate:
-    """kappa from all responses of every prompt (``Exact.enumerate``): exact."""
-    return from_modes(enumerated(samples, prompts), seed=seed, method="enumeration")
 
 
 def fixed_n(samples: Samples, prompts: int, *, seed: int = 0) -> Estimate:

@@ -7,8 +7,7 @@ at 95% unless ``level`` says otherwise, and a given seed gives the same interval
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -16,68 +15,41 @@ from scipy import stats
 
 from srlm.types import Estimate, Floats, Ints, undefined
 
+Counts = npt.NDArray[np.uint16]
 RESAMPLES = 2000
 CHUNK = 1 << 19
 """Numbers held at once: resamples are made in blocks of CHUNK / n."""
-KEPT = 1 << 21
-"""Counts, a byte each, that stay in memory: many estimates of a report are about as many prompts,
-and making their resamples takes ten times as long as using them."""
-SHARED = 1 << 24
-"""Counts that stay while ``sharing`` is open."""
-_kept: dict[tuple[int, int, int], npt.NDArray[Any]] = {}
-_limits = [KEPT]
+KEPT = 1 << 23
+"""Counts of resamples that are kept for the next estimate of as many prompts, at most: making
+them takes ten times as long as using them."""
 
 
 def resamples(n: int, seed: int, count: int = RESAMPLES) -> Iterator[Floats]:
     """How often each of n units is chosen, in blocks [b, n]; ``count`` resamples in all.
 
-    The same arguments give the same counts; those of the last arguments are kept and not sampled
-    again, where they are few.
+    The same arguments give the same counts.
     """
     block = max(1, CHUNK // n)
-    if n * count > _limits[-1]:
-        for drawn_BN in _drawn(n, seed, count, block):
-            yield drawn_BN.astype(np.float64)
+    if n * count > KEPT:
+        yield from (part_BN.astype(np.float64) for part_BN in _drawn(n, seed, count, block))
         return
-    key = (n, seed, count)
-    if key not in _kept:
-        parts = [counts_BN.astype(_least(counts_BN)) for counts_BN in _drawn(n, seed, count, block)]
-        _release(_limits[-1] - n * count)
-        _kept[key] = np.concatenate(parts)
-    counts_CN = _kept[key]
+    counts_CN = _kept(n, seed, count, block)
     for begin in range(0, count, block):
         yield counts_CN[begin : begin + block].astype(np.float64)
 
 
-@contextmanager
-def sharing() -> Iterator[None]:
-    """Within it up to ``SHARED`` counts are kept, for several estimates of many prompts."""
-    _limits.append(SHARED)
-    try:
-        yield
-    finally:
-        _limits.pop()
-        _release(KEPT)
+@lru_cache(maxsize=1)
+def _kept(n: int, seed: int, count: int, block: int) -> Counts:
+    return np.concatenate(list(_drawn(n, seed, count, block)))
 
 
-def _drawn(n: int, seed: int, count: int, block: int) -> Iterator[Ints]:
+def _drawn(n: int, seed: int, count: int, block: int) -> Iterator[Counts]:
     rng = np.random.default_rng([seed, n, count])
     for begin in range(0, count, block):
         b = min(block, count - begin)
         draw_BN = rng.integers(n, size=(b, n))
         draw_BN += n * np.arange(b)[:, None]
-        yield np.bincount(draw_BN.ravel(), minlength=b * n).reshape(b, n)
-
-
-def _least(counts_BN: Ints) -> np.dtype[Any]:
-    """The smallest kind of number that holds the counts: a byte, nearly always."""
-    return np.min_scalar_type(int(counts_BN.max()))
-
-
-def _release(room: int) -> None:
-    """Forget the oldest counts until no more than ``room`` are left."""
-    while _kept and sum(x.size for x in _kept.values()) > room:
-        del _kept[next(iter(_kept))]
+        yield np.bincount(draw_BN.ravel(), minlength=b * n).reshape(b, n).astype(np.uint16)
 
 
 def mean_interval(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from srlm.grading import EXACT, Grader
-from srlm.measure.intervals import by_prompt, mean, resamples, share, sharing
+from srlm.measure.intervals import by_prompt, mean, resamples, share
 from srlm.rewards.base import Mean, Say, Scored
 from srlm.rewards.consistency import votes
 from srlm.rewards.rows import distinct
@@ -154,11 +154,10 @@ def summary(rows: Seen, *, seed: int = 0) -> RewardReport:
     spread_P = np.sqrt(by_prompt((r_R - mean_P[p_R]) ** 2, w_R, p_R, len(used)))
     alike, judged = _alike(rows, r_R), _alike(rows, rows.voted_R)
     length_R = rows.length_R.astype(np.float64)
-    with sharing():
-        correlation = within(r_R, length_R, rows.prompt_R, rows.weight_R, "lengths", seed)
-        agreement = within(rows.voted_R, rows.vote_R, rows.prompt_R, rows.weight_R, "votes", seed)
-        average = mean(mean_P, seed, "mean over prompts")
-        apart = mean(spread_P, seed, "standard deviation within prompts", least=0.0)
+    correlation = within(r_R, length_R, rows.prompt_R, rows.weight_R, "lengths", seed)
+    agreement = within(rows.voted_R, rows.vote_R, rows.prompt_R, rows.weight_R, "votes", seed)
+    average = mean(mean_P, seed, "mean over prompts")
+    apart = mean(spread_P, seed, "standard deviation within prompts", least=0.0)
     notes = list(rows.say(rows.facts))
     if missing:
         notes.insert(0, f"{missing} of {rows.rows} responses have no reward and are left out")

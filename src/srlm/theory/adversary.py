@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 
 from srlm.errors import UserError
-from srlm.theory.bounds import check_count, check_kappa, check_positive
+from srlm.theory.checks import check_count, check_kappa, check_positive
 from srlm.theory.hard_family import HardInstance, failure_probability, hard_instance
 
 
@@ -19,14 +19,12 @@ class Envelope:
 
     instance:  the worst member of the family.  failure: its exact expected lost mass.
     ratio:     failure / sqrt( kappa_0 log|Pi| / (n (1 + log(kappa_0/failure))) )
-    constant:  the c with which the closed form gives exactly this failure: ratio^2
     """
 
     n: int
     instance: HardInstance
     failure: float
     ratio: float
-    constant: float
 
 
 def _failures(n: int, kappa0: float, prompts: int, responses_M: np.ndarray) -> np.ndarray:
@@ -84,8 +82,7 @@ def envelope(
         worst = _worst_in_class(n, kappa0, check_positive("log_class", log_class))
     failure = failure_probability(worst, n)
     scale = kappa0 * worst.log_class / (n * (1.0 + math.log(kappa0 / failure)))
-    ratio = failure / math.sqrt(scale)
-    return Envelope(n=n, instance=worst, failure=failure, ratio=ratio, constant=ratio**2)
+    return Envelope(n=n, instance=worst, failure=failure, ratio=failure / math.sqrt(scale))
 
 
 def _worst_in_class(n: int, kappa0: float, log_class: float) -> HardInstance:
@@ -114,12 +111,3 @@ def _worst_in_class(n: int, kappa0: float, log_class: float) -> HardInstance:
         if 1 <= d <= most_prompts
     ]
     return max(worst, key=lambda instance: failure_probability(instance, n))
-
-
-def log_slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Least-squares slope of log y on log x.
-
-    >>> round(log_slope(np.array([1.0, 10.0, 100.0]), np.array([5.0, 0.5, 0.05])), 12)
-    -1.0
-    """
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])

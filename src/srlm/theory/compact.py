@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from srlm.errors import UserError
-from srlm.theory.bounds import (
+from srlm.theory.checks import (
     check_count,
     check_kappa,
     check_not_negative,
@@ -100,23 +99,19 @@ def geometric_bound(kappa0: float, t: int, a: float, slope: float) -> float:
     return u_star + float(contraction_factor(a, slope) ** t) * max(kappa0 - u_star, 0.0)
 
 
-def compact_recursion(
-    eps: float, beta: float, margin: float, mu: float, split: float | None = None
-) -> Compact:
-    """The compact recursion of the exact step: its (a, b, c) for a split point of the tail.
+def compact_recursion(eps: float, beta: float, margin: float, mu: float) -> Compact:
+    """The compact recursion of the exact step: its (a, b, c).
 
     For every z in (1, 1/mu], cutting the tail integral at z and bounding the rest by A u/(u-1),
 
         kappa_{t+1} <= z + s A_t,   s = 1/mu - z + log( (1/mu - 1)/(z - 1) ),
 
     the tangent of the (concave) exact step at A = 1 - 1/z. So a = z, b = s eps/gamma and
-    c = s beta/gamma. Without `split`, z is the one with the least fixed point u*.
+    c = s beta/gamma. z is the one with the least fixed point u*.
 
     Source: [SR] App. C; the choice of z is our own.  Raises UserError by name.
     Cost: some 300 scalar evaluations.
 
-    >>> compact_recursion(0.001, 0.0, 0.5, 0.1, split=1.01).a
-    1.01
     >>> round(compact_recursion(0.001, 0.0, 0.5, 0.1).fixed_point, 4)
     1.0375
     """
@@ -135,10 +130,6 @@ def compact_recursion(
         s = s if s > 1e-9 else 0.0  # at the top of the range only rounding is left
         return Compact(a=1.0 + excess, b=s * eps / margin, c=s * beta / margin)
 
-    if split is not None:
-        if not 1.0 < split <= 1.0 / mu:
-            raise UserError(f"split is {split}", f"give split in (1, 1/confidence = {1 / mu:g}]")
-        return at(math.log(split - 1.0))
     grid = np.linspace(top - 60.0, top, 241)
     heights = [at(float(x)).fixed_point for x in grid]
     best = int(np.argmin(heights))

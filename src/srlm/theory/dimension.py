@@ -1,6 +1,6 @@
 """What replaces log|Pi| for a parametric class: covering number and effective dimension.
 
-[SR] Def. 6.1, Thm 6.2, Cor. 6.4, App. F and G; the coverage of [SM] eq. 6, generalised. Spectra
+[SR] Def. 6.1, Thm 6.2, Cor. 6.4, App. F and G. Spectra
 are eigenvalues of the covariance of the features phi (the unit of phi squared), largest first.
 The three decay bounds hold with the constants stated, for every ridge l > 0: each is our own.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from srlm.errors import UserError
-from srlm.theory.bounds import check_count, check_not_negative, check_positive
+from srlm.theory.checks import check_count, check_not_negative, check_positive
 
 
 def log_covering_number(dimension: int, radius: float, epsilon: float) -> float:
@@ -114,40 +114,3 @@ def spiked_bound(rank: int, tail_mass: float, ridge: float) -> float:
     rank = check_count("rank", rank, least=0)
     tail_mass = check_not_negative("tail_mass", tail_mass)
     return rank + tail_mass / check_positive("ridge", ridge)
-
-
-def generalised_coverage(
-    probabilities_PM: ArrayLike,
-    gamma: float = 0.0,
-    p: float = 1.0,
-    weights_P: ArrayLike | None = None,
-) -> float:
-    """C_{gamma,p} = E_x[ pi(Y_gamma(x)|x)^-p ]^(1/p), Y_gamma = {y: pi(y) >= (1-gamma) max pi}.
-
-    gamma = 0, p = 1 is kappa where modes are unique; tied modes count together. It falls with
-    gamma and rises with p.
-
-    probabilities_PM: a distribution a row, (P, M).  gamma in [0, 1).  p > 0.
-    weights_P: prompt weights (uniform if None).
-    Source: [SM] eq. 6 and its generalisation.  Raises UserError by name.  Cost O(PM).
-
-    >>> generalised_coverage([[0.5, 0.4, 0.1]]), generalised_coverage([[0.5, 0.5]])
-    (2.0, 1.0)
-    >>> round(generalised_coverage([[0.5, 0.4, 0.1]], gamma=0.2), 4)
-    1.1111
-    """
-    table = np.asarray(probabilities_PM, dtype=float)
-    if table.ndim != 2 or np.any(table < 0.0) or not np.allclose(table.sum(axis=1), 1.0):
-        raise UserError(
-            "probabilities_PM is not a distribution a row", "give a (prompts, responses) table"
-        )
-    if not 0.0 <= gamma < 1.0:
-        raise UserError(f"gamma is {gamma}", "give gamma in [0, 1)")
-    p = check_positive("p", p)
-    weights = np.ones(len(table)) if weights_P is None else np.asarray(weights_P, dtype=float)
-    if weights.shape != (len(table),) or np.any(weights < 0.0) or weights.sum() <= 0.0:
-        raise UserError("weights_P does not fit the prompts", "give one weight >= 0 per prompt")
-    best = table.max(axis=1, keepdims=True)
-    near = table >= (1.0 - gamma) * best * (1.0 - 1e-12)  # a hair, so that ties count as ties
-    mass = np.where(near, table, 0.0).sum(axis=1)
-    return float(np.average(mass**-p, weights=weights) ** (1.0 / p))

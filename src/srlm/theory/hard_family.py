@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import gammaln
 
 from srlm.errors import UserError
-from srlm.theory.bounds import check_count, check_kappa
+from srlm.theory.checks import check_count, check_kappa
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ import math
 
 from scipy.special import lambertw
 
-from srlm.theory.bounds import check_kappa, check_positive, check_probability
+from srlm.theory.checks import check_kappa, check_positive, check_probability
 
 STATED_CONSTANT = 0.09
 STATED_CEILING = 0.5

@@ -14,15 +14,12 @@ import math
 import numpy as np
 
 from srlm.errors import UserError
-from srlm.theory.bounds import (
-    Bound,
+from srlm.theory.checks import (
     check_count,
     check_kappa,
     check_not_negative,
     check_positive,
     check_probability,
-    kappa_bound,
-    probability_bound,
 )
 from srlm.theory.compact import compact_recursion, geometric_bound
 
@@ -66,19 +63,6 @@ def round_error(kappa: float, eps: float, beta: float, margin: float) -> float:
     beta = check_not_negative("beta", beta)
     margin = check_positive("margin", margin)
     return (math.sqrt(kappa) * eps + beta * math.log(kappa)) / margin
-
-
-def one_round_bound(a: float, delta: float = 0.5) -> Bound:
-    """P_x[ pi_{t+1}(y*|x) <= 1 - delta ] <= min(1, A_t/delta), by Markov's inequality.
-
-    a: A_t >= 0, of `round_error`.  delta: in (0, 1].
-    Source: [SR] Theorem 5.3.  Raises UserError by name.
-
-    >>> one_round_bound(0.04).value, one_round_bound(0.9).vacuous
-    (0.08, True)
-    """
-    a = check_not_negative("A_t", a)
-    return probability_bound(a / check_probability("delta", delta), "one round")
 
 
 def kappa_step(a: float, mu: float) -> float:
@@ -136,22 +120,24 @@ def check_start(kappa0: float, mu: float) -> float:
 
 def final_failure(
     kappa0: float, rounds: int, *, eps: float, beta: float, margin: float, mu: float
-) -> Bound:
-    """P_x[ pi_T(y*_T|x) <= 1/2 ] <= min(1, 2 A_{T-1}), kappa_{T-1} by iterating the exact step.
+) -> float:
+    """P_x[ pi_T(y*_T|x) <= 1/2 ] <= 2 A_{T-1}, kappa_{T-1} by iterating the exact step.
+
+    From 1 on it says nothing: it is vacuous.
 
     rounds: T >= 1.  Others as in `iterate_kappa`.  Source: [SR] Theorem 5.3.  Cost O(T).
 
-    >>> round(final_failure(4.0, 3, eps=0.001, beta=0.0, margin=0.5, mu=0.1).value, 6)
+    >>> round(final_failure(4.0, 3, eps=0.001, beta=0.0, margin=0.5, mu=0.1), 6)
     0.004075
     """
     rounds = check_count("rounds", rounds)
     path = iterate_kappa(kappa0, rounds - 1, eps=eps, beta=beta, margin=margin, mu=mu)
-    return probability_bound(2.0 * round_error(float(path[-1]), eps, beta, margin), "iterated")
+    return 2.0 * round_error(float(path[-1]), eps, beta, margin)
 
 
 def final_failure_closed(
     kappa0: float, rounds: int, *, eps: float, beta: float, margin: float, mu: float
-) -> Bound:
+) -> float:
     """The T-round bound in closed form, never below `final_failure`.
 
     (2/gamma) ( eps ( sqrt(u*) + lambda^((T-1)/2) sqrt(kappa_0) ) + beta log kappa_{T-1} ),
@@ -160,7 +146,7 @@ def final_failure_closed(
 
     Source: [SR] Theorem 5.3.  Raises UserError by name.
 
-    >>> round(final_failure_closed(4.0, 3, eps=0.001, beta=0.0, margin=0.5, mu=0.1).value, 6)
+    >>> round(final_failure_closed(4.0, 3, eps=0.001, beta=0.0, margin=0.5, mu=0.1), 6)
     0.004211
     """
     rounds = check_count("rounds", rounds)
@@ -169,16 +155,4 @@ def final_failure_closed(
     kappa = geometric_bound(kappa0, rounds - 1, compact.a, compact.slope)
     forgotten = compact.contraction ** ((rounds - 1) / 2.0)
     root = math.sqrt(compact.fixed_point) + forgotten * math.sqrt(kappa0)
-    return probability_bound(2.0 / margin * (eps * root + beta * math.log(kappa)), "closed")
-
-
-def final_kappa(
-    kappa0: float, rounds: int, *, eps: float, beta: float, margin: float, mu: float
-) -> Bound:
-    """kappa_T by iterating the exact step; vacuous where it is the ceiling 1/mu.
-
-    >>> final_kappa(4.0, 3, eps=0.001, beta=0.0, margin=0.5, mu=0.1).form
-    'iterated'
-    """
-    path = iterate_kappa(kappa0, rounds, eps=eps, beta=beta, margin=margin, mu=mu)
-    return kappa_bound(float(path[-1]), mu, "iterated")
+    return 2.0 / margin * (eps * root + beta * math.log(kappa))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from srlm.errors import UserError
-from srlm.theory.bounds import check_positive
+from srlm.theory.checks import check_positive
 from srlm.theory.dimension import (
     check_spectrum,
     exponential_bound,

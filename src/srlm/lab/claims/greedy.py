@@ -74,12 +74,12 @@ def experiment(setting: Setting) -> Finding:
 
 def trap_misses(p_star: float) -> bool:
     """Whether the production policy's greedy decoding misses the trap's mode."""
-    trap = greedy_trap(p_star)
+    responses, probabilities = greedy_trap(p_star)
     # Every response ends by itself; a mode as likely as the trap's first token is a tie, and
     # ties go to the lower number.
-    policy = Tabular(np.log([trap.probabilities]), trap.responses)
+    policy = Tabular(np.log([probabilities]), responses)
     (greedy,) = policy.greedy(rows(1), max_tokens=2).tokens_R
-    return greedy != trap.mode()
+    return greedy != responses[0]
 
 
 def random_misses(p_star: float, policies: int, setting: Setting) -> float:

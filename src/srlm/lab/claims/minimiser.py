@@ -10,9 +10,8 @@ from scipy.special import log_softmax
 from srlm import pairs
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.lab import instances
+from srlm.lab import instances, tabular
 from srlm.lab.bulk import Linear, bulk
-from srlm.lab.counter import uniforms
 from srlm.lab.fits import mean_of
 from srlm.lab.result import Finding
 from srlm.lab.setting import Setting
@@ -58,14 +57,14 @@ def experiment(setting: Setting) -> Finding:
         claim="minimiser",
         instance=(
             f"linear softmax, {X} prompts, {M} responses, D = {D}, kappa_0 = {KAPPA:g}, "
-            f"beta = {BETA:g}, {replicates} replicates a row; and `align` on a 12 x 6 table, "
+            f"beta = {BETA:g}, {replicates} replicates a row; and `self_reward` on a 12 x 6 table, "
             "enumerated, square and weighted loss"
         ),
         figures=table,
         numbers={
             "largest distance where the pairs span": worst,
-            "largest distance through align, square": loops["square"],
-            "largest distance through align, weighted": loops["weighted"],
+            "largest distance through self_reward, square": loops["square"],
+            "largest distance through self_reward, weighted": loops["weighted"],
         },
         verdict="holds" if worst < EXACT else "violated",
         because=(
@@ -103,21 +102,17 @@ def closed_form(start: Linear) -> Floats:
 
 
 def spans(start: Linear, n: int, replicates: int, seed: int) -> Bools:
-    """Whether the differences of features that each replicate sampled have rank D, [R]: sampled
-    again apart from ``bulk``, their rank taken by singular values."""
-    u_R3n = uniforms(seed, np.arange(replicates), 0, 3 * n).reshape(replicates, 3, n)
-    x_Rn = (u_R3n[:, 0] * X).astype(int)
-    sums_XM = np.cumsum(np.exp(log_softmax(start.phi_XMD @ start.theta_D, axis=1)), axis=1)
-    sums_RnM = sums_XM[x_Rn]
-    y_Rn, other_Rn = (
-        (sums_RnM <= (u_R3n[:, k] * sums_RnM[:, :, -1])[:, :, None]).sum(2) for k in (1, 2)
-    )
-    difference_RnD = start.phi_XMD[x_Rn, y_Rn] - start.phi_XMD[x_Rn, other_Rn]
+    """Whether the differences of features that each replicate of ``bulk`` sampled have rank D, [R]:
+    by singular values."""
+    logp_XM = log_softmax(start.phi_XMD @ start.theta_D, axis=1)
+    logp_RXM, part = np.tile(logp_XM, (replicates, 1, 1)), np.arange(replicates)
+    x_Rn, y_Rn, z_Rn = tabular.draw(logp_RXM, np.ones(X), n, seed=seed, t=0, part=part)
+    difference_RnD = start.phi_XMD[x_Rn, y_Rn] - start.phi_XMD[x_Rn, z_Rn]
     return np.asarray(np.linalg.matrix_rank(difference_RnD) == D)
 
 
 def through_loop(loss: str, seed: int) -> float:
-    """Largest total variation from the closed form over three rounds of ``align``, enumerated."""
+    """Largest total variation from the closed form over three enumerated rounds of ``self_reward``."""
     rng = np.random.default_rng(seed)
     policy = Tabular(1.5 * rng.standard_normal((12, 6)))
     objective = update.square_objective if loss == "square" else update.weighted_objective

@@ -97,7 +97,8 @@ def experiment(setting: Setting) -> Finding:
 def one_round(logp_RXM: Floats, n: int, beta: float, seed: int) -> dict[str, Any]:
     """kappa_1 and both bounds of every replicate, and their summary."""
     weight_X = np.full(X, 1.0 / X)
-    drawn = tabular.draw(logp_RXM, weight_X, n, seed=seed, t=0)
+    part = np.arange(len(logp_RXM))
+    drawn = tabular.draw(logp_RXM, weight_X, n, seed=seed, t=0, part=part)
     next_RXM = tabular.update(logp_RXM, *drawn, beta)
     pi_RXM = np.exp(logp_RXM)
     top_RX2 = np.sort(logp_RXM, axis=2)[:, :, -2:]

@@ -1,4 +1,4 @@
-"""The slow twin of ``bulk``: one replicate at a time through ``srlm.loop.self_reward``.
+"""The slow twin of ``srlm.lab.bulk``: one replicate at a time through ``srlm.loop.self_reward``.
 
 ``Counted`` is a linear softmax policy that samples what ``bulk`` samples: the same uniform numbers,
 the same random prompts. All else is the production loop: its sampling table, pairs, least
@@ -17,7 +17,7 @@ from srlm import pairs as pairing
 from srlm import train as update
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.lab.bulk import Linear
-from srlm.lab.counter import uniforms
+from srlm.lab.tabular import uniforms
 from srlm.loop import self_reward
 from srlm.policies.linear_softmax import LinearSoftmax
 from srlm.policies.listed import Listed
@@ -113,8 +113,8 @@ def twin(
     seed: int,
     noise: float = 0.0,
 ) -> tuple[dict[str, Floats], Floats]:
-    """What ``bulk`` gives for one replicate: kappa, failure_fraction, confidence, fidelity and
-    least_confidence by round, each [T+1], and the last theta, [D]."""
+    """What ``bulk`` gives for one replicate: kappa, failure_fraction and least_confidence by round,
+    each [T+1], and the last theta, [D]."""
     X, M, _ = instance.phi_XMD.shape
     policy = LinearSoftmax(
         instance.theta_D,
@@ -139,7 +139,7 @@ def twin(
         MeasureSettings(prompts=X),
     )
     memory = Memory()
-    names = ("kappa", "failure_fraction", "confidence", "fidelity", "least_confidence")
+    names = ("kappa", "failure_fraction", "least_confidence")
     out: dict[str, list[float]] = {name: [] for name in names}
     start = Counted(policy, seed, replicate, pairs)
     for done in self_reward(start, rows(X), rows(X), method=recipe, rounds=rounds, folder=memory):
