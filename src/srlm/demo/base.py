@@ -45,13 +45,16 @@ class Corpus(Protocol):
         ...
 
 
+THREADS = 2
+
+
 @contextmanager
-def _settled(seed: int, threads: int = 2) -> Iterator[None]:
+def _settled(seed: int) -> Iterator[None]:
     """Torch's random state and thread count fixed inside, given back after."""
     before = torch.get_num_threads()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        torch.set_num_threads(threads)
+        torch.set_num_threads(THREADS)
         try:
             yield
         finally:

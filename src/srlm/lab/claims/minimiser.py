@@ -112,7 +112,7 @@ def spans(start: Linear, n: int, replicates: int, seed: int) -> Bools:
 
 
 def through_loop(loss: str, seed: int) -> float:
-    """Largest total variation from the closed form over three enumerated rounds of ``self_reward``."""
+    """Largest total variation from the closed form in three rounds of ``self_reward``."""
     rng = np.random.default_rng(seed)
     policy = Tabular(1.5 * rng.standard_normal((12, 6)))
     objective = update.square_objective if loss == "square" else update.weighted_objective

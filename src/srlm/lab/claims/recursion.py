@@ -21,7 +21,7 @@ RHO = 0.05
 
 def experiment(setting: Setting) -> Finding:
     """One finite-sample round on each of many random tables; bound and measurement side by side."""
-    replicates = setting.pick(400, 400)
+    replicates = setting.pick(400, 100)
     grid = [
         (n, beta, lead)
         for n in (16, 64, 256, 1024, 4096)
