@@ -53,7 +53,7 @@ def inside(e: Any, truth: float, slack: float = 0.0) -> bool:
 
 
 def test_where_the_mode_is_right_it_is_go(tmp_path: Path) -> None:
-    v = shares(150, 0.5)
+    v = shares(80, 0.5)
     found = forecast(written(tmp_path / "x", v), beta=1.0)
     assert found.verdict == "go" and "consistency" in found.best
     end, now = np.mean([a.argmax() == 0 for a in v]), np.mean([a[0] for a in v])
@@ -70,7 +70,7 @@ def test_where_the_mode_is_right_it_is_go(tmp_path: Path) -> None:
 
 
 def test_where_the_mode_is_wrong_it_is_no_go(tmp_path: Path) -> None:
-    found = forecast(written(tmp_path / "x", shares(150, 0.1)))
+    found = forecast(written(tmp_path / "x", shares(60, 0.1)))
     assert found.verdict == "no-go"
     assert (found.terms["gain"].high or 0) < 0.01
 
@@ -99,10 +99,10 @@ def test_terms_add_up(tmp_path: Path) -> None:
 
 
 def test_the_vote_is_the_vote(tmp_path: Path) -> None:
-    found = forecast(written(tmp_path / "x", [np.array([0.7, 0.3])] * 300, N=9))
+    found = forecast(written(tmp_path / "x", [np.array([0.7, 0.3])] * 100, N=9))
     exact = dynamics.wins(np.array([0.7, 0.3]), 4).win_A[0]
-    assert found.vote[1].value == pytest.approx(0.7, abs=0.03)
-    assert found.vote[4].value == pytest.approx(exact, abs=0.03)
+    assert found.vote[1].value == pytest.approx(0.7, abs=0.05)
+    assert found.vote[4].value == pytest.approx(exact, abs=0.05)
     assert list(found.vote) == [1, 4, 8, 9]
 
 

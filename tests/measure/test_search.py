@@ -50,10 +50,9 @@ def check(modes: Modes, toy: ToyTree) -> None:
             assert second < best
 
 
-@pytest.mark.parametrize("part", range(4))
-def test_certificates_hold_on_a_thousand_policies(part: int) -> None:
-    """500 trees of two prompts each: 1,000 policies, each under four budgets."""
-    for toy in toys(500)[part::4]:
+def test_certificates_hold_on_four_hundred_policies() -> None:
+    """200 trees of two prompts each, under three budgets and two ways to look for the second."""
+    for toy in toys(200):
         for nodes, batch, second in itertools.product((1, 3, ALL), (16,), ("least", "every")):
             modes = find_modes(toy, toy.P, nodes=nodes, second=second, batch=batch)
             check(modes, toy)
@@ -261,7 +260,7 @@ def test_large_vocabulary_opens_the_rest_when_it_must() -> None:
 
 
 def test_rest_of_a_sure_vocabulary_is_never_opened() -> None:
-    V = 5000
+    V = 1500
     logp_V = np.full(V, np.log(0.1 / (V - 1)))
     logp_V[3] = np.log(0.9)
     second_VV = np.zeros((V, V))

@@ -45,9 +45,8 @@ def prefixes(samples: Samples) -> list[int]:
 # ---- draws
 
 
-@pytest.mark.parametrize("family", tiny.FAMILIES)
-@pytest.mark.parametrize("seed", [0, 1])
-def test_sharing_changes_no_draw(family: str, seed: int) -> None:
+@pytest.mark.parametrize(("seed", "family"), enumerate(tiny.FAMILIES))
+def test_sharing_changes_no_draw(seed: int, family: str) -> None:
     """Against the slow twin, one draw at a time, and in batches that go on in many parts."""
     policy = tiny.policy(family)
     samples = policy.sample(PROMPTS, K, seed=seed, max_tokens=H)
@@ -59,7 +58,7 @@ def test_sharing_changes_no_draw(family: str, seed: int) -> None:
             with torch.no_grad():
                 known[p, y] = naive.token_log_probs(policy, PROMPTS[p], y).tolist()
         assert samples.token_logp_R[r] == pytest.approx(known[p, y], abs=1e-5)
-    for positions in (1, 40, 200, 1000):
+    for positions in (1, 60):
         policy.budget.positions = positions
         other = policy.sample(PROMPTS, K, seed=seed, max_tokens=H)
         assert other.tokens_R == samples.tokens_R

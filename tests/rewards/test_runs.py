@@ -21,7 +21,7 @@ LETTERS = {
 
 @pytest.mark.parametrize(
     "reward",
-    ["likelihood-per-token", "self-certainty", "consistency", "judge", "judge:2,likelihood:0.1"],
+    ["likelihood-per-token", "consistency", "judge:2,likelihood:0.1"],
 )
 def test_a_run_keeps_the_report_of_its_rewards(tmp_path: Path, reward: str) -> None:
     model = tiny.saved(tmp_path / "model")
