@@ -70,7 +70,7 @@ def test_where_the_mode_is_right_it_is_go(tmp_path: Path) -> None:
 
 
 def test_where_the_mode_is_wrong_it_is_no_go(tmp_path: Path) -> None:
-    found = forecast(written(tmp_path / "x", shares(60, 0.1)))
+    found = forecast(written(tmp_path / "x", shares(150, 0.1)))
     assert found.verdict == "no-go"
     assert (found.terms["gain"].high or 0) < 0.01
 
