@@ -39,7 +39,7 @@ LAYERS = (
     ("forecast",),
     ("rounds",),
     ("loop",),
-    ("report",),
+    ("report", "trackers"),
     ("demo.base", "demo.corpus", "demo.network", "demo.paths", "demo.verdicts"),
     ("lab",),
     ("runner",),

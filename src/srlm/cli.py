@@ -230,6 +230,14 @@ def run(
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
     budget: Budget = None,
     dry_run: DryRun = False,
+    report_to: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME,...",
+            help="Report each round to tensorboard, trackio, wandb (offline unless WANDB_MODE is"
+            " set), mlflow.",
+        ),
+    ] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -249,9 +257,11 @@ def run(
     if out is None:
         raise UserError("--out: missing", "name the folder of the run, as in --out runs/mine")
     from srlm.runner import run as command
+    from srlm.trackers import nothing, tracking
 
     progress = Progress(quiet=quiet or as_json)
-    _tell(command(settings, out, budget=budget, progress=progress), as_json)
+    track = nothing if report_to is None else tracking(report_to)
+    _tell(command(settings, out, budget=budget, progress=progress, track=track), as_json)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -32,6 +33,18 @@ class Bar:
     """Tell that so many more units are done."""
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """How far a stage is."""
+
+    name: str
+    done: float
+    """Units."""
+    total: float | None
+    seconds: float
+    """Since it began."""
+
+
 class Rate(ProgressColumn):
     """Units a second over the last while."""
 
@@ -60,6 +73,13 @@ class Progress:
         self._bars = self._console.is_terminal and not quiet
         self._notes = not quiet
         self._clock = clock
+        self._tell: Callable[[State], None] | None = None
+
+    def also(self, tell: Callable[[State], None]) -> Progress:
+        """The same, and ``tell`` is called as a stage begins and at every advance."""
+        other = copy.copy(self)
+        other._tell = tell
+        return other
 
     @property
     def quiet(self) -> bool:
@@ -79,6 +99,23 @@ class Progress:
         >>> with Progress.silent().stage("samples", total=2) as bar:
         ...     bar.advance(2)
         """
+        with self._shown(name, total) as shown:
+            tell, began, done = self._tell, self._clock(), 0.0
+            if tell is None:
+                yield shown
+                return
+
+            def advance(units: float) -> None:
+                nonlocal done
+                shown.advance(units)
+                done += units
+                tell(State(name, done, total, self._clock() - began))
+
+            tell(State(name, 0.0, total, 0.0))
+            yield Bar(advance)
+
+    @contextmanager
+    def _shown(self, name: str, total: float | None) -> Iterator[Bar]:
         if not self._bars:
             lines = _Lines(name, total, self.note, self._clock)
             yield Bar(lines.advance)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ from srlm.rounds import Method
 from srlm.rows import Source
 from srlm.run_cost import fitted, plan_run
 from srlm.run_folder import RunFolder, aim_of, hash_model
+from srlm.run_folder.beside import telling
+from srlm.trackers import Tracking, nothing
 from srlm.types import Prompt, Round
 
 
@@ -50,6 +53,7 @@ def run(
     budget: float | None = None,
     progress: Progress | None = None,
     clock: Callable[[], float] = time.monotonic,
+    track: Tracking = nothing,
 ) -> Summary:
     """Self-reward a model in a run folder, to its report. Continues where it stopped.
 
@@ -61,6 +65,7 @@ def run(
             The run ends with what it has, and the same call continues. No setting: what was cut is.
         progress: where the plan and the stages are shown; silent if left out.
         clock: seconds from any fixed moment.
+        track: where each round is reported (``srlm.trackers``).
 
     Raises:
         UserError: anything in the settings, the prompts, the model or the folder that the user
@@ -73,7 +78,9 @@ def run(
         "model": hash_model(str(located(config.model, config.download))),
         "prompts": given.source.sha256,
     }
-    with RunFolder(Path(out), config, partial(load_for, config, trained=True), inputs) as folder:
+    with ExitStack() as stack:
+        opened = RunFolder(Path(out), config, partial(load_for, config, trained=True), inputs)
+        folder = stack.enter_context(opened)
         policy = load_for(config, folder.latest() or config.model, trained=True)
         if folder.settled is None:
             left = None if budget is None else budget - (clock() - began)
@@ -86,6 +93,9 @@ def run(
         folder.describe(config, given.source.files, len(training), len(held_out))
         for note in folder.notes:
             progress.note(note)
+        tell = stack.enter_context(telling(folder.folder, config.rounds))
+        progress = progress.also(tell)
+        report = stack.enter_context(track(folder.folder, config))
         del given  # with the bytes of the prompts' file
         method = method_of(config)
         records: list[Round] = []
@@ -106,6 +116,7 @@ def run(
                 _forecast(folder, records, forecasts, method, config, policy, held_out)
             if folder.has(record.round, "forecast"):
                 forecasts.append(folder.get(record.round, "forecast"))
+            report(records, forecasts)
             _drop(folder, records, config)
             now = clock()
             longest, last = max(longest, now - last if record.round else 0.0), now

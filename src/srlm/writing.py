@@ -68,11 +68,11 @@ def clear_abandoned(path: Path) -> None:
         name = other.name
         if name.startswith(start) and name.endswith(end):
             number = name[len(start) : -len(end)]
-            if number.isdecimal() and not _alive(int(number)):
+            if number.isdecimal() and not alive(int(number)):
                 _remove(other)
 
 
-def _alive(process: int) -> bool:
+def alive(process: int) -> bool:
     """Whether a process of this number runs; taken to where it cannot be asked."""
     if os.name != "posix":
         return True

@@ -21,6 +21,8 @@
       metrics.jsonl          the records of the rounds, one a line, with their times
       stop.json              why the run ended and its best round: --stop auto, or its time was up
       report.html
+      progress.json          what the run is doing, for who watches it; gone when it has ended
+      trackers.json          which rounds were reported where (--report-to)
 
 Files and folders are written atomically (``srlm.writing``); a name without ``.partial`` is whole.
 ``RunFolder`` writes and locks a folder, and the same command on it continues after the last stage
@@ -31,8 +33,8 @@ and other prompts; where they lie may change.
 Every file is read only where its hash is the recorded one. What a run reads and finds damaged or
 missing is made again from the last good stage; where that gives other bytes than those that later
 stages rest on, the run is refused and says what to delete. A report names what is damaged and
-shows the rest; ``check`` looks at every file. A run reads neither policies nor samples of earlier
-rounds.
+shows the rest; ``check`` looks at every file but the last two, on which nothing rests. A run reads
+neither policies nor samples of earlier rounds.
 """
 
 from srlm.run_folder.folder import Folder, Memory, RunFolder

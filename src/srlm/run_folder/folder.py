@@ -21,6 +21,7 @@ from srlm.policies.base import Policy
 from srlm.policies.load import DROPPED, REFERENCE, located
 from srlm.run_folder import record as recording
 from srlm.run_folder import shelf, tables
+from srlm.run_folder.beside import BESIDE
 from srlm.run_folder.inputs import PLACE, keep_inputs
 from srlm.run_folder.lock import Lock
 from srlm.run_folder.manifest import decisive, manifest, versions, with_decisive
@@ -526,7 +527,7 @@ def _since(then: Mapping[str, str]) -> str:
     return f" ({', '.join(changed)})" if changed else ""
 
 
-TOP = ("config.yaml", "manifest.json", "metrics.jsonl", "stop.json")
+TOP = ("config.yaml", "manifest.json", "metrics.jsonl", "stop.json", *BESIDE)
 """What a run writes beside its rounds; the page is the report's."""
 
 
