@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +37,13 @@ from srlm.forecast.answers import Counts, destination, estimate, posterior, valu
 from srlm.forecast.groups import mixed, moved_to
 from srlm.forecast.pace import FORECAST, RATIOS
 from srlm.grading import grader
+from srlm.measure.agreement import base_answer_share
 from srlm.measure.answer_level import vote_curve
 from srlm.progress import Progress
 from srlm.run_folder import Run, aim_of, read_run
 from srlm.runner import run
-from srlm.stopping import after_measuring, rule_of
-from srlm.types import Prompt, Round
+from srlm.stopping import after_measuring, after_rewards, rule_of
+from srlm.types import Estimate, Prompt, Round
 
 CHOSEN = (0, 1, 2)
 """Seeds on which constants were chosen."""
@@ -243,20 +245,47 @@ def where_votes_lead(found: Run) -> dict[str, Any]:
 
 
 def stop_of(found: Run) -> dict[str, Any]:
-    """Where ``--stop auto`` would end the run and which round it would keep, beside the best by
-    labels. Only what is measured counts: stops before an update are those of the run."""
+    """Where ``--stop auto`` would end the run and which round it would keep, beside the accuracy by
+    labels of every round."""
     rule = rule_of(str(found.config["reward"]))
     records: list[Round] = []
+    votes: list[Estimate] = []
     end = None
-    for record in found.rounds:
+    for t, record in enumerate(measured_again(found)):
         records.append(record)
-        last = record is found.rounds[-1]
+        last = t == len(found.rounds) - 1
         end = after_measuring(records, rule, last=last)
+        if end is None:
+            told = found.rounds[t + 1].rewards or {}
+            votes.append(Estimate.from_json(told["vote_correlation"]))
+            pairs = found.pairs(t)
+            apart = (1, 1) if pairs is None else pairs.distinguishable
+            end = after_rewards(records, apart, votes, rule)
         if end is not None:
             break
     assert end is not None
     right = [r["sampling_accuracy"].value or 0.0 for r in found.rounds]
     return {"code": end.code, "round": end.round, "kept": end.best, "accuracy": right}
+
+
+def measured_again(found: Run) -> list[Round]:
+    """The rounds, with accuracy by the base's votes as the package reads it off their samples."""
+    read = grader(str(found.config["prompts.answer"]))
+    out, base = [], found.held_out(0)
+    assert base is not None
+    for t, record in enumerate(found.rounds):
+        now, table = found.held_out(t), record.table
+        assert now is not None and table is not None
+        both_R = read.answers(
+            base.text_R + now.text_R,
+            np.concatenate([base.finished_R, now.finished_R]),
+            np.concatenate([base.prompt_R, now.prompt_R]),
+        )
+        then_R, now_R = both_R[: len(base)], both_R[len(base) :]
+        share = base_answer_share(base, then_R, now if t else None, now_R, len(table), seed=0)
+        more = {"base_answer_share": share}
+        out.append(replace(record, estimates={**record.estimates, **more}))
+    return out
 
 
 # ---- the page
@@ -427,7 +456,7 @@ def stops(rows: Sequence[dict[str, Any]]) -> list[str]:
         codes = ", ".join(sorted({r["stop"]["code"] for r in some}))
         lines.append(
             f"| {start} | {reward} | {seeds(some)} | {codes} | "
-            f"{min(lost):+.3f} | {min(gained):+.3f} |"
+            f"{min(lost):+.3f}{ok(min(lost) >= -0.02)} | {min(gained):+.3f} |"
         )
     return lines
 
@@ -541,8 +570,8 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Stopping",
         "",
-        "`--stop auto` judged by the round that it keeps. Rules that need the next round's rewards "
-        "are not part of this.",
+        "`--stop auto` judged by the round that it keeps, against the best of all four rounds by "
+        "labels. ✗: more than 0.02 below the best.",
         "",
         *both(stops, chosen),
         "",

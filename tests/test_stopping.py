@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from srlm.types import Estimate, Floats, Prompt, undefined
 from tests import tiny
 
 RULE = stop.rule_of("likelihood")
-FREE = stop.rule_of("judge")
+FREE = stop.Rule((), judged=True)
 
 
 def near(value: float | None, width: float = 0.01) -> Estimate:
@@ -43,7 +44,7 @@ def rounds(
     ahead: Sequence[float] | None = None,
     width: float = 0.01,
 ) -> list[dict[str, Estimate]]:
-    """Rounds of a policy that becomes surer as kappa falls."""
+    """Rounds of a policy that becomes surer as kappa, of responses and of votes, falls."""
     kept_T = kept or [1 / k for k in kappa]
     ahead_T = ahead or [1.0] * len(kappa)
     return [
@@ -53,6 +54,7 @@ def rounds(
                 np.log10(k), np.log10(max(k - width, 1e-9)), np.log10(k + width), 100, "test"
             ),
             "kappa_next": near(a),
+            "kappa_vote": near(k, width),
             "confidence": near(1 / k),
             "fidelity": near(0.99),
             "base_mode_probability": near(x, width),
@@ -113,21 +115,45 @@ def test_drift_and_the_best_round() -> None:
     end = ends(rounds([3.0, 2.0, 1.5, 1.3], kept=[0.33, 0.5, 0.52, 0.45]))
     assert end is not None
     assert (end.round, end.code, end.best) == (3, "drift", 2)
-    assert "confidence rose from 0.6667 to 0.7692 while base mode probability fell" in end.reason
-    assert "fidelity is 0.99" in end.reason
-    assert end.best_reason == "highest base mode probability, 0.52"
+    assert "base answer share fell to 0.45 from 0.52 [0.51, 0.53] in round 2" in end.reason
+    assert end.best_reason == "highest base answer share, 0.52"
     assert ends(rounds([3.0, 2.0, 1.5, 1.3], kept=[0.33, 0.5, 0.52, 0.515])) is None
     assert ends(rounds([3.0, 2.0, 1.5, 1.3], kept=[0.33, 0.5, 0.52, 0.45]), FREE) is None
 
 
-def test_drift_by_answers_where_modes_are_unknown() -> None:
+def test_drift_by_modes_where_answers_are_unknown() -> None:
     history = rounds([3.0, 2.0, 1.5, 1.3], kept=[0.33, 0.5, 0.52, 0.45])
     for e in history:
-        e["base_mode_probability"] = near(None)
+        e["base_answer_share"] = near(None)
     end = ends(history)
     assert end is not None
     assert (end.code, end.best) == ("drift", 2)
-    assert "base answer share fell" in end.reason
+    assert "base mode probability fell" in end.reason
+
+
+def test_a_policy_surer_of_what_nobody_voted_for_drifts() -> None:
+    """Its modes are kept and kappa falls; the answers of most samples are lost, at once."""
+    history = rounds([3.0, 1.6, 1.1], kept=[0.35, 0.6, 0.9])
+    for e, share in zip(history, (0.23, 0.19, 0.05), strict=True):
+        e["base_answer_share"] = near(share)
+    for rule in (RULE, stop.rule_of("self-certainty"), stop.rule_of("judge")):
+        end = ends(history, rule)
+        assert end is not None
+        assert (end.code, end.round, end.best) == ("drift", 1, 0)
+    assert ends(history, FREE) is None
+
+
+def test_votes_are_level_by_their_own_kappa() -> None:
+    """kappa of responses may stay where it is, or rise, in rounds of votes."""
+    history = rounds([3.0, 3.1, 3.1, 3.0], kept=[0.3, 0.5, 0.7, 0.8])
+    for e, kappa in zip(history, (4.0, 3.0, 2.0, 1.99), strict=True):
+        e["kappa_vote"] = near(kappa, 0.1)
+    rule = stop.rule_of("consistency")
+    assert ends(history[:3], rule) is None
+    end = ends(history, rule)
+    assert end is not None
+    assert (end.code, end.round, end.best) == ("level", 3, 3)
+    assert ends(history, RULE) is not None
 
 
 def test_rounds_are_level_where_kappa_overflows() -> None:
@@ -176,9 +202,9 @@ def test_a_judge_that_degrades() -> None:
 
 
 def test_rules_by_reward() -> None:
-    assert stop.rule_of("likelihood:2").kept[0] == "base_mode_probability"
+    assert stop.rule_of("likelihood:2").kept[0] == "base_answer_share"
     assert stop.rule_of("consistency,likelihood:0.1").kept == ("base_answer_share",)
-    assert stop.rule_of("judge,likelihood:0.1").kept == ()
+    assert stop.rule_of("judge,likelihood:0.1").judged
 
 
 # ---- what is kept of the base
@@ -213,9 +239,43 @@ def test_kept_leaves_out_what_is_not_clear() -> None:
     assert out["base_mode_probability"].value == pytest.approx(0.4)
     assert "1 prompts left out" in out["base_mode_probability"].note
     assert out["answer_agreement"].guarantee == "undefined"
+    assert out["base_answer_share"].value == pytest.approx((0.5 + 0.4) / 2)
     none = Grader("none", lambda text: None, str)
     nothing = agreement.kept(base, measured(base, rows(2)), None, none, seed=0)
     assert nothing["base_answer_share"].value is None
+
+
+def shares(answers: Sequence[str | None]) -> dict[str, float]:
+    found = [a for a in answers if a is not None]
+    return {a: found.count(a) / len(answers) for a in dict.fromkeys(found)}
+
+
+def test_votes_of_all_samples_but_one_by_hand() -> None:
+    base = shares(["a", "a", "b", None])
+    # without a: (a, b), one each, no majority; without b or the silent one: a.
+    assert agreement.voted(base, base, 4, same=True) == pytest.approx((0 + 0 + 0 + 0) / 4)
+    assert agreement.voted(base, {"a": 0.8, "b": 0.1}, 4) == pytest.approx((0.8 + 0.8) / 4)
+    tied = shares(["a", "a", "b", "b"])  # without a: b is missed; without b: a
+    assert agreement.voted(tied, tied, 4, same=True) == 0.0
+    assert agreement.voted(tied, {"a": 0.6, "b": 0.2}, 4) == pytest.approx(0.4)
+    one = shares(["a", "a", "a"])
+    assert agreement.voted(one, one, 3, same=True) == 1.0
+    assert np.isnan(agreement.voted(shares(["a", "b", "c"]), one, 3))
+
+
+@pytest.mark.parametrize("draws", [3, 4, 5])
+def test_the_base_is_not_flattered_by_its_own_vote(draws: int) -> None:
+    """Over all samples of the base, its own value is on average that of another policy with the
+    same probabilities: an enumeration of every set of samples."""
+    pi = {"a": 0.5, "b": 0.3, None: 0.2}
+    named = {a: p for a, p in pi.items() if a is not None}
+    own = other = 0.0
+    for said in product(pi, repeat=draws):
+        chance = float(np.prod([pi[a] for a in said]))
+        base = shares(said)
+        own += chance * float(np.nan_to_num(agreement.voted(base, base, draws, same=True)))
+        other += chance * float(np.nan_to_num(agreement.voted(base, named, draws)))
+    assert own == pytest.approx(other, abs=1e-12)
 
 
 @pytest.mark.parametrize(("hits", "clear"), [(12, True), (11, False)])

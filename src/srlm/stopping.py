@@ -6,7 +6,7 @@ A run that is continued reads the same estimates and so stops at the same round.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from math import expm1, isfinite, log, log10
 from typing import Any
 
@@ -38,12 +38,15 @@ class Rule:
     """What a run's stopping goes by.
 
     Args:
-        kept: estimates that fall only where the policy leaves the base faster than it becomes
-            sure (``measure.agreement``); the first one known names the best round. Empty for
-            rewards that are meant to lead away from what the base favours.
+        kept: estimates that fall where the policy leaves what the base favours
+            (``measure.agreement``); the first one known names the best round. The first is accuracy
+            by the base's votes: as long as these are right more often than not, it ranks rounds as
+            accuracy does, whatever the reward (docs/forecasts.md).
+        spread: the kappa that a round must lower, of what the reward leads to; empty: none.
     """
 
     kept: tuple[str, ...]
+    spread: str = ""
     judged: bool = False
     """Whether a judge rewards, which may degrade."""
 
@@ -68,18 +71,17 @@ class Stop:
 def rule_of(reward: str) -> Rule:
     """The rule for a reward of the command line.
 
-    The likelihood leads to the base's modes, and consistency to its majority answers; judges
-    lead elsewhere.
-
     >>> rule_of("likelihood").kept, rule_of("judge").kept
-    (('base_mode_probability', 'base_answer_share'), ())
+    (('base_answer_share', 'base_mode_probability'), ('base_answer_share',))
+    >>> rule_of("likelihood").spread, rule_of("consistency").spread
+    ('log10_kappa', 'kappa_vote')
     """
     names = set(reward_parts(reward))
     if names <= {"likelihood"}:
-        return Rule(("base_mode_probability", "base_answer_share"))
+        return Rule(("base_answer_share", "base_mode_probability"), "log10_kappa")
     if names <= {"likelihood", "likelihood-per-token", "self-certainty", "consistency"}:
-        return Rule(("base_answer_share",))
-    return Rule((), judged=True)
+        return Rule(("base_answer_share",), "kappa_vote")
+    return Rule(("base_answer_share",), judged=True)
 
 
 def after_measuring(records: Sequence[Round], rule: Rule | None, *, last: bool) -> Stop | None:
@@ -114,28 +116,31 @@ def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:
 
     * floor: kappa's interval reaches down to 1 + ``FLOOR`` and ends below 1 + ``WIDE``; or, where
       the reward leads to the base's modes, an exact round would be level (tied modes).
-    * drift: confidence rose and one of ``rule.kept`` fell under the interval of its best round.
-    * level: kappa is inside the interval of the round before (or above) and the round took less
-      than ``LITTLE`` off kappa - 1; only with ``rule.kept``, and not in the first round. Read off
-      log10 kappa, since kappa of long responses overflows.
+    * drift: one of ``rule.kept`` fell under the interval of its best round.
+    * level: ``rule.spread`` is inside the interval of the round before (or above) and the round
+      took less than ``LITTLE`` off what it is above 1; not in the first round. Read off its
+      logarithm, since kappa of long responses overflows.
     """
     t, now = len(history) - 1, history[-1]
     if t == 0:
         return None
-    before = history[-2]
     text = f"{_kappa(now)} in round {t}"
     low, high = _known(now["kappa"].low), _known(now["kappa"].high)
     if low is not None and high is not None and low <= 1 + FLOOR and high <= 1 + WIDE:
         return _stop(history, rule, "floor", f"{text} has reached its floor of 1")
     ahead = _known(now["kappa_next"].value)
-    if rule.kept and ahead is not None and _level(now["log10_kappa"], log10(ahead)):
+    exact = log10(ahead) if rule.spread == "log10_kappa" and ahead is not None else None
+    if _level(now["log10_kappa"], exact):
         what = f"an exact round would leave it at {_told(now['kappa_next'])}"
         return _stop(history, rule, "floor", f"{text} has reached its floor: {what}")
     if (drift := _drift(history, rule)) is not None:
         return _stop(history, rule, "drift", drift)
-    if rule.kept and t > 1 and _level(before["log10_kappa"], _known(now["log10_kappa"].value)):
-        what = f"is little or nothing below that of round {t - 1}, {_kappa(before)}"
-        return _stop(history, rule, "level", f"{text} {what}")
+    if rule.spread and t > 1:
+        before, after = (_log10(e, rule.spread) for e in history[-2:])
+        if before is not None and after is not None and _level(before, _known(after.value)):
+            one, two = (_spread(e, rule.spread) for e in (now, history[-2]))
+            what = f"is little or nothing below that of round {t - 1}, {two}"
+            return _stop(history, rule, "level", f"{one} in round {t} {what}")
     return None
 
 
@@ -161,7 +166,7 @@ def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule
     right answers are the commoner. Training on its scores selects the responses that it is wrong
     about, so that on the policy's own samples it tells ever less while on the base's it tells as
     much as ever. Stops where the interval of its correlation with the votes lies under ``DEGRADED``
-    of the first round's: the last policy was made by a judge that still held, and is the best.
+    of the first round's.
 
     Args:
         history: of the rounds so far.
@@ -178,8 +183,7 @@ def by_judge(history: Sequence[Estimates], votes: Sequence[Estimate], rule: Rule
         f"the judge degrades: its correlation with the votes among the samples is {_told(now)}, "
         f"and was {_told(first)} in the base"
     )
-    end = _stop(history, rule, "degraded", reason)
-    return replace(end, best_reason="the last that a judge made which still held")
+    return _stop(history, rule, "degraded", reason)
 
 
 def at_the_end(history: Sequence[Estimates], rule: Rule) -> Stop:
@@ -194,6 +198,15 @@ def out_of_time(records: Sequence[Round], rule: Rule) -> Stop:
     return _stop([r.estimates for r in records], rule, OUT_OF_TIME, reason)
 
 
+def ranked_by(history: Sequence[Estimates], rule: Rule) -> str | None:
+    """The estimate whose highest value names the round to take: the first of ``rule.kept`` that is
+    known of all rounds; None: nothing measured without answers ranks them."""
+    for name in rule.kept:
+        if all(name in e and _known(e[name].value) is not None for e in history):
+            return name
+    return None
+
+
 def best_round(history: Sequence[Estimates], rule: Rule) -> tuple[int, str]:
     """The round to take, and why: most of what is to be kept; else the last.
 
@@ -201,32 +214,27 @@ def best_round(history: Sequence[Estimates], rule: Rule) -> tuple[int, str]:
     >>> best_round([at(0.5), at(0.9), at(0.8)], Rule(("base_mode_probability",)))[0]
     1
     """
-    for name in rule.kept:
-        value_T = [_known(e[name].value) for e in history]
-        known = [(value, -t) for t, value in enumerate(value_T) if value is not None]
-        if len(known) == len(history):
-            value, back = max(known)
-            return -back, f"highest {name.replace('_', ' ')}, {value:.4g}"
-    return len(history) - 1, "the last: nothing measured without answers ranks the rounds"
+    name = ranked_by(history, rule)
+    if name is None:
+        return len(history) - 1, "the last: nothing measured without answers ranks the rounds"
+    value, back = max((e[name].value or 0.0, -t) for t, e in enumerate(history))
+    return -back, f"highest {name.replace('_', ' ')}, {value:.4g}"
 
 
 def _drift(history: Sequence[Estimates], rule: Rule) -> str | None:
-    now, before = history[-1], history[-2]
-    sure, was = _known(now["confidence"].value), _known(before["confidence"].value)
-    if sure is None or was is None or sure <= was:
-        return None
+    now = history[-1]
     for name in rule.kept:
         value = _known(now[name].value)
-        known = [e[name] for e in history[:-1] if _known(e[name].value) is not None]
+        before = [(_known(e[name].value), t) for t, e in enumerate(history[:-1])]
+        known = [(x, -t) for x, t in before if x is not None]
         if value is None or not known:
             continue
-        best = max(known, key=lambda e: e.value or 0.0)
+        back = max(known)[1]
+        best = history[-back][name]
         low = _known(best.low)
         if low is not None and value < low:
             return (
-                f"confidence rose from {was:.4g} to {sure:.4g} while {name.replace('_', ' ')} "
-                f"fell to {value:.4g} from {_told(best)}, and fidelity is "
-                f"{_told(now['fidelity'])}"
+                f"{name.replace('_', ' ')} fell to {value:.4g} from {_told(best)} in round {-back}"
             )
     return None
 
@@ -243,6 +251,23 @@ def _level(before: Estimate, after: float | None) -> bool:
     # kappa - 1 over kappa, which never overflows: after - 1 >= (1 - LITTLE) (before - 1).
     excess, was = -expm1(-after * log(10)), -expm1(-value * log(10))
     return after >= low and excess >= (1 - LITTLE) * was * 10 ** min(value - after, 300.0)
+
+
+def _log10(estimates: Estimates, name: str) -> Estimate | None:
+    """log10 of a kappa; None where it is not known."""
+    e = estimates[name]
+    if name == "log10_kappa":
+        return e
+    ends = [_known(x) for x in (e.value, e.low, e.high)]
+    if any(x is None or x <= 0 for x in ends):
+        return None
+    return Estimate(*(log10(x or 1.0) for x in ends), e.n, e.method)
+
+
+def _spread(estimates: Estimates, name: str) -> str:
+    return (
+        _kappa(estimates) if name == "log10_kappa" else f"kappa of votes {_told(estimates[name])}"
+    )
 
 
 def _kappa(estimates: Estimates) -> str:

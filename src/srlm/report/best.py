@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from srlm import stopping
 from srlm.report.changes import change
-from srlm.report.words import SYMBOL, number, percent
+from srlm.report.words import NAMES, number
 from srlm.run_folder import Run
 from srlm.types import Round
-
-FAITHFUL = 0.95
-"""Without answers, a round whose fidelity is below this is not offered as the best."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +20,10 @@ class Best:
 
 
 def best_round(run: Run) -> Best:
-    """With answers the highest sampling accuracy; without, the lowest kappa at fidelity >= 0.95.
+    """With answers the highest sampling accuracy; without, the round that ``--stop auto`` keeps
+    (``stopping.best_round``): the highest accuracy by the base's votes, as if they were right.
 
-    For votes, without answers: the lowest kappa of answers at votes kept >= 0.95. For rewards that
-    lead elsewhere nothing without answers ranks the rounds: the last.
+    Where answers cannot be read nothing ranks the rounds, but for the likelihood: the last.
 
     The earliest of equals. Chosen on the prompts that it is measured on, so its own figure is a
     little flattering when rounds lie close together; the reason names rounds that it is not
@@ -40,20 +38,14 @@ def best_round(run: Run) -> Best:
         text = f"highest sampling accuracy, {number(best['sampling_accuracy'].value)}"
         text = "the base; " * (best.round == 0) + text
         return Best(best.round, text + _equals("sampling_accuracy", best, known))
-    if run.spread_name is None:
+    rule = stopping.rule_of(str(run.config.get("reward", "likelihood")))
+    history = [r.estimates for r in rounds]
+    name = stopping.ranked_by(history, rule)
+    if name is None:
         return Best(rounds[-1].round, "the last: without answers nothing ranks the rounds")
-    name, same = run.spread_name, "answer_agreement" if run.aim == "answers" else "fidelity"
-    known = [r for r in rounds if r[name].value is not None]
-    faithful = [r for r in known if r.round == 0 or (r[same].value or 0.0) >= FAITHFUL]
-    if not faithful:
-        return Best(0, f"{SYMBOL[name]} was not measured")
-    best = min(faithful, key=lambda r: (r[name].value or 0.0, r.round))
-    text = (
-        f"lowest {SYMBOL[name]}, {number(best[name].value)}, "
-        f"of rounds with {'votes kept' if run.aim == 'answers' else 'fidelity'} "
-        f"≥ {percent(FAITHFUL)}"
-    )
-    return Best(best.round, text + _equals(name, best, faithful))
+    best = rounds[stopping.best_round(history, rule)[0]]
+    text = f"highest {NAMES[name].lower()}, {number(best[name].value)}"
+    return Best(best.round, text + _equals(name, best, list(rounds)))
 
 
 def _equals(name: str, best: Round, others: list[Round]) -> str:

@@ -115,9 +115,10 @@ def of_run(s: Summary) -> tuple[Chart, ...]:
             bottom=1.0 if s.kappa_name == "kappa" else 0.0,
             log=s.kappa_name == "kappa" and max(values("kappa"), default=1.0) > 20,
         ),
-        line_chart("votes", "Votes", "Share of samples with their prompt's majority answer; share "
-                   "with any answer; share of prompts whose majority flipped in the round.",
-                   [line("vote_share", ORANGE), line("readable", GREEN),
+        line_chart("votes", "Votes", "Share of samples with their prompt's majority answer; with "
+                   "the base's; with any; share of prompts whose majority flipped in the round.",
+                   [line("vote_share", ORANGE), line("base_answer_share", BLUE,
+                    label="the base's answers"), line("readable", GREEN),
                     line("vote_flips", VERMILION)], y=(-0.02, 1.04))
         if values("vote_share") else None,
         line_chart("kappa-vote", "κ of votes", "Mean of 1 / vote share; best is 1; biased "

@@ -33,6 +33,7 @@ KEY_FIGURES = (
     "vote_share",
     "kappa_vote",
     "answer_agreement",
+    "base_answer_share",
     "vote_flips",
     "readable",
     "entropy",

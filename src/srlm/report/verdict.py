@@ -14,8 +14,10 @@ from srlm.run_folder import Aim, Run
 
 LIMITS: dict[Aim, str] = {"responses": "mode_accuracy", "answers": "vote_accuracy"}
 """Of the base: where sampling accuracy goes."""
-KEPT: dict[Aim, str] = {"responses": "fidelity", "answers": "answer_agreement"}
-"""What exact rounds keep of the base."""
+KEPT = "base_answer_share"
+"""What rounds of every reward should raise, of the base."""
+
+NAMED = {KEPT: "share of the base's answers"}
 
 Status = Literal["improved", "sharpened", "unchanged", "failing", "failed", "base only"]
 
@@ -128,11 +130,15 @@ def _without_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     if "diverged" in codes or (less and run.aim != "elsewhere"):
         reason = "diverged" if "diverged" in codes else "less sure"
         return "failed", reason, f"{reason}: {moved}{end}"
+    since = change(KEPT, run.rounds[best.round], last)
+    if "base-answers-lost" in codes and since.direction == "fell":
+        return "failing", "the base's answers are lost", f"{_moved(since)}, {moved}{end}"
     if "length-collapse" in codes:
         length = change("length", first, last)
         return "failing", "length collapse", f"{_moved(length, 1)} tokens, {moved}{end}"
-    top = last[KEPT.get(run.aim, "fidelity")].high
-    if run.aim != "elsewhere" and top is not None and top < VERY_LOW_FIDELITY:
+    top = last["fidelity"].high
+    gained = change(KEPT, first, last).direction == "rose"
+    if run.aim == "responses" and top is not None and top < VERY_LOW_FIDELITY and not gained:
         return "failing", "mode drift", moved + end
     few = " (too few prompts to tell)" if conf.direction == "unknown" else ""
     return ("sharpened" if conf.direction == "rose" else "unchanged"), "", f"{moved}{few}{end}"
@@ -140,7 +146,7 @@ def _without_answers(run: Run, best: Best, codes: set[str]) -> Judged:
 
 def _moved(c: Change, digits: int = 3) -> str:
     """``confidence 0.576 → 0.998``; with ``(no change)`` inside the interval."""
-    name = SYMBOL.get(c.name, c.name.replace("_", " "))
+    name = SYMBOL.get(c.name, NAMED.get(c.name, c.name.replace("_", " ")))
     if c.value is None:
         return f"{name} not measured"
     same = " (no change)" if c.direction == "level" else ""
@@ -163,6 +169,6 @@ def _headroom(run: Run) -> str:
 
 
 def _kept(run: Run) -> str:
-    name = KEPT.get(run.aim, "fidelity")
-    called = "votes kept" if name == "answer_agreement" else "fidelity"
-    return f"{called} {number(run.rounds[-1][name].value)}"
+    if run.aim == "responses":
+        return f"fidelity {number(run.rounds[-1]['fidelity'].value)}"
+    return _moved(change(KEPT, run.rounds[0], run.rounds[-1]))

@@ -152,7 +152,8 @@ def mode_drift(run: Run, best: Best) -> Notice | None:
 
     The likelihood keeps the base's modes (fidelity, mode accuracy), votes its majority answers
     (answer_agreement, vote_accuracy); votes that change for the better are no drift. Any other
-    reward is there to change them: only where accuracy and kappa fall together.
+    reward is there to change them: only where accuracy and kappa fall together. A note where
+    accuracy rose (without answers: the share of the base's majority answers).
     """
     first, last = run.rounds[0], run.rounds[-1]
     if last is first:
@@ -164,6 +165,10 @@ def mode_drift(run: Run, best: Best) -> Notice | None:
     top = kept.high
     ceiling = change(right, first, last)
     better = votes and ceiling.direction == "rose"
+    right_now = change("sampling_accuracy", first, last).direction
+    gained = right_now == "rose" or (
+        right_now == "unknown" and change("base_answer_share", first, last).direction == "rose"
+    )
     if run.aim != "elsewhere" and top is not None and top < LOW_FIDELITY and not better:
         evidence.append(f"{what} {with_interval(kept)} in round {last.round}")
     if ceiling.direction == "fell":
@@ -182,10 +187,32 @@ def mode_drift(run: Run, best: Best) -> Notice | None:
              "answers": ". Exact updates never change a majority answer."}  # fmt: skip
     return Notice(
         "mode-drift",
-        "serious" if far and not better else "note",
+        "serious" if far and not better and (falling or not gained) else "note",
         "The votes drift away from the base's" if votes else "The modes drift away from the base's",
         ". ".join(evidence) + exact.get(run.aim, "."),
         "Fewer rounds, more samples per prompt, or a lower update.lr keep them.",
+    )
+
+
+def base_answers_lost(run: Run, best: Best) -> Notice | None:
+    """Fewer samples than in an earlier round have the base's majority answer, and accuracy did not
+    rise."""
+    name, last = "base_answer_share", run.rounds[-1]
+    changes = [change(name, r, last) for r in run.rounds[:-1]]
+    falls = [c for c in changes if c.direction == "fell"]
+    if not falls:
+        return None
+    worst = min(falls, key=lambda c: c.value or 0.0)
+    accuracy = change("sampling_accuracy", run.rounds[worst.start_round], last).direction
+    if accuracy == "rose":
+        return None
+    return Notice(
+        "base-answers-lost",
+        "note" if accuracy == "level" else "serious",
+        "Answers drift away from the base's majority answers",
+        f"{NAMES[name]} {_moved(worst)}.",
+        f"Use round {worst.start_round}, unless the reward is known to be right where most samples "
+        "of the base are wrong.",
     )
 
 
@@ -240,13 +267,14 @@ def under_trained(run: Run, best: Best) -> Notice | None:
 
     By the share of the way that its pace says (``forecast.pace``), else by the loss on the round's
     own data, and for the likelihood by the update's efficiency. Rounds that left the policy less
-    sure are none of these: more training would make them worse.
+    sure, or with fewer of the base's majority answers, are none of these: more training would make
+    them worse.
     """
     found = []
     for before, r in pairwise(run.rounds):
         progress, e = r.loss_progress, r["efficiency"]
-        worse = run.spread_name is not None and (
-            change(run.spread_name, before, r).direction == "rose"
+        worse = change("base_answer_share", before, r).direction == "fell" or (
+            run.spread_name is not None and change(run.spread_name, before, r).direction == "rose"
         )
         if _sharp(run, before) or worse or (progress or 0.0) < -LITTLE_LOSS:
             continue
@@ -386,8 +414,9 @@ def damaged(run: Run, best: Best) -> Notice | None:
 
 
 CHECKS: tuple[Callable[[Run, Best], Notice | None], ...] = (
-    confident_and_wrong, diverged, kappa_rising, mode_drift, length_changed, kappa_level,
-    under_trained, truncation, uncertified, heavy_tail, saturated, few_prompts, damaged,
+    confident_and_wrong, diverged, kappa_rising, mode_drift, base_answers_lost, length_changed,
+    kappa_level, under_trained, truncation, uncertified, heavy_tail, saturated, few_prompts,
+    damaged,
 )  # fmt: skip
 """In the order of the page."""
 

@@ -38,6 +38,8 @@ NAMES = {
     "kappa_vote": "κ of votes",
     "vote_flips": "Votes that flipped",
     "answer_agreement": "Votes kept",
+    "base_answer_share": "Share of the base's answers",
+    "base_mode_probability": "Probability of the base's modes",
 }
 
 MEANINGS = {
@@ -68,6 +70,8 @@ MEANINGS = {
     "kappa_vote": "mean of 1 / vote share over prompts; biased down by few samples",
     "vote_flips": "share of prompts whose majority answer is another one than a round before",
     "answer_agreement": "share of prompts whose majority answer is the base's, where it had one",
+    "base_answer_share": "share of samples with the base's majority answer, as if it were right",
+    "base_mode_probability": "mean probability of the base's most likely response",
 }
 
 
