@@ -137,7 +137,7 @@ def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:
         return _stop(history, rule, "drift", drift)
     if rule.spread and t > 1:
         before, after = (_log10(e, rule.spread) for e in history[-2:])
-        if before is not None and after is not None and _level(before, _known(after.value)):
+        if _level(before, _known(after.value)):
             one, two = (_spread(e, rule.spread) for e in (now, history[-2]))
             what = f"is little or nothing below that of round {t - 1}, {two}"
             return _stop(history, rule, "level", f"{one} in round {t} {what}")
@@ -253,15 +253,16 @@ def _level(before: Estimate, after: float | None) -> bool:
     return after >= low and excess >= (1 - LITTLE) * was * 10 ** min(value - after, 300.0)
 
 
-def _log10(estimates: Estimates, name: str) -> Estimate | None:
-    """log10 of a kappa; None where it is not known."""
+def _log10(estimates: Estimates, name: str) -> Estimate:
+    """log10 of a kappa."""
     e = estimates[name]
     if name == "log10_kappa":
         return e
-    ends = [_known(x) for x in (e.value, e.low, e.high)]
-    if any(x is None or x <= 0 for x in ends):
-        return None
-    return Estimate(*(log10(x or 1.0) for x in ends), e.n, e.method)
+    value, low, high = (
+        None if x is None or not isfinite(x) or x <= 0 else log10(x)
+        for x in (e.value, e.low, e.high)
+    )
+    return Estimate(value, low, high, e.n, e.method)
 
 
 def _spread(estimates: Estimates, name: str) -> str:
