@@ -29,7 +29,7 @@ LAYERS = (
     ("engines.base",),
     ("exact_updates",),
     ("train",),
-    ("parallel",),
+    ("parallel", "engines.cluster"),
     ("defaults", "run_cost"),
     ("measure.intervals",),
     ("rewards",),

@@ -122,8 +122,14 @@ def _package(error: ImportError, line: str) -> UserError:
 
 def fail(error: UserError) -> NoReturn:
     """End the command with what is wrong and the remedy."""
-    print(f"Error: {error.problem}\nRemedy: {error.remedy}", file=sys.stderr)
+    if speaks():
+        print(f"Error: {error.problem}\nRemedy: {error.remedy}", file=sys.stderr)
     sys.exit(2)
+
+
+def speaks() -> bool:
+    """Whether this process has the terminal: alone, or the first of torchrun's."""
+    return "TORCHELASTIC_RUN_ID" not in os.environ or os.environ["RANK"] == "0"
 
 
 class Stopped(BaseException):
@@ -143,7 +149,8 @@ def interruptible() -> Iterator[None]:
         yield
     except Stopped as stopped:
         word = "Interrupted" if stopped.args[0] == signal.SIGINT else "Terminated"
-        print(f"\n{word}. The same command continues from what it has kept.", file=sys.stderr)
+        if speaks():
+            print(f"\n{word}. The same command continues from what it has kept.", file=sys.stderr)
         sys.exit(128 + stopped.args[0])
     finally:
         for number, handler in before.items():

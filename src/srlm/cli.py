@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 import json
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial, wraps
@@ -228,6 +229,12 @@ def forecast(
 def run(
     settings: RunConfig,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder of the run.")] = None,
+    processes: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="INT", help="Processes here that share samples and updates (torchrun)."
+        ),
+    ] = 1,
     budget: Budget = None,
     dry_run: DryRun = False,
     report_to: Annotated[
@@ -256,12 +263,23 @@ def run(
         return
     if out is None:
         raise UserError("--out: missing", "name the folder of the run, as in --out runs/mine")
+    from srlm.parallel import joined, launch
+
+    if processes > 1:
+        launch(processes, sys.argv[1:])
+        return
+    from srlm.runner import follow
     from srlm.runner import run as command
     from srlm.trackers import nothing, tracking
 
-    progress = Progress(quiet=quiet or as_json)
-    track = nothing if report_to is None else tracking(report_to)
-    _tell(command(settings, out, budget=budget, progress=progress, track=track), as_json)
+    with joined(settings.device) as team:
+        if team is not None and team.rank:
+            follow(settings, team)
+            return
+        progress = Progress(quiet=quiet or as_json)
+        track = nothing if report_to is None else tracking(report_to)
+        made = command(settings, out, budget=budget, progress=progress, team=team, track=track)
+        _tell(made, as_json)
 
 
 @app.command()

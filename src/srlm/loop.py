@@ -27,7 +27,7 @@ from srlm.rounds import (
     sample_round,
 )
 from srlm.run_folder import Folder, Memory
-from srlm.train import fit, settled
+from srlm.train import settled
 from srlm.types import Estimate, Pairs, Prompt, Round
 
 HELD_OUT = 0.1
@@ -137,7 +137,7 @@ def self_reward(
         if not folder.has(t + 1, "policy"):
             work = pairs.groups * (method.update.epochs or 1)
             with progress.stage(f"round {t + 1}: train", total=work) as bar:
-                policy, update = fit(
+                policy, update = method.fit(
                     pi(t),
                     [*chosen, *pairs.asked],
                     pairs,

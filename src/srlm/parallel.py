@@ -25,11 +25,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from datetime import timedelta
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from srlm import boundary, train
 from srlm.config import UpdateSettings
+from srlm.engines.base import Advance, Shard, Weights, local
 from srlm.errors import UserError
 from srlm.policies.base import Differentiable, Policy
 from srlm.policies.hf import CausalLM
+from srlm.samples import sample
 from srlm.train import Batch, Held, Objective, Passes, Work, as_batch
-from srlm.types import Ints, Pairs, Prompt, UpdateReport
+from srlm.types import Ints, Pairs, Prompt, Samples, UpdateReport
 
 TIMEOUT = timedelta(minutes=30)
 """An exchange of numbers that takes longer has failed."""
@@ -325,6 +328,35 @@ class Team:
                 passes=together,
             )
 
+    def sampler(
+        self, weights: Weights, shards: Iterable[Shard], advance: Advance
+    ) -> Iterator[tuple[Shard, Samples]]:
+        """An engine's sampler (``srlm.engines.base``): shards go round, one a process.
+
+        Raises:
+            UserError: as ``samples.sample``; a process has ended.
+        """
+        policy, left = weights.policy, iter(shards)
+        if not isinstance(policy, CausalLM):
+            yield from local(weights, left, advance)
+            return
+        given = list(islice(left, self.size))
+        if given:
+            with self._named():
+                self._call("weights", None)
+                self._share(policy)
+        while given:
+            with self._named():
+                self._call("sample", given)
+                own = sample(
+                    policy, given[0].prompts, given[0].settings, given[0].seed, advance=advance
+                )
+                made: list[Any] = [None] * self.size
+                dist.gather_object(own, made, dst=0)
+            advance(sum(len(shard.prompts) for shard in given[1:]))
+            yield from zip(given, made, strict=False)
+            given = list(islice(left, self.size))
+
     def end(self) -> None:
         """Let the others go."""
         with self._named():
@@ -339,11 +371,18 @@ class Team:
             policy: of the run's model; its weights come from rank 0.
             objective_of: the objective that an update's settings name.
         """
-        assert isinstance(policy, CausalLM)
         while (call := self._called())[0] != "end":
-            self._share(policy)
-            if call[0] == "fit":
-                prompts, pairs, settings, seed = call[1]
+            assert isinstance(policy, CausalLM)  # rank 0 calls for nothing else
+            name, given = call
+            if name == "weights":
+                self._share(policy)
+            elif name == "sample":
+                own = given[self.rank] if self.rank < len(given) else None
+                made = own and sample(policy, own.prompts, own.settings, own.seed)
+                dist.gather_object(made, dst=0)
+            elif name == "fit":
+                self._share(policy)
+                prompts, pairs, settings, seed = given
                 objective = objective_of(settings)
                 train.fit(policy, prompts, pairs, objective, settings, seed=seed, passes=together)
 
@@ -428,20 +467,34 @@ def joined(device: str) -> Iterator[Team | None]:
         timeout=TIMEOUT,
     )
     team = Team(dist.PrefixStore("srlm", store))
-    yield team
+    try:
+        yield team
+    except UserError as error:
+        team.failed(error)
+        raise
+    except RuntimeError as error:
+        if team.rank and lost(error):  # rank 0 has ended, and says why
+            sys.exit(2)
+        raise
     if team.rank == 0:
         team.end()
     dist.destroy_process_group()
 
 
 def launch(processes: int, arguments: Sequence[str]) -> None:
-    """``srlm`` with these arguments in so many processes on this machine, as torchrun
-    --standalone starts them; returns when all have ended.
+    """``srlm`` with these arguments but ``--processes`` in so many processes on this machine, as
+    torchrun --standalone starts them; returns when all have ended.
 
     Raises:
         UserError: a process other than rank 0 ended first; rank 0 says itself what it met.
         SystemExit: rank 0 ended with that code; or a signal came.
     """
+    if dist.is_torchelastic_launched():
+        raise UserError("--processes, and torchrun beside it", "use one of them")
+    kept = [x for x in arguments if not x.startswith("--processes=")]
+    if "--processes" in kept:
+        at = kept.index("--processes")
+        del kept[at : at + 2]
     cores = os.cpu_count() or 1
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     config = LaunchConfig(
@@ -453,7 +506,7 @@ def launch(processes: int, arguments: Sequence[str]) -> None:
         max_restarts=0,
     )
     try:
-        elastic_launch(config, sys.executable)("-m", "srlm", *arguments)
+        elastic_launch(config, sys.executable)("-m", "srlm", *kept)
     except SignalException as error:
         sys.exit(128 + error.sigval)
     except ChildFailedError as error:

@@ -23,7 +23,7 @@ from srlm.policies.base import Exact, Policy
 from srlm.rewards.base import Reward, scored
 from srlm.rewards.likelihood import likelihood
 from srlm.rewards.report import RewardReport, Seen, joined, seen, summary
-from srlm.train import Objective, weighted_objective
+from srlm.train import Fit, Objective, fit, weighted_objective
 from srlm.types import Estimate, Pairs, Prompt, Round, Samples, undefined
 
 SAMPLES, UPDATE, MEASURE = SampleSettings(), UpdateSettings(), MeasureSettings()
@@ -47,6 +47,8 @@ class Method:
     """None: all rounds are run."""
     engine: Engine = LOCAL
     """What makes the training samples."""
+    fit: Fit = fit
+    """What makes the next policy."""
 
 
 def round_prompts(prompts: Sequence[Prompt], count: int | None, seed: int, t: int) -> list[Prompt]:

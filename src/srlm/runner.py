@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from srlm import data, losses, pairs, stopping, train
 from srlm.config import AUTO, REWARDS, RunConfig, kept, reward_parts
@@ -45,6 +45,9 @@ from srlm.run_folder.beside import telling
 from srlm.trackers import Tracking, nothing
 from srlm.types import Prompt, Round
 
+if TYPE_CHECKING:
+    from srlm.parallel import Team
+
 
 def run(
     config: RunConfig,
@@ -52,6 +55,7 @@ def run(
     *,
     budget: float | None = None,
     progress: Progress | None = None,
+    team: Team | None = None,
     clock: Callable[[], float] = time.monotonic,
     track: Tracking = nothing,
 ) -> Summary:
@@ -64,6 +68,7 @@ def run(
             round is begun that would end after them, by what the longest one took, but the first.
             The run ends with what it has, and the same call continues. No setting: what was cut is.
         progress: where the plan and the stages are shown; silent if left out.
+        team: processes that samples and updates are spread over; the others ``follow``.
         clock: seconds from any fixed moment.
         track: where each round is reported (``srlm.trackers``).
 
@@ -98,6 +103,9 @@ def run(
         report = stack.enter_context(track(folder.folder, config))
         del given  # with the bytes of the prompts' file
         method = method_of(config)
+        if team is not None:
+            engine = replace(method.engine, sampler=team.sampler)
+            method = replace(method, engine=engine, fit=team.fit)
         records: list[Round] = []
         forecasts: list[dict[str, Any]] = []
         longest, last = 0.0, clock()
@@ -132,6 +140,12 @@ def run(
             summary = summarise(folder.folder)
             write_page(summary)
         return summary
+
+
+def follow(config: RunConfig, team: Team) -> None:
+    """Be one of the processes of a run that is not its first."""
+    policy = load_for(config, trained=True)
+    team.follow(policy, lambda update: UPDATES[update.kind][0](update.nll))
 
 
 def _drop(folder: RunFolder, records: list[Round], config: RunConfig) -> None:

@@ -116,6 +116,10 @@ def alone(
     yield Work(policy, prompts, pairs, objective, settings.beta, settings.pass_tokens)
 
 
+Fit = Callable[..., tuple[Policy, UpdateReport]]
+"""``fit``, or another with its arguments, ``passes`` left aside."""
+
+
 def fit(
     policy: Policy,
     prompts: Sequence[Prompt],
