@@ -278,8 +278,8 @@ def run(
             return
         progress = Progress(quiet=quiet or as_json)
         track = nothing if report_to is None else tracking(report_to)
-        made = command(settings, out, budget=budget, progress=progress, team=team, track=track)
-        _tell(made, as_json)
+        found = command(settings, out, budget=budget, progress=progress, team=team, track=track)
+        _tell(found, as_json)
 
 
 @app.command()
