@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from srlm.errors import UserError
 from srlm.forecast import dynamics
 from srlm.forecast.after_round import asked, score_of
-from srlm.forecast.groups import Rows, best, expected_target, mixed, sampled
+from srlm.forecast.groups import Rows, best, expected_target, mixed, sampled, tilted
 from srlm.forecast.pace import (
     FADES,
     FORECAST,
@@ -18,11 +19,14 @@ from srlm.forecast.pace import (
     State,
     expected_share,
     figures,
+    forecast_json,
     gone,
     later_rounds,
     pace,
     pull,
     score,
+    stepped,
+    steps_of,
 )
 from srlm.forecast.powers import known, sharpen
 from srlm.forecast.trajectory import gather
@@ -178,6 +182,7 @@ def test_share_of_a_mixture_is_its_share(s: float) -> None:
         "unequal": found.unequal,
         "now": figures(first, first.mass),
         "target": figures(first, found.there),
+        "steps": steps_of(first, found.there),
     }
     went = gone(made, estimates(made["now"]), estimates(after), 0.01)
     assert went.share.value == pytest.approx(s, abs=1e-12)  # the mode's share moves in line
@@ -189,13 +194,60 @@ def test_share_of_a_mixture_is_its_share(s: float) -> None:
     assert gone(made, estimates(made["now"]), estimates(less), 0.0).kept == pytest.approx(0.9)
 
 
+def habits() -> State:
+    """A table whose likelier responses are the longer ones."""
+    first = state(table())
+    length_R = 3 + (10 * first.mass.mass_R).astype(np.int64)
+    return replace(first, rows=replace(first.rows, length_R=length_R))
+
+
+@pytest.mark.parametrize("mean", [3.5, 4.5])
+def test_a_tilt_has_the_mean_asked_for(mean: float) -> None:
+    first = habits()
+    length_R = first.rows.length_R.astype(float)
+    made = tilted(first.mass, length_R, mean)
+    assert made.expect(length_R).mean() == pytest.approx(mean, abs=1e-3)
+    np.testing.assert_allclose(made.expect(np.ones(len(length_R))), 1.0)
+    ratio_R = made.log_mass_R - first.mass.log_mass_R  # linear in the length, prompt by prompt
+    for p in range(3):
+        of = first.mass.prompt_R == p
+        line = np.polyfit(length_R[of], ratio_R[of], 1)
+        np.testing.assert_allclose(np.polyval(line, length_R[of]), ratio_R[of], atol=1e-9)
+
+
+def test_a_habit_is_found_and_goes_on() -> None:
+    """A round whose length went all its way and whose mixture went 0.4: both are read off."""
+    first, s, habit = habits(), 0.4, 1.0
+    method = Method(score_of("consistency"), 0.3, 8)
+    made = forecast_json(0, first, method, [], [], seed=0)
+    there = pull(first, first.mass, method, 0).there
+    after = stepped(first, first.mass, there, s, habit)
+    second = estimates(figures(first, after))
+    went = gone(made, estimates(made["now"]), second, 0.01)
+    assert went.habit == pytest.approx(habit, abs=0.02)
+    assert went.share.value == pytest.approx(s, abs=0.06)  # between steps of a quarter
+    assert went.votes == pytest.approx(1.0, abs=0.02)
+    later = later_rounds(first, second, [went], method, at=1, ahead=1)
+    assert not later[0]["supported"]
+
+
+def test_votes_that_nobody_gives_are_not_forecast() -> None:
+    first = state(table(), reader=lambda text: whole(text) if int(text) < 4 else None)
+    now = estimates(figures(first, first.mass))
+    away = Method(lambda rows: lambda mass: np.where(rows.answer_R < 0, 1.0, 0.0), 0.1, 8)
+    done = [Gone(Estimate(0.9, 0.9, 0.9, PROMPTS, ""), 1.0, 1.0)]
+    row = later_rounds(first, now, done, away, at=1, ahead=1)[0]
+    assert row["readable"]["value"] < 0.5
+    assert row["kappa_vote"]["value"] is None
+
+
 def test_a_target_that_moves_nothing_tells_no_share() -> None:
     made = {"by": "vote_share", "unequal": 0.0, "now": {"vote_share": 0.99},
-            "target": {"vote_share": 0.991}}  # fmt: skip
+            "target": {"vote_share": 0.991}, "steps": []}  # fmt: skip
     e = estimates({"vote_share": 0.99})
     went = gone(made, e, e, 0.0)
     assert went.share.value is None
-    assert expected_share([went], 0.5) == expected_share([], 0.5)
+    assert expected_share([went], 0.6, 0.5, 0.9) == expected_share([], 0.6, 0.5, 0.9)
 
 
 @pytest.mark.parametrize("update", list(FADES))

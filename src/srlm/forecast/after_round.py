@@ -174,7 +174,7 @@ def paces_of(records: Sequence[Round], before: Sequence[Mapping[str, Any]]) -> l
     return [
         gone(made, at[t].estimates, at[t + 1].estimates, _error(made["by"], at[t], at[t + 1]))
         for made in before
-        if (t := made["made"]) + 1 in at
+        if (t := made["made"]) + 1 in at and "steps" in made
     ]
 
 

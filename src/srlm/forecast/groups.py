@@ -20,10 +20,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from scipy.optimize import brentq
 
 from srlm.forecast import dynamics
 from srlm.forecast.dynamics import Ballot, Mass, Score
 from srlm.types import Floats, Ints
+
+STEEPEST = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,3 +166,23 @@ def moved_to(mass: Mass, share_R: Floats) -> Mass:
 def mixed(mass: Mass, there: Mass, s: float) -> Mass:
     """(1 - s) pi + s target."""
     return moved_to(mass, (1 - s) * mass.mass_R + s * there.mass_R)
+
+
+def tilted(mass: Mass, value_R: Floats, mean: float) -> Mass:
+    """pi exp(lambda value), normalised per prompt, with the lambda at which the mean value over the
+    prompts is ``mean``; the nearest within +-``STEEPEST`` standard deviations of the value."""
+    scale = float(np.std(value_R)) or 1.0
+    away_R = (value_R - value_R.mean()) / scale
+
+    def at(steep: float) -> Floats:
+        share_R = mass.mass_R * np.exp(steep * away_R)
+        return np.asarray(share_R / np.bincount(mass.prompt_R, share_R)[mass.prompt_R])
+
+    def off(steep: float) -> float:
+        moved_P = np.bincount(mass.prompt_R, at(steep) * value_R)
+        return float(moved_P.mean()) - mean
+
+    low, high = off(-STEEPEST), off(STEEPEST)
+    if low * high > 0:
+        return moved_to(mass, at(-STEEPEST if low > 0 else STEEPEST))
+    return moved_to(mass, at(float(brentq(off, -STEEPEST, STEEPEST, xtol=1e-4))))

@@ -12,12 +12,21 @@ which is what maximum likelihood on few passes was seen to do, and the other upd
 
 x the mean vote share (the mean confidence p* for the likelihood), on the held-out samples: no
 answers are needed. Prompts whose samples have equal rewards say nothing about what is better, so
-s falls as they become more: s_t = s u_t^fade with u_t the share of groups with unequal rewards.
-``fade`` is one constant per update (``FADES``), chosen on seeds apart from those that it was judged
-on; s is the mean over the rounds seen of s_t / u_t^fade.
+s falls as they become more, and with each round besides: s_t = s u_t^fade slow^t with u_t the share
+of groups with unequal rewards, ``FADES`` and ``SLOWS`` constants chosen on seeds apart from those
+that they were judged on. s is the mean over the rounds seen.
 
-Accuracy may fall short of the mixture's, for training moves other prompts too (drift): the factor
-by which its last round missed, 1 at most, is forecast for each later round.
+What all prompts share is learned faster than what is one prompt's own: a habit, such as short
+responses. Where the mean length went another share of its way than the mixture, the round is the
+mixture times exp(lambda length), at the length that was measured, and s is fitted beside it; in
+later rounds the length goes the same share of its way. Such rounds are *not supported*: how a
+habit goes on is known less well than how a mixture does.
+
+Accuracy may fall short of this, for training moves other prompts too (drift): the root of the
+factor by which its last round missed, 1 at most, is forecast for each later round. The miss of
+kappa of votes is no drift but prompts of few votes going faster, and counts once. Kappa of votes is
+not forecast where less than ``LEAST_READABLE`` is parseable: it is then the kappa of the number of
+samples.
 
 ``pace`` is another number: the power of the policy before that is as sure as the policy after, for
 the gap between a run and exact likelihood updates (``srlm.report.gap``).
@@ -44,6 +53,7 @@ from srlm.forecast.groups import (
     exact_target,
     expected_target,
     mixed,
+    tilted,
 )
 from srlm.forecast.powers import Known, sharpen
 from srlm.types import Bools, Estimate, Floats, undefined
@@ -59,7 +69,9 @@ FADES: Mapping[str, float] = {
 rewards has no gradient at all; the first two go on learning from its samples."""
 BEST = ("best-of-n", "dpo", "ipo")
 """Updates that are pulled to the best response of a group, not to exp(r / beta)."""
-PRIOR_SHARE = 0.6
+SLOWS = {"vote_share": 0.93, "confidence": 0.98}
+"""By which s falls from round to round, by x."""
+PRIOR_SHARE = {"vote_share": 0.65, "confidence": 0.55}
 """s before any round is seen: the middle of the runs on which the constants were chosen."""
 PRIOR_ENDS = (0.2, 1.0)
 DEVIATION = 0.15
@@ -73,6 +85,16 @@ DRIFT_LENGTH = 0.03
 UNSEEN = 2.0
 LEAST_PULL = 0.01
 """Movement of x below which a round's share of it cannot be read off."""
+LEAST_WAY = 0.02
+"""Relative way of the mean length below which no habit can be read off."""
+SAME_WAY = 0.12
+"""Difference of its share from that of the mixture under which there is no habit."""
+MOST_WAY = 1.3
+LEAST_READABLE = 0.5
+STEPS = np.linspace(0.0, 1.0, 5)
+"""Shares of the way at which a round is worked out before it is made, so that it can be fitted."""
+HABITS = (0.0, 0.35, 0.7, 1.0, MOST_WAY)
+"""And shares of the length's way."""
 PULLS = 4096
 """Groups behind an expected target, over all prompts."""
 FORECAST = (
@@ -180,6 +202,10 @@ class Gone:
     """u_t."""
     kept: float
     """Gain or loss of accuracy over that of the mixture at s_t, as a factor, 1 at most."""
+    votes: float = 1.0
+    """kappa of votes over that of the mixture."""
+    habit: float | None = None
+    """Share of its way that the mean length went, where it is another one than the mixture's."""
 
 
 def gone(
@@ -203,33 +229,118 @@ def gone(
     if start is None or end is None or abs(way) < LEAST_PULL:
         note = f"the target moves {name} by {way:+.3f} only"
         return Gone(undefined(method, note), unequal, 1.0)
-    raw, wide = (end - start) / way, 2 * error / abs(way)
-    s = float(np.clip(raw, 0.0, 1.0))
-    low, high = (float(np.clip(raw + side * wide, 0.0, 1.0)) for side in (-1, 1))
+
+    def reached(figure: str) -> float | None:
+        """Where the figure came to, on the scale of the mixture's."""
+        a, b = (e[figure].value if figure in e else None for e in (measured_before, measured))
+        if figure not in now or a is None or b is None:
+            return None
+        ratio = figure in RATIOS or figure == "sampling_accuracy"
+        return now[figure] * b / a if ratio and a else now[figure] + b - a
+
+    habit, share_S = None, np.linspace(0.0, 1.0, 401)
+    plain = before["steps"][0]
+    goal, length = reached(name), reached("length")
+    assert goal is not None
+    s = _nearest(plain[name], goal)
+    path = {k: np.interp(share_S, STEPS, v) for k, v in plain.items() if k != "habit"}
+    if len(before["steps"]) > 1 and length is not None:
+        long = there["length"] - now["length"]
+        went = (length - now["length"]) / long
+        if abs(went - (_at(plain["length"], s) - now["length"]) / long) > SAME_WAY:
+            habit = float(np.clip(went, 0.0, MOST_WAY))
+            path = {k: _between(before["steps"][1:], k, habit, share_S) for k in path}
+            s = max(s / 2, _nearest(path[name], goal))
+    at = {k: _at(v, s) for k, v in path.items()}
+    wide = 2 * error / abs(way)
+    low, high = (float(np.clip(s + side * wide, 0.0, 1.0)) for side in (-1, 1))
     share = Estimate(s, low, high, measured[name].n, method)
-    key = "sampling_accuracy"
-    kept, was, came = 1.0, measured_before[key].value, measured[key].value
-    if key in now and was and came is not None:
-        factor = ((1 - s) * now[key] + s * there[key]) / now[key] if now[key] else 1.0
-        kept = float(np.clip(came / (was * factor), 0.5, 1.0)) if factor else 1.0
-    return Gone(share, unequal, kept)
+    kept, votes = 1.0, 1.0
+    right, kappa = reached("sampling_accuracy"), reached("kappa_vote")
+    if right is not None and at["sampling_accuracy"]:
+        kept = float(np.clip(right / at["sampling_accuracy"], 0.5, 1.0))
+    if kappa is not None:
+        votes = float(np.clip(kappa / at["kappa_vote"], 0.7, 1.3))
+    return Gone(share, unequal, kept, votes, habit)
+
+
+def _at(value_S: Sequence[float] | Floats, s: float) -> float:
+    """A figure at s, from its values at equal steps from 0 to 1."""
+    return float(np.interp(s, np.linspace(0.0, 1.0, len(value_S)), value_S))
+
+
+def _nearest(value_S: Sequence[float] | Floats, goal: float) -> float:
+    """The s at which a figure is nearest to its goal."""
+    share_S = np.linspace(0.0, 1.0, 401)
+    value = np.interp(share_S, np.linspace(0.0, 1.0, len(value_S)), value_S)
+    return float(share_S[np.argmin(np.abs(value - goal))])
+
+
+def _between(
+    steps: Sequence[Mapping[str, Any]], name: str, habit: float, share_S: Floats
+) -> Floats:
+    """A figure at each s, between the habits that were worked out."""
+    rows = np.array([np.interp(share_S, STEPS, step[name]) for step in steps])
+    return np.array([np.interp(habit, HABITS, column) for column in rows.T])
+
+
+# ---- a round ahead
+
+
+def stepped(state: State, mass: Mass, there: Mass, s: float, habit: float | None) -> Mass:
+    """(1 - s) pi + s target, and the mean length a share ``habit`` of its way."""
+    new = mixed(mass, there, s)
+    if habit is None:
+        return new
+    length_R = state.rows.length_R.astype(np.float64)
+    start, end = (float(m.expect(length_R).mean()) for m in (mass, there))
+    if abs(end - start) < LEAST_WAY / 4 * start:
+        return new
+    return tilted(new, length_R, start + habit * (end - start))
+
+
+def steps_of(state: State, there: Mass) -> list[dict[str, Any]]:
+    """Figures of the next round at each of ``STEPS``: as a mixture, and for each of ``HABITS``
+    where the length has a way to go."""
+    start, end = (
+        float(m.expect(state.rows.length_R.astype(np.float64)).mean()) for m in (state.mass, there)
+    )
+    some = HABITS if abs(end - start) > LEAST_WAY * start else ()
+    out = []
+    for habit in (None, *some):
+        made = [figures(state, stepped(state, state.mass, there, s, habit)) for s in STEPS]
+        out.append({"habit": habit} | {k: [x[k] for x in made] for k in made[0]})
+    return out
 
 
 # ---- later rounds
 
 
-def expected_share(done: Sequence[Gone], fade: float) -> tuple[float, float, float]:
-    """s at u = 1 as expected of later rounds, and its ends (two standard deviations).
+def rates(state: State, method: Method) -> tuple[float, float]:
+    """fade and slow. Nothing slows where all responses are listed; the likelihood distinguishes
+    nearly all groups and does not fade."""
+    fade = FADES[method.update] if state.mode_R is None else 0.0
+    return fade, 1.0 if method.k is None else SLOWS[state.sure_name]
+
+
+def expected_share(
+    done: Sequence[Gone], prior: float, fade: float, slow: float
+) -> tuple[float, float, float]:
+    """s at u = 1 in round 1 as expected of later rounds, and its ends (two standard deviations).
 
     >>> one = Gone(Estimate(0.4, 0.3, 0.5, 9, ""), 0.64, 1.0)
-    >>> [round(x, 3) for x in expected_share([one], 0.5)]
+    >>> [round(x, 3) for x in expected_share([one], 0.6, 0.5, 0.9)]
     [0.5, 0.305, 0.695]
     """
-    seen = [(g.share, g.unequal) for g in done if g.share.value is not None and g.unequal > 0]
+    seen = [
+        (g.share, g.unequal**fade * slow**t)
+        for t, g in enumerate(done)
+        if g.share.value is not None and g.unequal > 0
+    ]
     if not seen:
-        return PRIOR_SHARE, *PRIOR_ENDS
-    each = [(e.value or 0.0) / u**fade for e, u in seen]
-    errors = [((e.high or 0.0) - (e.low or 0.0)) / 4 / u**fade for e, u in seen]
+        return prior, *PRIOR_ENDS
+    each = [(e.value or 0.0) / scale for e, scale in seen]
+    errors = [((e.high or 0.0) - (e.low or 0.0)) / 4 / scale for e, scale in seen]
     s = float(np.mean(each))
     own = float(np.sqrt(np.sum(np.square(errors))) / len(seen))
     wide = 2 * float(np.hypot(own, DEVIATION * s))
@@ -246,7 +357,7 @@ def later_rounds(
     ahead: int,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Rounds ``at + 1`` .. ``at + ahead``: the mixture repeated, at s and at its ends.
+    """Rounds ``at + 1`` .. ``at + ahead``: the round repeated, at s and at its ends.
 
     Values are those of the same held-out prompts (their difference from what the samples say now is
     added to what was measured now); intervals span the paces and the drift, at about 95%, and do
@@ -258,24 +369,30 @@ def later_rounds(
         done: what each round did.
         method: of the rounds.
     """
-    fade = FADES[method.update] if state.mode_R is None else 0.0
-    kept, drift = (done[-1].kept, 1.0) if done else (1.0, UNSEEN)
+    fade, slow = rates(state, method)
+    last, drift = (done[-1], 1.0) if done else (Gone(undefined("", ""), 1.0, 1.0), UNSEEN)
     base = figures(state, state.mass)
     paths = []
-    for s in expected_share(done, fade):
+    for s in expected_share(done, PRIOR_SHARE[state.sure_name], fade, slow):
         mass, path = state.mass, []
         for j in range(ahead):
             found = pull(state, mass, method, seed + j)
-            part = float(np.clip(s * found.unequal**fade, 0.0, 1.0))
-            mass = mixed(mass, found.there, part)
+            part = float(np.clip(s * found.unequal**fade * slow ** (at + j), 0.0, 1.0))
+            habit = last.habit
+            if habit is not None:
+                habit *= min(1.0, found.unequal / last.unequal) * slow ** (j + 1)
+            mass = stepped(state, mass, found.there, part, habit)
             path.append(figures(state, mass))
         paths.append(path)
     out = []
     for j, each in enumerate(zip(*paths, strict=True)):
-        row: dict[str, Any] = {"round": at + j + 1, "supported": True}
+        row: dict[str, Any] = {"round": at + j + 1, "supported": last.habit is None}
+        kept = {"sampling_accuracy": last.kept ** ((j + 1) / 2)}
+        if state.mode_R is None:
+            kept["kappa_vote"] = last.votes**0.5
         for name in FORECAST:
             wide = 2 * drift * np.sqrt(j + 1)
-            row[name] = _later(name, each, base, now, kept ** (j + 1), wide).to_json()
+            row[name] = _later(name, each, base, now, kept.get(name, 1.0), wide).to_json()
         out.append(row)
     return out
 
@@ -294,6 +411,8 @@ def _later(
     method = "mixture of the policy and the round's target, repeated"
     if any(name not in x for x in each) or name not in base or measured is None:
         return undefined(method, "not told by the samples")
+    if name == "kappa_vote" and each[0]["readable"] < LEAST_READABLE:
+        return undefined(method, f"{each[0]['readable']:.0%} parseable: no votes to speak of")
     if name in RATIOS:
         values = [measured * x[name] / base[name] for x in each]
         top = max(values)
@@ -302,8 +421,7 @@ def _later(
     else:
         values = [measured + x[name] - base[name] for x in each]
         wide, least, most = wide * DRIFT, 0.0, 1.0
-    if name == "sampling_accuracy":
-        values = [v * kept for v in values]
+    values = [v * kept for v in values]
     value, low, high = values[0], min(values) - wide, max(values) + wide
     value, low, high = (float(np.clip(x, least, most)) for x in (value, low, high))
     return Estimate(value, low, high, now[name].n, method)
@@ -321,21 +439,25 @@ def forecast_json(
 
     Returns:
         ``made`` (the round), ``by`` (x), ``now`` and ``target`` (figures of the policy and of what
-        the next round is pulled to), ``unequal``, ``share`` and ``kept`` of the round itself,
-        ``expected`` (s of the next round), ``later`` (each later round).
+        the next round is pulled to), ``unequal``, ``steps`` (``steps_of``), ``share``, ``kept`` and
+        ``habit`` of the round itself, ``expected`` (s of the next round), ``later`` (each later
+        round).
     """
     found = pull(state, state.mass, method, seed)
-    fade = FADES[method.update] if state.mode_R is None else 0.0
-    s = expected_share(rounds, fade)[0]
+    by = state.sure_name
+    fade, slow = rates(state, method)
+    s = expected_share(rounds, PRIOR_SHARE[by], fade, slow)[0] * slow**done
     return {
         "made": done,
-        "by": state.sure_name,
+        "by": by,
         "now": figures(state, state.mass),
         "target": figures(state, found.there),
         "unequal": found.unequal,
+        "steps": steps_of(state, found.there),
         "expected": min(1.0, s * found.unequal**fade),
         "share": rounds[-1].share.to_json() if rounds else None,
         "kept": rounds[-1].kept if rounds else 1.0,
+        "habit": rounds[-1].habit if rounds else None,
         "later": list(later),
     }
 
