@@ -2,7 +2,7 @@
 
 kappa_answer = E_x[1 / max_a pi(a|x)] <= kappa at sequence level, always. Three views of it from
 samples, and the two curves that any method must be held against: majority vote over k samples
-(cons@k) and at least one right in k (pass@k). Answers come as one text a row (None: unreadable).
+(cons@k) and at least one right in k (pass@k). Answers come as one text a row (None: unparseable).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class AnswerModes:
     """The likeliest answer of each prompt, as far as samples can tell."""
 
     answer_P: tuple[str | None, ...]
-    """None where no sample could be read."""
+    """None where no sample has one."""
     log_low_P: Floats
     """Lower end for log pi(answer|x), nats: of long responses too small for a float without it."""
     high_P: Floats
@@ -37,7 +37,7 @@ class AnswerModes:
     def kappa(self, *, seed: int = 0) -> Estimate:
         """kappa_answer at the lower ends: an upper bound, as sure as they are.
 
-        max_a pi(a|x) >= pi(answer|x) >= low. Infinite where some prompt has no readable sample.
+        max_a pi(a|x) >= pi(answer|x) >= low. Infinite where some prompt has no parseable sample.
         """
         return kappa(self.log_low_P, self.method, seed=seed, guarantee=self.guarantee)
 
@@ -124,7 +124,7 @@ def vote_curve(
 
     Each prompt's samples are put into 64 random orders, and the first k of an order vote: without
     bias for the vote over k fresh samples, and exact where k is all of them. The error of the
-    subsets is in the interval, for it differs from prompt to prompt. Unreadable samples do not
+    subsets is in the interval, for it differs from prompt to prompt. Unparseable samples do not
     vote; without votes it is wrong. Cost O(64 K m) per prompt of m answers.
 
     Args:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 BASE = {
     "accuracy": "accuracy",
-    "readable": "readable",
-    "truncated": "cut off",
+    "readable": "parseable",
+    "truncated": "truncated",
     "vote_share": "vote share",
     "effective_answers": "answers, effective",
     "kappa_answer": "κ of answers",
@@ -14,7 +14,7 @@ BASE = {
 MEANS = {
     "accuracy": "right responses",
     "readable": "responses with an answer",
-    "truncated": "stopped by a length limit",
+    "truncated": "cut off by the length limit",
     "vote_share": "share of the commonest answer",
     "effective_answers": "1 / sum of squared shares",
     "kappa_answer": "mean of 1 / max share; 1: sure",
