@@ -25,7 +25,7 @@ P, M = 80, 6
 SETTINGS = MeasureSettings(samples=8)
 NAMES = {
     "kappa", "log10_kappa", "failure_fraction", "confidence", "least_confidence", "margin",
-    "margin_mean", "greedy_is_mode", "fidelity", "sampling_accuracy", "greedy_accuracy",
+    "greedy_is_mode", "fidelity", "sampling_accuracy", "greedy_accuracy",
     "mode_accuracy", "headroom_captured", "entropy", "length", "truncated",
     "distinct_responses", "kl_to_base", "exponent", "exponent_r2",
 }  # fmt: skip
@@ -81,7 +81,6 @@ def test_exact_policy_gives_the_definitions() -> None:
         "confidence": star.mean(),
         "least_confidence": star.min(),
         "margin": (top[:, -1] - top[:, -2]).min(),
-        "margin_mean": (top[:, -1] - top[:, -2]).mean(),
         "greedy_is_mode": 1.0,
         "fidelity": 1.0,
         "sampling_accuracy": acc.mean(),

@@ -45,7 +45,7 @@ def prefixes(samples: Samples) -> list[int]:
 # ---- draws
 
 
-@pytest.mark.parametrize(("seed", "family"), enumerate(tiny.FAMILIES))
+@pytest.mark.parametrize(("seed", "family"), list(enumerate(tiny.FAMILIES)))
 def test_sharing_changes_no_draw(seed: int, family: str) -> None:
     """Against the slow twin, one draw at a time, and in batches that go on in many parts."""
     policy = tiny.policy(family)

@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from srlm.data import prompt_id
 from srlm.demo.base import base_folder, cached_base
 from srlm.demo.corpus import STARTS, prompts, true_answer
 from srlm.demo.network import RECIPE
 from srlm.lab.setting import Setting
+from srlm.measure.fisher_product import FisherProduct
 from srlm.policies.load import load
 from srlm.types import Floats, Ints, Prompt, Samples
 
@@ -24,7 +24,7 @@ FAMILIES = (
     ("llama", 150),
 )
 """Architecture and training steps, 10 s to 40 s of training each. Mistral differs from llama by a
-sliding window alone, which texts this short never fill: the same numbers (seen), so left out."""
+sliding window alone, which texts this short never fill: the same numbers, so left out."""
 
 
 def demo_prompts(count: int, seed: int) -> list[Prompt]:
@@ -53,21 +53,8 @@ def demo_base(setting: Setting) -> tuple[str, Any] | None:
 
 def hidden_states(policy: Any, asked: list[Prompt], samples: Samples) -> Floats:
     """Last hidden states at the response's positions, [N, width]: what the output layer, a
-    linear softmax, has for features. Rows of one length run together, without padding."""
-    rows = [
-        (policy.encode(asked[p]), list(tokens))
-        for p, tokens in zip(samples.prompt_R, samples.tokens_R, strict=True)
-    ]
-    out = []
-    for length in sorted({len(a) + len(b) for a, b in rows}):
-        part = [(a, b) for a, b in rows if len(a) + len(b) == length]
-        ids = torch.tensor([a + b for a, b in part])
-        with torch.inference_mode():
-            states = policy.model(input_ids=ids, output_hidden_states=True, use_cache=False)
-        last = states.hidden_states[-1].double().numpy()
-        # The state before a token is the feature that predicts it.
-        out += [last[i, len(a) - 1 : -1] for i, (a, _) in enumerate(part)]
-    return np.concatenate(out)
+    linear softmax, has for features."""
+    return FisherProduct(policy, asked, samples).hidden_states()
 
 
 def spectrum(states_ND: Floats) -> Floats:

@@ -26,11 +26,8 @@ def slope(x: ArrayLike, y: ArrayLike, what: str = "least squares") -> Estimate:
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(x) < 3 or np.ptp(x) == 0:
         return undefined(what, f"{len(x)} points are too few", len(x))
-    centred = x - x.mean()
-    value = float(centred @ y / (centred @ centred))
-    residual = y - y.mean() - value * centred
-    error = float(np.sqrt(residual @ residual / (len(x) - 2) / (centred @ centred)))
-    half = float(stats.t.ppf(0.975, len(x) - 2)) * error
+    line = stats.linregress(x, y)
+    value, half = float(line.slope), float(stats.t.ppf(0.975, len(x) - 2) * line.stderr)
     return Estimate(value, value - half, value + half, len(x), what)
 
 

@@ -38,13 +38,10 @@ def log_kappa(logp_P: Floats) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How 1/p* is spread over prompts, beside its mean. All numbers are log10(1/p*)."""
+    """How 1/p* is spread over prompts, beside its mean."""
 
     median: float
-    q25: float
-    q75: float
-    q95: float
-    most: float
+    """Of log10(1/p*)."""
     top_share: float
     """Share of kappa that the worst hundredth of the prompts (at least one) makes up."""
 
@@ -54,15 +51,13 @@ class Spread:
 
 
 def spread(logp_P: Floats) -> Spread:
-    """Quantiles of log10(1/p*) and the share of the mean that the worst prompts carry."""
-    log10_P = -logp_P / np.log(10)
-    # Quantiles that are values of prompts: no arithmetic with infinite ones.
-    levels = np.quantile(log10_P, [0.25, 0.5, 0.75, 0.95], method="inverted_cdf")
-    q25, median, q75, q95 = (float(q) for q in levels)
+    """The median of log10(1/p*) and the share of the mean that the worst prompts carry."""
+    # A median that is a prompt's value: no arithmetic with infinite ones.
+    median = float(np.quantile(-logp_P / np.log(10), 0.5, method="inverted_cdf"))
     top = np.sort(logp_P)[: max(1, len(logp_P) // 100)]
     infinite = bool(np.isneginf(logp_P).any())
     share = 1.0 if infinite else float(np.exp(logsumexp(-top) - logsumexp(-logp_P)))
-    return Spread(median, q25, q75, q95, float(log10_P.max()), share)
+    return Spread(median, share)
 
 
 def kappa(

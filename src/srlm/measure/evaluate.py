@@ -20,7 +20,7 @@ from srlm.grading import EXACT, Grader
 from srlm.measure import condition, quantities
 from srlm.measure.intervals import by_prompt
 from srlm.measure.modes import Modes, enumerated, improved, unsearched
-from srlm.measure.search import Second, find_modes, hopeless
+from srlm.measure.search import find_modes, hopeless
 from srlm.policies.base import Exact, Policy
 from srlm.samples import in_parts
 from srlm.types import (
@@ -72,7 +72,7 @@ class Measurement:
 
     estimates: dict[str, Estimate]
     """By name: kappa, log10_kappa, failure_fraction, confidence, least_confidence, margin (the
-    least), margin_mean, greedy_is_mode, fidelity, sampling_accuracy, greedy_accuracy,
+    least), greedy_is_mode, fidelity, sampling_accuracy, greedy_accuracy,
     mode_accuracy, headroom_captured, entropy, length, truncated, distinct_responses,
     kl_to_base, exponent, exponent_r2."""
     prompts: tuple[Prompt, ...]
@@ -81,7 +81,7 @@ class Measurement:
     modes: Modes
     greedy: Samples
     spread: condition.Spread
-    """Quantiles of log10(1/p*) over prompts."""
+    """Of 1/p* over prompts."""
     table: dict[str, list[Any]]
     """Columns of prompts.parquet, one row per prompt; None where unknown."""
 
@@ -128,7 +128,6 @@ def evaluate(
     seed: int = 0,
     max_tokens: int = 256,
     base: BaseReference | None = None,
-    second: Second = "least",
     draw: Draw = in_parts,
     advance: Callable[[float], None] = lambda prompts: None,
 ) -> Measurement:
@@ -145,8 +144,6 @@ def evaluate(
         max_tokens: length limit H; modes are those among responses within it.
         advance: called with the number of prompts sampled for, for progress.
         base: None where ``policy`` is the base itself.
-        second: which margins search certifies: the least one, or that of every prompt (see
-            ``search.find_modes``).
         draw: makes the samples, or reads those that are kept.
 
     The same policy, prompts, settings and seed give the same result bit for bit, unless
@@ -188,7 +185,7 @@ def evaluate(
                 nodes=settings.nodes,
                 tokens=settings.tokens,
                 seconds=settings.seconds,
-                second=second,
+                second="least",
             )
     modes = improved(improved(modes, greedy), samples)
     P, exact = len(chosen), isinstance(policy, Exact)

@@ -45,11 +45,6 @@ class Modes:
         gap_P = self.logp_P - np.where(np.isneginf(self.logp_P), 0.0, self.second_upper_P)
         return self.certified_P & (gap_P > TIE)
 
-    @property
-    def ties(self) -> int:
-        """Prompts with a certified mode that another outcome may equal."""
-        return int((self.certified_P & ~self.unique_P).sum())
-
 
 def enumerated(samples: Samples, prompts: int) -> Modes:
     """Exact modes from all responses of every prompt (``Exact.enumerate``). O(R log R).

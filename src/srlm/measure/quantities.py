@@ -23,8 +23,7 @@ def confidence(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
     """What follows from p*(x) alone, each with the certificate of the modes.
 
     kappa = E[1/p*]; failure_fraction F = P[p* <= 1/2]; confidence = E[p*]; least_confidence
-    mu = min p*; margin gamma = min_x [log p* - log p2], p2 the second likeliest response, and
-    margin_mean its mean.
+    mu = min p*; margin gamma = min_x [log p* - log p2], p2 the second likeliest response.
     """
     low_P, high_P = modes.logp_P, modes.upper_P
     P, exact = len(low_P), bool(modes.certified_P.all())
@@ -55,7 +54,8 @@ def confidence(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
     out["least_confidence"] = Estimate(
         float(p_low_P.min()), None, None, P, method, within(p_low_P.min(), p_high_P.min(), exact)
     )
-    return out | _margins(modes, method, seed)
+    out["margin"] = _margin(modes, method)
+    return out
 
 
 def margin(modes: Modes) -> tuple[Floats, Floats]:
@@ -71,28 +71,13 @@ def margin(modes: Modes) -> tuple[Floats, Floats]:
     return np.maximum(low_P, 0.0), high_P
 
 
-def _margins(modes: Modes, method: str, seed: int) -> dict[str, Estimate]:
+def _margin(modes: Modes, method: str) -> Estimate:
     low_P, high_P = margin(modes)
-    P, least_low, least_high = len(low_P), float(low_P.min()), float(high_P.min())
-    least = undefined(method, "not certified", P)
-    if np.isfinite(least_high) or least_low == least_high:
-        bounds = within(least_low, least_high, exact=least_low == least_high)
-        sole = "" if np.isfinite(least_high) else "every prompt has a single possible response"
-        least = Estimate(least_high, None, None, P, method, bounds, sole)
-    # Infinite margins (a single possible response) have no mean with the others.
-    sole_P = np.isposinf(low_P)
-    n_sole = int(sole_P.sum())
-    low_P, high_P = low_P[~sole_P], high_P[~sole_P]
-    note = f"{n_sole} prompts with a single possible response left out" if n_sole else ""
-    if len(low_P) and (low_P == high_P).all():
-        average = mean(high_P, seed, method, least=0.0, guarantee="exact", note=note)
-    else:
-        between = "none" if not len(low_P) else f"[{low_P.mean():.4g}, {high_P.mean():.4g}]"
-        average = undefined(method, f"second responses not certified: within {between}", P)
-    return {
-        "margin": least,
-        "margin_mean": average,
-    }
+    P, low, high = len(low_P), float(low_P.min()), float(high_P.min())
+    if not np.isfinite(high) and low != high:
+        return undefined(method, "not certified", P)
+    sole = "" if np.isfinite(high) else "every prompt has a single possible response"
+    return Estimate(high, None, None, P, method, within(low, high, exact=low == high), sole)
 
 
 def within(low: float, high: float, exact: bool) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from srlm.forecast.from_samples import SamplesForecast
 from srlm.forecast.make import Forecast
@@ -277,21 +277,11 @@ def of_forecast(found: Forecast) -> tuple[Chart, ...]:
 def of_votes(found: Forecast) -> tuple[Chart, ...]:
     """Majority vote and pass@k over the samples spent per prompt, beside mode accuracy."""
     level = found.answers
-    if level is None or not level.majority:
+    if level is None:
         return ()
-    ks = list(level.majority)
-    ceiling = found.measurement.estimates["mode_accuracy"]
-    lines = [
-        Line("majority vote", BLUE, [level.majority[k] for k in ks]),
-        Line("pass@k", ORANGE, [level.passed[k] for k in ks]),
-        Line("mode accuracy", GREEN, [ceiling] * len(ks), "dot", band=False, mode="lines"),
-    ]
     caption = "Accuracy of the base by samples per prompt. Dotted: mode accuracy, the limit."
-    chart = line_chart(
-        "votes", "Without training", caption, lines, wide=True, x_title="samples per prompt",
-        ticks=[str(k) for k in ks],
-    )  # fmt: skip
-    return () if chart is None else (chart,)
+    ceiling = found.measurement.estimates["mode_accuracy"]
+    return _by_samples(level.majority, level.passed, "mode accuracy", ceiling, "prompt", caption)
 
 
 def of_samples(found: SamplesForecast) -> tuple[Chart, ...]:
@@ -337,16 +327,26 @@ def of_samples(found: SamplesForecast) -> tuple[Chart, ...]:
 
 def of_vote_curve(found: SamplesForecast) -> tuple[Chart, ...]:
     """Majority vote over the samples spent per query, beside its limit."""
-    ks = list(found.vote)
+    caption = "Accuracy by samples per query. Dotted: the limit."
     end = found.destination.get("accuracy")
-    if not ks or end is None:
-        return ()
-    lines = [
-        Line("majority vote", BLUE, [found.vote[k] for k in ks]),
-        Line("limit", GREEN, [end] * len(ks), "dot", band=False, mode="lines"),
-    ]
+    return () if end is None else _by_samples(found.vote, {}, "limit", end, "query", caption)
+
+
+def _by_samples(
+    vote: Mapping[int, Estimate],
+    passed: Mapping[int, Estimate],
+    name: str,
+    limit: Estimate,
+    unit: str,
+    caption: str,
+) -> tuple[Chart, ...]:
+    ks = list(vote)
+    lines = [Line("majority vote", BLUE, [vote[k] for k in ks])]
+    if passed:
+        lines.append(Line("pass@k", ORANGE, [passed[k] for k in ks]))
+    lines.append(Line(name, GREEN, [limit] * len(ks), "dot", band=False, mode="lines"))
     chart = line_chart(
-        "votes", "Without training", "Accuracy by samples per query. Dotted: the limit.", lines,
-        wide=True, x_title="samples per query", ticks=[str(k) for k in ks],
+        "votes", "Without training", caption, lines, wide=True, x_title=f"samples per {unit}",
+        ticks=[str(k) for k in ks],
     )  # fmt: skip
-    return () if chart is None else (chart,)
+    return () if chart is None or not ks else (chart,)
