@@ -79,6 +79,9 @@ class Weights:
     """Here in memory."""
     folder: Path | None
     """Where it lies, as ``srlm.policies.load.load`` reads it; None: in memory alone."""
+    scratch: Path | None = None
+    """Folder for what an engine writes, as a copy of the weights that it can read; it goes when the
+    round's samples are there."""
 
 
 Advance = Callable[[float], None]
@@ -92,6 +95,8 @@ class Shelf(Protocol):
 
     weights: Path | None
     """Where the round's policy lies."""
+    scratch: Path | None
+    """Of ``Weights``."""
 
     def has(self, key: str) -> bool:
         """Whether a shard is there and whole."""
@@ -110,6 +115,7 @@ class MemoryShelf:
     """Shards in memory; each is handed out once."""
 
     weights: Path | None = None
+    scratch: Path | None = None
 
     def __init__(self) -> None:
         self._there: dict[str, Samples] = {}
@@ -204,7 +210,7 @@ def drawn(
     Raises:
         UserError: the policy cannot be sampled so; whatever the engine cannot do.
     """
-    weights, gaps = Weights(policy, shelf.weights), Gaps()
+    weights, gaps = Weights(policy, shelf.weights, shelf.scratch), Gaps()
 
     def key(shard: Shard) -> str:
         return f"{shard.key}-{engine.name}"

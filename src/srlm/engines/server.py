@@ -1,10 +1,11 @@
 """Samples from an OpenAI-compatible server: vLLM, SGLang, llama.cpp and others.
 
 One request asks for all samples of a prompt that are still missing; servers that give fewer at a
-time are asked again. Requests run in threads, ``concurrency`` at once. What a server answers with
-trouble (a status of 429 or 5xx, no connection, half an answer, no answer in time) is tried again
-after a pause, ``retries`` times; then, and at once for other errors, the work stops with an error
-that says which. Prompts that are done have been handed over by then.
+time are asked again. Requests run in threads, ``concurrency`` at once a server. What a server
+answers with trouble (a status of 429 or 5xx, no connection, half an answer, no answer in time) is
+tried again after a pause, ``retries`` times; then, and at once for other errors, the server is
+left out, and where there is no other the work stops with an error that says which. Prompts that are
+done have been handed over by then.
 
 Only the standard library: a request takes seconds, so connections need not be kept open, and a
 request has one deadline, which reading in pieces keeps whatever the server does.
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import itertools
 import json
 import queue
 import threading
@@ -22,12 +24,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from srlm.engines.files import Problems, Sampled, choice
 from srlm.errors import UserError
 from srlm.types import Prompt
 
+J = TypeVar("J")
+T = TypeVar("T")
 PAUSE = 1.0
 """Seconds before the first try more; doubled after each."""
 LONGEST_PAUSE = 60.0
@@ -57,12 +61,20 @@ class Server:
     sleep: Callable[[float], None] = time.sleep
 
 
-class _Again(Exception):
+class Again(Exception):
     """Trouble that may pass; ``pause`` seconds are asked for."""
 
     def __init__(self, reason: str, pause: float | None = None) -> None:
         super().__init__(reason)
         self.pause = pause
+
+
+class Refusal(UserError):
+    """What a server will not do, with the ``status`` that it gave."""
+
+    def __init__(self, problem: str, remedy: str, status: int) -> None:
+        super().__init__(problem, remedy)
+        self.status = status
 
 
 def check(server: Server, prompts: Sequence[Prompt]) -> None:
@@ -98,58 +110,105 @@ def sample(
     Raises:
         UserError: the server cannot be reached, refuses, or keeps failing.
     """
-    todo: queue.SimpleQueue[int | None] = queue.SimpleQueue()
-    done: queue.SimpleQueue[tuple[int, list[Sampled] | BaseException]] = queue.SimpleQueue()
-    stop = threading.Event()
 
-    def work() -> None:
-        while (p := todo.get()) is not None and not stop.is_set():
+    def ask(server: Server, p: int, count: int, seed: int) -> list[Sampled]:
+        return _ask(server, prompts[p], count, seed)
+
+    def where(p: int) -> str:
+        return f"prompt of line {prompts[p].line}"
+
+    yield from spread([server], iter(range(len(prompts))), count, ask, where, seed=seed)
+
+
+def spread(
+    servers: Sequence[Server],
+    jobs: Iterator[J],
+    count: int,
+    ask: Callable[[Server, J, int, int], list[T]],
+    where: Callable[[J], str],
+    *,
+    seed: int,
+) -> Iterator[tuple[J, list[T]]]:
+    """Each job with its ``count`` results, as they come. Few more jobs are taken than are at work.
+
+    Args:
+        servers: that are asked; the first that is free takes a job.
+        ask: (server, job, how many, seed) -> results of one request.
+        where: a job in words, for errors.
+
+    Raises:
+        UserError: the last server that was left fails.
+    """
+    todo: queue.SimpleQueue[J | None] = queue.SimpleQueue()
+    done: queue.SimpleQueue[tuple[J, Server, list[T] | BaseException]] = queue.SimpleQueue()
+    stop, left = threading.Event(), {id(server) for server in servers}
+
+    def work(server: Server) -> None:
+        while (job := todo.get()) is not None:
+            if id(server) not in left:
+                todo.put(job)
+                return
             try:
-                done.put((p, _one(server, prompts[p], count, seed, stop)))
+                done.put((job, server, _one(server, job, count, seed, stop, ask, where)))
             except BaseException as error:  # raised again where the results are read
-                stop.set()  # here: no further prompt is asked before it is read
-                done.put((p, error))
+                left.discard(id(server))  # here: it is asked no more before it is read
+                if not left:
+                    stop.set()
+                done.put((job, server, error))
 
-    for p in range(len(prompts)):
-        todo.put(p)
-    for _ in range(min(server.concurrency, len(prompts))):
-        todo.put(None)
-        threading.Thread(target=work, daemon=True).start()  # Ctrl-C waits for no answer
+    out = 0
+    threads = sum(server.concurrency for server in servers)
+    for job in itertools.islice(jobs, threads):
+        todo.put(job)
+        out += 1
+    for server in servers:
+        for _ in range(min(server.concurrency, out)):
+            threading.Thread(target=work, args=(server,), daemon=True).start()  # Ctrl-C waits not
     failed: BaseException | None = None
     try:
-        for _ in range(len(prompts)):
-            if failed is not None and done.empty():
-                break
-            p, found = done.get()
-            if isinstance(found, BaseException):
-                failed = failed or found
-                stop.set()
+        while out and not (failed is not None and done.empty()):
+            job, _, found = done.get()
+            out -= 1
+            if not isinstance(found, BaseException):
+                yield job, found
+                if failed is None and (more := next(jobs, None)) is not None:
+                    todo.put(more)
+                    out += 1
+            elif left and isinstance(found, UserError):
+                todo.put(job)
+                out += 1
             else:
-                yield p, found
+                failed = failed or found
     finally:
         stop.set()
+        for _ in range(threads):
+            todo.put(None)
     if failed is not None:
         raise failed
 
 
 def _one(
-    server: Server, prompt: Prompt, count: int, seed: int, stop: threading.Event
-) -> list[Sampled]:
-    """All samples of a prompt."""
-    found: list[Sampled] = []
+    server: Server,
+    job: J,
+    count: int,
+    seed: int,
+    stop: threading.Event,
+    ask: Callable[[Server, J, int, int], list[T]],
+    where: Callable[[J], str],
+) -> list[T]:
+    """All results of a job."""
+    found: list[T] = []
     tries = 0
     while len(found) < count:
         try:
-            found += _ask(server, prompt, count - len(found), seed + len(found))[
-                : count - len(found)
-            ]
+            found += ask(server, job, count - len(found), seed + len(found))[: count - len(found)]
             tries = 0
-        except _Again as trouble:
+        except Again as trouble:
             tries += 1
             if tries > server.retries or stop.is_set():
                 times = "once" if tries == 1 else f"{tries} times"
                 raise UserError(
-                    f"{server.url}: {trouble} ({times}; prompt of line {prompt.line})",
+                    f"{server.url}: {trouble} ({times}; {where(job)})",
                     "see to the server, then give the same command: it continues where it stopped",
                 ) from None
             pause = PAUSE * 2 ** (tries - 1) if trouble.pause is None else trouble.pause
@@ -161,7 +220,7 @@ def _ask(server: Server, prompt: Prompt, count: int, seed: int) -> list[Sampled]
     """One request."""
     asked: dict[str, Any] = {
         "model": server.model, "n": count, "max_tokens": server.max_tokens,
-        "temperature": 1.0, "top_p": 1.0, "seed": _seed(seed, prompt.id),
+        "temperature": 1.0, "top_p": 1.0, "seed": request_seed(seed, prompt.id),
     }  # fmt: skip
     if server.chat:
         messages = prompt.content
@@ -172,29 +231,50 @@ def _ask(server: Server, prompt: Prompt, count: int, seed: int) -> list[Sampled]
     else:
         asked |= {"prompt": prompt.content} | ({"logprobs": 1} if server.logprobs else {})
     kind = "chat/completions" if server.chat else "completions"
-    answer = _send(server, f"{server.url.rstrip('/')}/{kind}", asked)
-    choices = answer.get("choices") if isinstance(answer, dict) else None
-    if not isinstance(choices, list) or not choices:
-        raise _Again(f"an answer without choices: {_short(json.dumps(answer))}")
+    choices = choices_of(send(server, kind, asked))
     problems = Problems()
     try:
         return [choice(c, prompt.id, problems) for c in choices]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise _Again(f"an answer that cannot be read: {_short(str(error))}") from None
+        raise Again(f"an answer that cannot be read: {short(str(error))}") from None
 
 
-def _seed(seed: int, prompt_id: str) -> int:
+def choices_of(answer: Any) -> list[Any]:
+    """What an answer offers.
+
+    Raises:
+        Again: it offers nothing.
+    """
+    choices = answer.get("choices") if isinstance(answer, dict) else None
+    if not isinstance(choices, list) or not choices:
+        raise Again(f"an answer without choices: {short(json.dumps(answer))}")
+    return choices
+
+
+def request_seed(seed: int, prompt_id: str) -> int:
     """31 bits for one request."""
     text = f"{seed} {prompt_id}".encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:4], "big") >> 1
 
 
-def _send(server: Server, url: str, asked: dict[str, Any]) -> Any:
-    """The JSON that a request is answered with, within the server's ``timeout``."""
+def send(server: Server, path: str, asked: dict[str, Any] | None = None) -> Any:
+    """The JSON that a request is answered with, within the server's ``timeout``.
+
+    Args:
+        path: below the server's address; from its root where it begins with a slash.
+        asked: sent; None: only read.
+
+    Raises:
+        Again: trouble that may pass.
+        Refusal: the server refuses.
+    """
+    root = server.url.rstrip("/")
+    root = root.removesuffix("/v1") if path.startswith("/") else f"{root}/"
     headers = {"Content-Type": "application/json"}
     if server.key:
         headers["Authorization"] = f"Bearer {server.key}"
-    request = urllib.request.Request(url, json.dumps(asked).encode(), headers)
+    data = None if asked is None else json.dumps(asked).encode()
+    request = urllib.request.Request(root + path, data, headers)
     deadline = time.monotonic() + server.timeout
     late = f"no answer within {server.timeout:g} s"
     try:
@@ -203,46 +283,46 @@ def _send(server: Server, url: str, asked: dict[str, Any]) -> Any:
     except urllib.error.HTTPError as error:
         raise _refused(server, error) from None
     except TimeoutError:
-        raise _Again(late) from None
+        raise Again(late) from None
     except urllib.error.URLError as error:
         if isinstance(error.reason, TimeoutError):
-            raise _Again(late) from None
-        raise _Again(f"no connection ({error.reason})") from None
+            raise Again(late) from None
+        raise Again(f"no connection ({error.reason})") from None
     except (http.client.HTTPException, ConnectionError) as error:
-        raise _Again(f"half an answer ({type(error).__name__})") from None
+        raise Again(f"half an answer ({type(error).__name__})") from None
     try:
-        return json.loads(body)
+        return json.loads(body or "null")
     except ValueError:
-        raise _Again(f"no JSON: {_short(body.decode(errors='replace'))}") from None
+        raise Again(f"no JSON: {short(body.decode(errors='replace'))}") from None
 
 
 def _pieces(response: Any, deadline: float, late: str) -> Iterator[bytes]:
     while piece := response.read1(PIECE):
         yield piece
         if time.monotonic() > deadline:
-            raise _Again(late)
+            raise Again(late)
     if response.length:
-        raise _Again(f"half an answer ({response.length} bytes are missing)")
+        raise Again(f"half an answer ({response.length} bytes are missing)")
 
 
 def _refused(server: Server, error: urllib.error.HTTPError) -> Exception:
     """Trouble that may pass, or an error that says what the server said."""
     with error:
         try:
-            said = _short(error.read(PIECE).decode(errors="replace"))
+            said = short(error.read(PIECE).decode(errors="replace"))
         except (OSError, http.client.HTTPException):
             said = ""
     status = f"status {error.code} {said}".strip()
     if error.code == 429 or error.code >= 500:
         after = error.headers.get("Retry-After", "")
-        return _Again(status, float(after) if after.isdecimal() else None)
+        return Again(status, float(after) if after.isdecimal() else None)
     remedy = {
         401: "set OPENAI_API_KEY",
         403: "set OPENAI_API_KEY to a key that may use the model",
         404: f"check --server (it often ends in /v1) and --model {server.model}",
     }.get(error.code, "see what the server says; base models need --chat never")
-    return UserError(f"{server.url}: {status}", remedy)
+    return Refusal(f"{server.url}: {status}", remedy, error.code)
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
     return text if len(text) <= SHOWN else text[:SHOWN] + "…"

@@ -33,6 +33,9 @@ class FolderShelf:
         self.weights: Path | None = weights
         self._folder = place / NAME
         self._folder.mkdir(parents=True, exist_ok=True)
+        self.scratch: Path | None = self._folder
+        for left in self._folder.glob("whole-*"):
+            shutil.rmtree(left)
         for left in self._folder.glob("*.partial"):  # of a killed run
             left.unlink()
         self._there = {p.name.partition(".")[0]: p for p in self._folder.glob("*.parquet")}
