@@ -26,7 +26,7 @@ LAYERS = (
     ("data", "losses", "theory", "engines"),
     ("policies",),
     ("samples", "pairs", "cost"),
-    ("engines.base", "engines.served", "engines.vllm"),
+    ("engines.base", "engines.served", "engines.vllm", "engines.opened"),
     ("exact_updates",),
     ("train",),
     ("parallel", "engines.cluster"),

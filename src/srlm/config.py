@@ -442,6 +442,64 @@ class ModelSettings(Settings):
     )
 
 
+class ServerSettings(Settings):
+    """A server that samples in the place of a model here."""
+
+    panel: ClassVar[str] = "Server"
+
+    url: str | None = setting(
+        "address of an OpenAI-compatible server (vLLM, SGLang, llama.cpp), as"
+        " http://localhost:8000/v1; --model is its name for the model. Chat completions, or"
+        " completions with --chat never. The key is read from OPENAI_API_KEY",
+        None,
+        flag="--server",
+    )
+    concurrency: Count = setting("requests at once", 16)
+    timeout: Positive = setting("seconds that a request may take", 600.0)
+    retries: int = setting("tries more for a request that failed", 4, ge=0)
+
+
+class EngineSettings(Settings):
+    """What makes the training samples of a run. No setting here decides what the samples are of."""
+
+    panel: ClassVar[str] = "Engine"
+
+    kind: Literal["local", "server", "vllm"] = setting(
+        "what makes the training samples: this process; OpenAI-compatible servers; vLLM on this"
+        " machine",
+        "local",
+        flag="--engine",
+    )
+    url: str | None = setting(
+        "server: its address, as http://localhost:8000/v1, or several with commas between",
+        None,
+        flag="--server",
+    )
+    served_model: str | None = setting(
+        "server: its name for the model (default: the only one that it has)", None
+    )
+    reload: str | None = setting(
+        "server: command after which it serves the weights in the folder {policy} (default: vLLM's"
+        " reload_weights, where it runs with VLLM_SERVER_DEV_MODE=1)",
+        None,
+    )
+    concurrency: Count = shared(ServerSettings, "concurrency")
+    timeout: Positive = shared(
+        ServerSettings,
+        "timeout",
+        description="seconds that a request, a reload, or a shard of vLLM may take",
+    )
+    retries: int = shared(ServerSettings, "retries")
+    rescore: float = setting(
+        "server, vllm: share of the samples whose log-probabilities are checked", 0.05, gt=0, le=1
+    )
+    gap: Positive = setting(
+        "server, vllm: largest mean gap of a response's log-probability, nats; over it all samples"
+        " are scored here",
+        0.1,
+    )
+
+
 class RunConfig(ModelSettings):
     """Everything that decides a run's result."""
 
@@ -470,6 +528,7 @@ class RunConfig(ModelSettings):
     )
     judge: JudgeSettings = JudgeSettings()
     samples: SampleSettings = SampleSettings()
+    engine: EngineSettings = EngineSettings()
     pairs: PairSettings = PairSettings()
     update: UpdateSettings = UpdateSettings()
     measure: MeasureSettings = MeasureSettings()
@@ -509,23 +568,6 @@ class PilotSettings(Settings):
     held_out: float = shared(PromptSettings, "held_out")
     epochs: Count = shared(UpdateSettings, "epochs")
     lr: Positive | None = shared(UpdateSettings, "lr")
-
-
-class ServerSettings(Settings):
-    """A server that samples in the place of a model here."""
-
-    panel: ClassVar[str] = "Server"
-
-    url: str | None = setting(
-        "address of an OpenAI-compatible server (vLLM, SGLang, llama.cpp), as"
-        " http://localhost:8000/v1; --model is its name for the model. Chat completions, or"
-        " completions with --chat never. The key is read from OPENAI_API_KEY",
-        None,
-        flag="--server",
-    )
-    concurrency: Count = setting("requests at once", 16)
-    timeout: Positive = setting("seconds that a request may take", 600.0)
-    retries: int = setting("tries more for a request that failed", 4, ge=0)
 
 
 class ForecastConfig(ProbeConfig):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from math import log
 
 import numpy as np
@@ -20,7 +21,7 @@ from srlm.measure.evaluate import BaseReference, Measurement, evaluate
 from srlm.measure.votes import votes
 from srlm.pairs import Pair
 from srlm.policies.base import Exact, Policy
-from srlm.rewards.base import Reward, scored
+from srlm.rewards.base import Mean, Reward, Say, Scored, scored
 from srlm.rewards.likelihood import likelihood
 from srlm.rewards.report import RewardReport, Seen, joined, seen, summary
 from srlm.train import Fit, Objective, fit, weighted_objective
@@ -99,6 +100,7 @@ def reward_and_pair(
     first = int(part.prompt_R[0])
     own = replace(part, prompt_R=part.prompt_R - first)
     found = scored(method.reward(policy, prompts[first : part.prompt_R[-1] + 1], own), own)
+    found = with_gap(found, own)
     judge = found.training
     return Paired(
         first=first,
@@ -109,6 +111,37 @@ def reward_and_pair(
         reward=getattr(method.reward, "__qualname__", "own").partition(".")[0],
         unrewarded=tuple(own.text_R[r] for r in np.flatnonzero(~np.isfinite(found.reward_R))[:3]),
     )
+
+
+CHECKED, SIZE, GAP = "engine: checked", "engine: |gap|, nats", "engine: gap, nats"
+"""Facts of samples of an engine: share of the responses scored here too, and of those the mean
+difference of a response's log-probability here and there."""
+
+
+def with_gap(found: Scored, samples: Samples) -> Scored:
+    """Rewards with what is known of the log-probabilities of an engine, where one sampled."""
+    if samples.gap_R is None:
+        return found
+    gap_G = samples.gap_R[np.isfinite(samples.gap_R)]
+    facts = {
+        CHECKED: Mean(float((~np.isnan(samples.gap_R)).sum()), len(samples)),
+        SIZE: Mean(float(np.abs(gap_G).sum()), len(gap_G)),
+        GAP: Mean(float(gap_G.sum()), len(gap_G)),
+    }
+    return replace(found, facts={**found.facts, **facts}, say=partial(_say_gap, found.say))
+
+
+def _say_gap(say: Say, facts: Mapping[str, float]) -> list[str]:
+    checked, size, gap = facts[CHECKED], facts[SIZE], facts[GAP]
+    assert isinstance(size, Mean)
+    if not size.of:
+        return [*say(facts), "the engine gave no log-probabilities; all are the policy's"]
+    return [
+        *say(facts),
+        f"the engine's log-probabilities are {size:.2g} nats a response off the policy's, on "
+        f"average ({gap:+.2g} with sign; {checked:.0%} checked)"
+        + ("; all are the policy's" if checked == 1 else ""),
+    ]
 
 
 def reward_report(parts: Sequence[Paired]) -> RewardReport:

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from srlm import data, losses, pairs, stopping, train
 from srlm.config import AUTO, REWARDS, RunConfig, kept, reward_parts
 from srlm.defaults import keep_of, settle
+from srlm.engines import opened as engines
+from srlm.engines.base import local
 from srlm.errors import UserError
 from srlm.forecast import after_round, pace
 from srlm.grading import Grader, grader
@@ -102,9 +104,12 @@ def run(
         progress = progress.also(tell)
         report = stack.enter_context(track(folder.folder, config))
         del given  # with the bytes of the prompts' file
-        method = method_of(config)
+        place = located(config.model, download=False)
+        engine = stack.enter_context(engines.opened(config, place))
+        method = replace(method_of(config), engine=engine)
         if team is not None:
-            engine = replace(method.engine, sampler=team.sampler)
+            if engine.sampler is local:
+                engine = replace(engine, sampler=team.sampler)
             method = replace(method, engine=engine, fit=team.fit)
         records: list[Round] = []
         forecasts: list[dict[str, Any]] = []
@@ -187,6 +192,7 @@ class _Given(NamedTuple):
 def _given(config: RunConfig) -> _Given:
     prompts, source, read, notes = data.prompts_for(config.prompts)
     method_of(config)  # whether the settings go together, before anything is loaded
+    engines.check(config)
     training, held_out = data.split(prompts, config.prompts.held_out)
     return _Given(prompts, training, held_out, source, read, notes)
 

@@ -160,3 +160,16 @@ def test_prompts_count_from_the_shard(policy: CausalLM) -> None:
     ):
         assert list(part.prompt_R) == sorted(list(range(len(shard.prompts))) * 4)
         assert all(isinstance(x, Prompt) for x in shard.prompts)
+
+
+def test_another_model_is_named(policy: CausalLM) -> None:
+    other = tiny.policy(seed=5)
+
+    def sampler(
+        weights: Weights, shards: Iterable[Shard], advance: base.Advance
+    ) -> Iterator[tuple[Shard, Samples]]:
+        for shard, part in local(Weights(other, None), shards, advance):
+            yield shard, base.untrusted(part)
+
+    with pytest.raises(UserError, match="another model"):
+        taken(Engine(sampler, "other", rescored=0.5), policy, MemoryShelf())

@@ -44,10 +44,12 @@ from srlm import samples as sampling
 from srlm.config import SampleSettings
 from srlm.errors import UserError
 from srlm.policies.base import Differentiable, Policy
-from srlm.types import Floats, Prompt, Samples
+from srlm.types import Floats, Ints, Prompt, Samples
 
 WORK = {"cpu": 2e11}
 """Multiply-adds of a shard, about; elsewhere 1e15. Half a minute, or less."""
+FOREIGN = 0.25
+"""Mean |gap| of a token, nats, from which an engine is taken to serve another model."""
 LEAST_ROWS = 64
 """Samples of a shard of a network, at least: fewer at once are slower."""
 
@@ -232,6 +234,13 @@ def drawn(
     for shard, part in engine.sampler(weights, missing(), advance):
         checked = rescore(policy, shard, part, engine.rescored)
         gaps.add(checked)
+        if gaps.per_token() > FOREIGN:
+            raise UserError(
+                f"the engine's log-probabilities are {gaps.per_token():.2g} nats a token off the "
+                "policy's: it serves another model, or other weights",
+                "let it serve the run's model, and see that it takes each round's weights "
+                "(--reload)",
+            )
         shelf.put(key(shard), checked, shard.prompts)
 
     def whole() -> Iterator[tuple[Shard, Samples]]:
@@ -307,22 +316,24 @@ class Gaps:
     >>> gaps = Gaps()
     >>> gaps.upper()
     inf
-    >>> gaps.count_in(np.array([0.1, np.nan, -0.1, 0.3, -0.3]))
-    >>> round(gaps.upper(), 3)
-    0.313
+    >>> gaps.count_in(np.array([0.1, np.nan, -0.1, 0.3, -0.3]), np.full(5, 2))
+    >>> round(gaps.upper(), 3), round(gaps.per_token(), 3)
+    (0.313, 0.1)
     """
 
     def __init__(self) -> None:
-        self._n, self._sum, self._squares = 0, 0.0, 0.0
+        self._n, self._sum, self._squares, self._tokens = 0, 0.0, 0.0, 0
 
     def add(self, part: Samples) -> None:
         """Those of a shard."""
         if part.gap_R is not None:
-            self.count_in(part.gap_R)
+            self.count_in(part.gap_R, part.length_R)
 
-    def count_in(self, gap_R: Floats) -> None:
-        """Gaps, nats; of rows that have one."""
-        size_G = np.abs(gap_R[np.isfinite(gap_R)])
+    def count_in(self, gap_R: Floats, length_R: Ints) -> None:
+        """Gaps, nats, and lengths, tokens; of rows that have a gap."""
+        known_R = np.isfinite(gap_R)
+        size_G = np.abs(gap_R[known_R])
+        self._tokens += int(length_R[known_R].sum())
         self._n += len(size_G)
         self._sum += float(size_G.sum())
         self._squares += float(size_G @ size_G)
@@ -334,3 +345,7 @@ class Gaps:
         mean = self._sum / self._n
         variance = max(0.0, self._squares - self._n * mean**2) / (self._n - 1)
         return mean + 1.96 * math.sqrt(variance / self._n)
+
+    def per_token(self) -> float:
+        """Mean |gap| of a response over the mean length, nats a token; 0 without any."""
+        return self._sum / self._tokens if self._tokens else 0.0

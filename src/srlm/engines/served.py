@@ -180,7 +180,8 @@ class Served:
                 "use --engine local",
             )
         with whole(weights) as folder:
-            self._give(folder, first=weights.folder == self.base)
+            first = weights.folder is not None and weights.folder.resolve() == self.base.resolve()
+            self._give(folder.resolve(), first=first)
             servers = [known(server) for server in self.servers]
             reading = Reading(policy)
             some = Prompt("00", "a")

@@ -122,7 +122,7 @@ class Vllm:
             )
         try:
             with whole(weights) as folder:
-                self._load(folder.resolve())
+                self._load(folder.resolve(), eager=policy.device.type == "cpu")
             yield from self._sampled(policy, iter(shards), advance)
         except BaseException:
             self.close()
@@ -136,12 +136,13 @@ class Vllm:
             worker.process.join()
         self._workers.clear()
 
-    def _load(self, folder: Path) -> None:
+    def _load(self, folder: Path, *, eager: bool) -> None:
         if not self._workers:
             context = mp.get_context("spawn")
             for gpu in self.gpus:
                 here, there = context.Pipe()
                 options = {"gpu": gpu, "dtype": self.dtype, "gpu_memory_utilization": MEMORY}
+                options["enforce_eager"] = eager
                 if self.context is not None:
                     options["max_model_len"] = self.context
                 process = context.Process(target=self.work, args=(there, options), daemon=True)

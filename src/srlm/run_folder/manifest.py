@@ -52,9 +52,9 @@ def versions() -> dict[str, str]:
 
 def decisive(settings: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that decide a round's numbers: not how many rounds are asked for, or which
-    policies are kept, and not where the inputs lie, whose hashes are known."""
+    policies are kept, what makes the samples, or where the inputs lie, whose hashes are known."""
     prompts = {k: v for k, v in settings["prompts"].items() if k != "file"}
-    kept = {k: v for k, v in settings.items() if k not in ("rounds", "keep", "model")}
+    kept = {k: v for k, v in settings.items() if k not in ("rounds", "keep", "model", "engine")}
     return kept | {"prompts": prompts}
 
 

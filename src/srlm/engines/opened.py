@@ -1,0 +1,81 @@
+"""From the settings to an engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from srlm.config import RunConfig
+from srlm.engines.base import LOCAL, Engine
+from srlm.engines.served import Served
+from srlm.engines.server import Server
+from srlm.engines.vllm import Vllm, require_vllm
+from srlm.errors import UserError
+
+
+def check(config: RunConfig) -> None:
+    """See that the settings go together and that what they name is there; nothing is begun.
+
+    Raises:
+        UserError: they do not, or it is not.
+    """
+    kind, own = config.engine.kind, config.engine
+    if kind == "server":
+        if own.url is None:
+            raise UserError("--engine server: no address", "give --server http://localhost:8000/v1")
+        for url in own.url.split(","):
+            if not url.startswith(("http://", "https://")):
+                raise UserError(
+                    f"--server {url}: no http address", "give it as http://localhost:8000/v1"
+                )
+    elif own.url is not None or own.reload is not None:
+        raise UserError(
+            f"--engine {kind} with --server or --reload: it asks no server",
+            "use --engine server, or leave them out",
+        )
+    if kind == "vllm":
+        require_vllm()
+    if kind != "local" and (config.samples.mu is not None or config.samples.source != "sampling"):
+        raise UserError(
+            f"--engine {kind} with --mu or --source enumerate: it samples so many of each prompt",
+            "leave them out, or use --engine local",
+        )
+
+
+@contextmanager
+def opened(config: RunConfig, base: Path) -> Iterator[Engine]:
+    """The engine that the settings name, until the run ends.
+
+    Args:
+        base: folder of the run's model.
+
+    Raises:
+        UserError: as ``check``.
+    """
+    check(config)
+    own = config.engine
+    if own.kind == "local":
+        yield LOCAL
+    elif own.kind == "server":
+        assert own.url is not None  # checked
+        servers = tuple(
+            Server(
+                url=url,
+                model=own.served_model or "",
+                concurrency=own.concurrency,
+                timeout=own.timeout,
+                retries=own.retries,
+                key=os.environ.get("OPENAI_API_KEY"),
+            )
+            for url in own.url.split(",")
+        )
+        served = Served(servers, base, own.reload, own.timeout)
+        yield Engine(served, "server", own.rescore, own.gap)
+    else:
+        vllm = Vllm(config.dtype, timeout=own.timeout)
+        try:
+            yield Engine(vllm, "vllm", own.rescore, own.gap)
+        finally:
+            vllm.close()

@@ -1,0 +1,275 @@
+"""A run whose samples come from a server: the tokens, the weights, and what may go wrong."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from srlm.config import SampleSettings
+from srlm.engines import base
+from srlm.engines.base import Engine, MemoryShelf, Shelf, drawn
+from srlm.engines.served import Reading, Served
+from srlm.engines.server import Server
+from srlm.errors import UserError
+from srlm.policies.hf import CausalLM
+from srlm.policies.load import load
+from srlm.run_folder import read_run
+from srlm.runner import run
+from srlm.samples import joined, sample
+from srlm.types import Samples
+from tests import tiny
+
+SETTINGS = SampleSettings(per_prompt=4, max_tokens=5)
+PROMPTS = tiny.texts(6)
+
+
+@dataclass
+class Fake:
+    """A server of a policy, as vLLM answers."""
+
+    policy: CausalLM
+    ids: bool = True
+    """Takes and gives token ids."""
+    off: float | None = 0.0
+    """Nats a response; None: no log-probabilities."""
+    given: int | None = None
+    """Choices of an answer; None: as many as are asked for."""
+    names: tuple[str, ...] = ("m",)
+    trouble: Callable[[int], Any] = lambda count: None
+    """By the number of the request for samples: a status or bytes in the answer's place."""
+    rpc: bool = True
+    asked: list[Any] = field(default_factory=list)
+    loaded: list[str] = field(default_factory=list)
+
+    def answer(self, path: str, body: Any) -> Any:
+        if path == "/v1/models":
+            return {"data": [{"id": name} for name in self.names]}
+        if path == "/collective_rpc":
+            if not self.rpc:
+                return 404
+            self.loaded.append(body["kwargs"]["weights_path"])
+            self.policy = load(self.loaded[-1])
+            return None
+        if isinstance(body["prompt"], list) and not self.ids:
+            return 422
+        self.asked.append(body)
+        if (wrong := self.trouble(len(self.asked))) is not None:
+            return wrong
+        text = body["prompt"]
+        if isinstance(text, list):
+            text = self.policy.tokenizer.decode(text)
+        (prompt,) = tiny.prompts([text])
+        n = body["n"] if self.given is None else self.given
+        found = sample(
+            self.policy,
+            [prompt],
+            SampleSettings(per_prompt=max(2, n), max_tokens=body["max_tokens"]),
+            body.get("seed", 0),
+        )
+        return {"choices": [self.choice(found, r) for r in range(n)]}
+
+    def choice(self, found: Samples, r: int) -> dict[str, Any]:
+        logp = list(map(float, found.token_logp_R[r]))
+        words = [tiny.WORDS[i] for i in found.tokens_R[r]]
+        out: dict[str, Any] = {"text": found.text_R[r]}
+        out["finish_reason"] = "stop" if found.finished_R[r] else "length"
+        if not self.ids and found.finished_R[r]:
+            logp, words = logp[:-1], words[:-1]
+        if self.off is not None and logp:
+            logp[0] += self.off
+        if self.off is not None:
+            out["logprobs"] = {"tokens": words, "token_logprobs": logp}
+        if self.ids:
+            out["token_ids"] = list(found.tokens_R[r])
+        return out
+
+
+@contextmanager
+def serving(fake: Fake) -> Iterator[str]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.give(fake.answer(self.path, body))
+
+        def do_GET(self) -> None:
+            self.give(fake.answer(self.path, None))
+
+        def give(self, made: Any) -> None:
+            status, data = (made, b"trouble") if isinstance(made, int) else (200, made)
+            data = data if isinstance(data, bytes) else json.dumps(data).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            with suppress(BrokenPipeError):
+                self.wfile.write(data)
+
+        def log_message(self, *words: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/v1"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.saved(tmp_path_factory.mktemp("models") / "m")
+
+
+@pytest.fixture
+def policy(folder: Path) -> CausalLM:
+    made = load(folder)
+    assert isinstance(made, CausalLM)
+    return made
+
+
+@dataclass
+class At(MemoryShelf):
+    """Shards in memory of a policy that lies in a folder."""
+
+    weights: Path | None = None
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+
+def engine(folder: Path, *urls: str, **changes: Any) -> Engine:
+    settings: dict[str, Any] = {"retries": 1, "timeout": 5.0, "sleep": lambda seconds: None}
+    model = changes.pop("model", "")
+    own = {k: changes.pop(k) for k in ("reload", "wait") if k in changes}
+    servers = tuple(Server(url, model, **settings | changes) for url in urls)
+    return Engine(Served(servers, folder, **own), "server", rescored=0.5)
+
+
+def taken(made: Engine, policy: CausalLM, folder: Path, shelf: Shelf | None = None) -> Samples:
+    shelf = shelf or At(folder)
+    return joined(list(drawn(made, policy, PROMPTS, SETTINGS, 3, shelf)))
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_responses_are_the_policys_tokens(policy: CausalLM, folder: Path, ids: bool) -> None:
+    fake = Fake(load(folder), ids=ids)
+    with serving(fake) as url:
+        found = taken(engine(folder, url), policy, folder)
+    assert list(found.prompt_R) == [p for p in range(6) for _ in range(4)]
+    own = policy.log_prob(PROMPTS, found.prompt_R, found.tokens_R)
+    assert found.gap_R is not None
+    assert found.logp_R == pytest.approx(own, abs=1e-4)
+    if ids:
+        assert np.abs(found.gap_R[np.isfinite(found.gap_R)]).max() < 1e-4
+        assert np.isfinite(found.gap_R).sum() == 12
+        assert [t[-1] in policy.ends for t in found.tokens_R] == list(found.finished_R)
+    else:  # the log-probability of the end was not given
+        assert np.isinf(found.gap_R[found.finished_R]).all()
+    asked = fake.asked[-1]
+    assert (asked["temperature"], asked["top_p"], asked["top_k"], asked["min_p"]) == (1, 1, 0, 0)
+    assert fake.loaded == [str(folder.resolve())]
+
+
+def test_two_servers_share_the_prompts_and_one_may_fail(policy: CausalLM, folder: Path) -> None:
+    good, bad = Fake(load(folder)), Fake(load(folder), trouble=lambda k: 500 if k > 2 else None)
+    with serving(good) as one, serving(bad) as two:
+        found = taken(engine(folder, one, two, concurrency=1), policy, folder)
+    assert len(found) == 24 and len(good.asked) + 2 >= 6
+
+
+@pytest.mark.parametrize("given", [1, 3])
+def test_too_few_choices_are_asked_for_again(policy: CausalLM, folder: Path, given: int) -> None:
+    with serving(Fake(load(folder), given=given)) as url:
+        found = taken(engine(folder, url), policy, folder)
+    assert list(np.bincount(found.prompt_R)) == [4] * 6
+
+
+def test_log_probabilities_that_are_off_are_replaced(policy: CausalLM, folder: Path) -> None:
+    for off in (0.6, None):
+        with serving(Fake(load(folder), off=off)) as url:
+            found = taken(engine(folder, url), policy, folder)
+        own = policy.log_prob(PROMPTS, found.prompt_R, found.tokens_R)
+        assert found.logp_R == pytest.approx(own, abs=1e-4)
+        assert found.gap_R is not None
+        assert found.gap_R == pytest.approx(-off if off else np.inf, abs=1e-4)
+
+
+FAULTS: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "no choices": ({"trouble": lambda k: b'{"choices": []}' if k > 1 else None}, {}, "without"),
+    "nonsense": ({"trouble": lambda k: b"<html>"}, {}, "no JSON"),
+    "no text": ({"trouble": lambda k: b'{"choices": [{}]}' if k > 1 else None}, {}, "read"),
+    "failing": ({"trouble": lambda k: 500 if k > 2 else None}, {}, "500"),
+    "refusing": ({"trouble": lambda k: 400}, {}, "400"),
+    "other name": ({"names": ("x",)}, {"model": "m"}, "serves x, not m"),
+    "several": ({"names": ("x", "y")}, {}, "serves x, y"),
+    "nothing": ({"names": ()}, {}, "names no model"),
+    "reload fails": ({}, {"reload": "echo broken >&2; exit 3"}, "broken"),
+    "reload stalls": ({}, {"reload": "sleep 5", "wait": 0.2}, "not done"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_have_names(policy: CausalLM, folder: Path, name: str) -> None:
+    of_server, of_engine, word = FAULTS[name]
+    with serving(Fake(load(folder), **of_server)) as url, pytest.raises(UserError, match=word):
+        taken(engine(folder, url, **of_engine), policy, folder)
+
+
+def test_a_server_that_is_not_there_or_stalls_is_named(policy: CausalLM, folder: Path) -> None:
+    with serving(Fake(load(folder))) as url:
+        pass
+    with pytest.raises(UserError, match="connection"):
+        taken(engine(folder, url), policy, folder)
+    stalls = Fake(load(folder), trouble=lambda k: time.sleep(0.3))
+    with serving(stalls) as url, pytest.raises(UserError, match="no answer within"):
+        taken(engine(folder, url, timeout=0.1), policy, folder)
+
+
+def test_tokens_of_another_vocabulary_are_named(policy: CausalLM) -> None:
+    reading = Reading(policy)
+    for ids, text in (([4, 99], "a"), ([4], "b")):
+        with pytest.raises(UserError, match="tokens are not those"):
+            reading.row({"text": text, "token_ids": ids, "finish_reason": "stop"})
+    row = reading.row({"text": "abz", "finish_reason": "length"})  # z is no token: anew
+    assert row.tokens == (4, 5, tiny.UNKNOWN) and np.isnan(row.logp) and not row.finished
+    cut = reading.row({"text": "ab", "token_ids": [4, tiny.EOS, 5], "finish_reason": "length"})
+    assert cut.tokens == (4, tiny.EOS) and cut.finished
+
+
+def test_a_run_by_a_server_that_takes_each_rounds_weights(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed by the server's failure, taken up, and from its samples alone the same bytes."""
+    monkeypatch.setattr(base, "_rows", lambda policy, tokens: 8)
+    tiny.write_prompts(tmp_path / "p.jsonl", tiny.texts(16), ["a"] * 16)
+    config = tiny.config(folder, tmp_path / "p.jsonl", rounds=2)
+    failing = True
+    fake = Fake(load(folder), trouble=lambda k: 500 if failing and k > 8 else None)
+    with serving(fake) as url:
+        made = {"kind": "server", "url": url, "retries": 0, "concurrency": 1, "rescore": 1.0}
+        served = config.model_copy(update={"engine": config.engine.model_copy(update=made)})
+        with pytest.raises(UserError, match="500"):
+            run(served, tmp_path / "run")
+        kept = list((tmp_path / "run/rounds/000/shards").glob("*.parquet"))
+        assert len(kept) == 3  # 7 requests for samples, 2 a shard
+        failing, before = False, len(fake.asked)
+        run(served, tmp_path / "run")
+        assert len(fake.asked) - before < 2 * 16
+    assert not (tmp_path / "run/rounds/000/shards").exists()
+    assert fake.loaded[-1] == str((tmp_path / "run/rounds/001/policy").resolve())
+    record = read_run(tmp_path / "run").rounds[1]
+    assert record.rewards is not None
+    assert record.rewards["facts"]["engine: |gap|, nats"] < 1e-4
+    assert record.rewards["facts"]["engine: checked"] == 1.0
