@@ -340,6 +340,7 @@ class Round:
         import torch
 
         from srlm import samples
+        from srlm.losses import Groups
         from srlm.rounds import derived
 
         asked, seed = self.held_out, derived(self.seed, "held out")
@@ -348,8 +349,7 @@ class Round:
         x = self.other
         assert x is not None
         logp_R = torch.from_numpy(self.policy.log_prob(asked, x.prompt_R, x.tokens_R))
-        tensors = map(torch.from_numpy, (x.reference_R, x.reward_R, x.weight_R, x.group_R))
-        loss_G = self.method.objective.loss(logp_R, *tensors, x.groups, self.config.update.beta)
+        loss_G = self.method.objective.loss(logp_R, Groups.of(x, self.config.update.beta))
         return {
             "loss": float(loss_G.mean()),
             "accuracy": float(right.mean()),

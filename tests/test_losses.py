@@ -45,9 +45,8 @@ def merged(prompts: list[list[tuple[int, float, float, float]]]) -> tuple[Pairs,
 
 
 def of(loss: object, made: Pairs, logp_R: torch.Tensor, beta: float) -> torch.Tensor:
-    tensors = [torch.from_numpy(x) for x in (made.reference_R, made.reward_R, made.weight_R)]
     assert callable(loss)
-    out = loss(logp_R, *tensors, torch.from_numpy(made.group_R), made.groups, beta)
+    out = loss(logp_R, losses.Groups.of(made, beta))
     assert isinstance(out, torch.Tensor)
     return out
 
@@ -89,7 +88,8 @@ def test_merging_duplicates_changes_neither_loss_nor_gradient(loss: object) -> N
     for rows, weight in (([0, 1], [2 / 3, 1 / 3]), ([0, 1, 0], [1 / 3, 1 / 3, 1 / 3])):
         group = torch.zeros(len(rows), dtype=torch.long)
         weights = torch.tensor(weight, dtype=torch.float64)
-        value = loss(theta[rows], reference[rows], reward[rows], weights, group, 1, 0.7)
+        g = losses.Groups(reference[rows], reward[rows], weights, group, 1, 0.7)
+        value = loss(theta[rows], g)
         (gradient,) = torch.autograd.grad(value.sum(), theta)
         out.append((value.item(), gradient.tolist()))
     assert out[0][0] == pytest.approx(out[1][0], abs=1e-12)
@@ -123,7 +123,7 @@ def test_square_is_zero_at_its_minimiser(
     made, _ = merged([draws])
     target = torch.from_numpy(made.reference_R + made.reward_R / beta) - 3.0
     assert of(losses.square, made, target, beta).item() == pytest.approx(0, abs=1e-18 + 1e-20)
-    assert losses.zero_floor(target, torch.zeros(len(target), dtype=torch.long), 1).item() == 0
+    assert losses.zero_floor(losses.Groups.of(made, beta)).item() == 0
 
 
 @given(draws_of_a_prompt, betas)
@@ -131,11 +131,10 @@ def test_weighted_is_least_at_its_target(
     draws: list[tuple[int, float, float, float]], beta: float
 ) -> None:
     made, _ = merged([draws])
-    group_R = torch.from_numpy(made.group_R)
-    tensors = (torch.from_numpy(made.reward_R), torch.from_numpy(made.weight_R))
-    v_R = losses.target_weights(*tensors, group_R, 1, beta)
+    g = losses.Groups.of(made, beta)
+    v_R = losses.target_weights(g)
     assert v_R.sum().item() == pytest.approx(1)
-    floor = losses.weighted_floor(v_R, group_R, 1).item()
+    floor = losses.weighted_floor(g).item()
     assert floor == pytest.approx(comparing.entropy(v_R.tolist()), abs=1e-12)
     if bool((v_R > 1e-300).all()):
         at_target = of(losses.weighted, made, v_R.log(), beta).item()
@@ -149,7 +148,7 @@ def test_target_weights_at_rewards_of_any_size(size: float) -> None:
     reward = torch.tensor([-1.0, -2.0, -2.0], dtype=torch.float64) * size
     weight = torch.tensor([0.5, 0.25, 0.25], dtype=torch.float64)
     group = torch.zeros(3, dtype=torch.long)
-    v = losses.target_weights(reward, weight, group, 1, 1.0)
+    v = losses.target_weights(losses.Groups(reward, reward, weight, group, 1, 1.0))
     assert bool(torch.isfinite(v).all())
     ratio = 2 * np.exp(min(size, 700.0))
     assert v[0].item() == pytest.approx(ratio / (ratio + 2))
@@ -159,7 +158,8 @@ def test_target_weights_at_rewards_of_any_size(size: float) -> None:
 def test_target_weights_by_hand() -> None:
     reward = torch.tensor([log(0.5), log(0.25), 0.0], dtype=torch.float64)
     weight = torch.tensor([0.5, 0.5, 1.0], dtype=torch.float64)
-    v = losses.target_weights(reward, weight, torch.tensor([0, 0, 1]), 2, 0.5)
+    g = losses.Groups(reward, reward, weight, torch.tensor([0, 0, 1]), 2, 0.5)
+    v = losses.target_weights(g)
     assert v.tolist() == pytest.approx([0.8, 0.2, 1.0])
 
 
@@ -203,7 +203,8 @@ def test_a_tie_moves_nothing() -> None:
     reference = torch.tensor([-1.5, -1.0], dtype=torch.float64)
     reward, weight = torch.full((2,), -3.0), torch.full((2,), 0.5)
     for loss, value in ((losses.dpo, log(2)), (losses.ipo, 0.0)):
-        out = loss(logp, reference, reward, weight, torch.zeros(2, dtype=torch.long), 1, 0.3)
+        group = torch.zeros(2, dtype=torch.long)
+        out = loss(logp, losses.Groups(reference, reward, weight, group, 1, 0.3))
         (gradient,) = torch.autograd.grad(out.sum(), logp)
         assert out.item() == pytest.approx(value)
         assert gradient.tolist() == [0, 0]

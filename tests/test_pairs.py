@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -68,8 +67,8 @@ def test_pairs_are_two_by_two_in_the_order_drawn() -> None:
 def test_a_pair_of_equal_responses_counts_as_a_zero_in_the_mean() -> None:
     samples = drawn([[0, 1, 1, 1]])
     made = pairs.pairs(samples, samples.logp_R)
-    tensors = [torch.from_numpy(x) for x in (made.reference_R, made.reward_R, made.weight_R)]
-    loss = losses.square(tensors[0], *tensors, torch.from_numpy(made.group_R), made.groups, 1.0)
+    g = losses.Groups.of(made, 1.0)
+    loss = losses.square(g.reference_R, g)
     assert loss.tolist() == [0.5, 0.0]
 
 
@@ -256,8 +255,7 @@ def test_the_target_hardly_changes_without_its_tails() -> None:
 
     def target(x: Pairs) -> np.ndarray:
         out_GM = np.zeros((x.groups, 9))
-        tensors = (torch.from_numpy(t) for t in (x.reward_R, x.weight_R, x.group_R))
-        share_R = losses.target_weights(*tensors, x.groups, 1.0).numpy()
+        share_R = losses.target_weights(losses.Groups.of(x, 1.0)).numpy()
         out_GM[x.group_R, [t[0] for t in x.tokens_R]] = share_R
         return out_GM
 

@@ -202,10 +202,9 @@ def test_losses_reported_are_those_of_the_round() -> None:
     recipe = UpdateSettings(prompts_per_step=5, epochs=1, lr=1e-2, beta=0.5)
     _, report = update.fit(policy, X, made, update.square_objective, recipe, seed=0)
     logp_R = torch.from_numpy(policy.log_prob(X, made.prompt_R, made.tokens_R))
-    tensors = [torch.from_numpy(x) for x in (made.reference_R, made.reward_R, made.weight_R)]
-    group_R = torch.from_numpy(made.group_R)
-    for now, loss in ((tensors[0], report.loss_before), (logp_R, report.loss_after)):
-        expected = losses.square(now, *tensors, group_R, made.groups, 0.5).mean().item()
+    g = losses.Groups.of(made, 0.5)
+    for now, loss in ((g.reference_R, report.loss_before), (logp_R, report.loss_after)):
+        expected = losses.square(now, g).mean().item()
         assert loss == pytest.approx(expected, abs=1e-6)
 
 
@@ -234,10 +233,8 @@ def test_one_step_is_the_slow_twins() -> None:
     """The first step of AdamW goes by the learning rate against the gradient's sign."""
     policy = tiny.policy("llama")
     before, made = flat(policy), drawn(policy)
-    everything = torch.from_numpy(made.group_R)
-    tensors = [torch.from_numpy(x) for x in (made.reference_R, made.reward_R, made.weight_R)]
     logp_R = policy.log_prob_grad(X, made.prompt_R, made.tokens_R)
-    loss = losses.weighted(logp_R, *tensors, everything, made.groups, 1.0).mean()
+    loss = losses.weighted(logp_R, losses.Groups.of(made, 1.0)).mean()
     grads = torch.autograd.grad(loss, policy.parameters())
     gradient = torch.cat([g.flatten() for g in grads])
     recipe = UpdateSettings(beta=1.0, prompts_per_step=100, epochs=1, lr=1e-3, clip=1e9, tail=0)

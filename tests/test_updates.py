@@ -453,9 +453,8 @@ def test_the_losses_agree_on_who_is_preferred() -> None:
     weight, group = torch.full((2,), 0.5, dtype=torch.float64), torch.zeros(2, dtype=torch.long)
     for loss in (losses.square, losses.dpo, losses.ipo):
         at = reference.clone().requires_grad_()
-        (gradient,) = torch.autograd.grad(
-            loss(at, reference, reward, weight, group, 1, 0.5).sum(), at
-        )
+        g = losses.Groups(reference, reward, weight, group, 1, 0.5)
+        (gradient,) = torch.autograd.grad(loss(at, g).sum(), at)
         assert gradient[0] < 0 < gradient[1]
 
 

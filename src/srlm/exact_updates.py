@@ -12,16 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from srlm import losses
+from srlm.losses import Groups, Loss, target_weights
 from srlm.policies.base import LogLinear, Policy
 from srlm.policies.listed import Listed
 from srlm.types import Floats, Ints, Pairs, Prompt
-
-Loss = Callable[
-    [torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, int, float],
-    torch.Tensor,
-]
-"""(logp_R, reference_R, reward_R, weight_R, group_R, groups, beta) -> loss of each group, [G]."""
 
 STEPS = 60
 FLAT = 1e-13
@@ -64,13 +58,7 @@ def weighted(
     samples it may lie at infinity (the responses that were sampled can be separated from the rest);
     then the steps stop and a note says so. Cost O(G M D^2) a step.
     """
-    v_R = losses.target_weights(
-        torch.from_numpy(pairs.reward_R),
-        torch.from_numpy(pairs.weight_R),
-        torch.from_numpy(pairs.group_R),
-        pairs.groups,
-        beta,
-    ).numpy()
+    v_R = target_weights(Groups.of(pairs, beta)).numpy()
     t = _table(policy, prompts, pairs)
     v_SM = np.zeros(t.log_SM.shape)
     np.add.at(v_SM, (t.place_R, t.column_R), v_R * _scale(pairs)[pairs.group_R])
@@ -117,19 +105,13 @@ def convex(
     t = _table(policy, prompts, pairs)
     log_SM, phi_SMD = torch.from_numpy(t.log_SM), torch.from_numpy(t.phi_SMD)
     rows = (torch.from_numpy(t.place_R), torch.from_numpy(t.column_R))
-    reference_R, reward_R, weight_R, group_R = (
-        torch.from_numpy(x)
-        for x in (pairs.reference_R, pairs.reward_R, pairs.weight_R, pairs.group_R)
-    )
-
-    scale_G = torch.from_numpy(_scale(pairs))
+    g = Groups.of(pairs, beta)
 
     def logp(delta_D: torch.Tensor) -> torch.Tensor:
         return torch.log_softmax(log_SM + phi_SMD @ delta_D, 1)[rows]
 
     def mean(delta_D: torch.Tensor) -> torch.Tensor:
-        args = (reference_R, reward_R, weight_R, group_R, pairs.groups, beta)
-        return (scale_G * loss(logp(delta_D), *args)).mean()
+        return g.scaled(loss(logp(delta_D), g)).mean()
 
     def value(delta_D: Floats) -> float:
         return float(mean(torch.from_numpy(delta_D)))
@@ -142,7 +124,7 @@ def convex(
         return gradient.numpy(), hessian.numpy()
 
     delta_D, reached = _newton(value, derivatives, np.zeros(len(policy.theta)))
-    moved = float((logp(torch.from_numpy(delta_D)) - reference_R).abs().max())
+    moved = float((logp(torch.from_numpy(delta_D)) - g.reference_R).abs().max())
     if reached and (attained or moved < FAR):
         return policy.theta + delta_D, ()
     return policy.theta + delta_D, ("the loss has no finite minimum on these pairs: stopped early",)

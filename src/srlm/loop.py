@@ -75,18 +75,7 @@ def self_reward(
     held_out = held_out[: method.measure.prompts]
     a_round = min(len(prompts), method.samples.prompts or len(prompts))
     method = replace(method, update=settled(method.update, policy, a_round))
-    if not folder.has(0, "policy"):
-        policy, at = folder.begin(policy), 0
-    else:
-        at = folder.last()
-
-    def pi(t: int) -> Policy:
-        """pi_t: the one in memory, but where a folder makes an earlier stage again."""
-        nonlocal policy, at
-        if at != t:
-            policy, at = folder.get(t, "policy"), t
-        return policy
-
+    folder.begin(policy)
     base = None
     records: list[Round] = []
     votes: list[Estimate] = []
@@ -97,7 +86,9 @@ def self_reward(
                 first = (folder.get(0, "table"), folder.get(0, "held_out"))
                 base = reference_of(*first, folder.base_log_prob)
             with progress.stage(f"round {t}: measure", total=len(held_out)) as bar:
-                made = measure_round(pi(t), held_out, method, base, records, seed, bar.advance)
+                made = measure_round(
+                    folder.get(t, "policy"), held_out, method, base, records, seed, bar.advance
+                )
             folder.keep(t, "held_out", made.samples, held_out)
             folder.keep(t, "table", made.table)
             update = folder.get(t, "update") if t else None
@@ -115,18 +106,20 @@ def self_reward(
         if not folder.has(t, "pairs") and not folder.has(t, "samples"):
             with progress.stage(f"round {t + 1}: samples", total=len(chosen)) as bar:
                 own, shelf = derived(seed, "samples", t), folder.shelf(t)
-                drawn = sample_round(pi(t), chosen, method, own, shelf, bar.advance)
+                policy = folder.get(t, "policy")
+                drawn = sample_round(policy, chosen, method, own, shelf, bar.advance)
                 folder.keep(t, "samples", drawn, chosen)
 
         # rewards, pairs
         if not folder.has(t, "pairs"):
             with progress.stage(f"round {t + 1}: rewards"):
-                parts = [
-                    reward_and_pair(pi(t), chosen, part, method)
+                policy = folder.get(t, "policy")
+                paired = [
+                    reward_and_pair(policy, chosen, part, method)
                     for part in folder.get(t, "samples")
                 ]
-            folder.keep(t, "rewards", reward_report(parts).to_json())
-            folder.keep(t, "pairs", joined_pairs(parts, len(chosen)), chosen)
+            folder.keep(t, "rewards", reward_report(paired).to_json())
+            folder.keep(t, "pairs", joined_pairs(paired, len(chosen)), chosen)
         pairs: Pairs = folder.get(t, "pairs")
         votes.append(Estimate.from_json(folder.get(t, "rewards")["vote_correlation"]))
         if stop := stopping.after_rewards(records, pairs.distinguishable, votes, method.stop):
@@ -137,8 +130,8 @@ def self_reward(
         if not folder.has(t + 1, "policy"):
             work = pairs.groups * (method.update.epochs or 1)
             with progress.stage(f"round {t + 1}: train", total=work) as bar:
-                policy, update = method.fit(
-                    pi(t),
+                trained = method.fit(
+                    folder.get(t, "policy"),
                     [*chosen, *pairs.asked],
                     pairs,
                     method.objective,
@@ -146,5 +139,4 @@ def self_reward(
                     seed=derived(seed, "update", t),
                     advance=bar.advance,
                 )
-            at = t + 1
-            folder.keep(at, "policy", (policy, update), chosen)
+            folder.keep(t + 1, "policy", trained, chosen)

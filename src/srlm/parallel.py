@@ -51,7 +51,7 @@ from srlm.errors import UserError
 from srlm.policies.base import Differentiable, Policy
 from srlm.policies.hf import CausalLM
 from srlm.samples import sample
-from srlm.train import Batch, Held, Objective, Passes, Work, as_batch
+from srlm.train import Held, Objective, Passes, Work
 from srlm.types import Ints, Pairs, Prompt, Samples, UpdateReport
 
 TIMEOUT = timedelta(minutes=30)
@@ -135,11 +135,10 @@ class Shared:
     def loss(self, chosen: Ints) -> float:
         """Mean loss of the groups, without gradient."""
         mine = self._dealt(chosen)
-        batch = as_batch([self._work.rows_G[g] for g in mine]) if len(mine) else None
-        logp_R = self._quietly(np.empty(0, dtype=np.int64) if batch is None else batch.rows)
+        logp_R = self._quietly(self._work.rows(mine) if len(mine) else mine)
         total = torch.zeros(1, dtype=torch.float64)
-        if batch is not None:
-            total += self._work.of(logp_R, batch).detach()
+        if len(mine):
+            total += self._work.of(logp_R, mine).detach()
         dist.all_reduce(total)
         return float(total) / len(chosen)
 
@@ -148,15 +147,16 @@ class Shared:
         held.clear()
         whole, large = self._parted(self._dealt(chosen))
         jobs: list[Callable[[], torch.Tensor]] = []
-        jobs += [partial(self._of_groups, batch) for batch in whole]
-        rows_R = np.concatenate([np.empty(0, dtype=np.int64), *(b.rows for b in large)])
+        jobs += [partial(self._of_groups, part) for part in whole]
+        rows_G = [self._work.rows_G[g] for g in large]
+        rows_R = np.concatenate([np.empty(0, dtype=np.int64), *rows_G])
         if _most(len(rows_R)):
-            logp_R = self._quietly(rows_R)
-            for batch, own in zip(large, logp_R.split([len(b.rows) for b in large]), strict=True):
+            logp_GR = self._quietly(rows_R).split([len(rows) for rows in rows_G])
+            for g, rows, own in zip(large, rows_G, logp_GR, strict=True):
                 own_R = own.clone().requires_grad_()
-                (slope_R,) = torch.autograd.grad(self._work.of(own_R, batch), own_R)
-                for some in self._fitting(batch.rows):
-                    jobs.append(partial(self._of_rows, batch.rows[some], slope_R[some]))
+                (slope_R,) = torch.autograd.grad(self._work.of(own_R, np.array([g])), own_R)
+                for some in self._fitting(rows):
+                    jobs.append(partial(self._of_rows, rows[some], slope_R[some]))
         for i in range(_most(len(jobs))):
             loss = jobs[i]() / len(chosen) if i < len(jobs) else 0.0 * self._logp(self._least).sum()
             loss.backward()
@@ -168,9 +168,9 @@ class Shared:
         assert isinstance(norm, DTensor)
         return float(norm.full_tensor())
 
-    def _of_groups(self, batch: Batch) -> torch.Tensor:
+    def _of_groups(self, part: Ints) -> torch.Tensor:
         """Sum of the groups' losses."""
-        return self._work.of(self._logp(batch.rows), batch)
+        return self._work.of(self._logp(self._work.rows(part)), part)
 
     def _of_rows(self, rows: Ints, slope_R: torch.Tensor) -> torch.Tensor:
         """What has the gradient of a loss of this slope by the rows' log-probabilities."""
@@ -209,23 +209,23 @@ class Shared:
         size_G = self._count_G[chosen] * self._width_G[chosen]
         return chosen[np.argsort(-size_G, kind="stable")][dist.get_rank() :: dist.get_world_size()]
 
-    def _parted(self, groups: Ints) -> tuple[list[Batch], list[Batch]]:
+    def _parted(self, groups: Ints) -> tuple[list[Ints], list[int]]:
         """Groups that are run together in a pass, and groups that are larger than one; padding
         counts. Groups of like width come together, the widest first."""
-        whole: list[list[Ints]] = []
-        large: list[Batch] = []
+        whole: list[list[int]] = []
+        large: list[int] = []
         width = count = 0
         for g in groups[np.argsort(-self._width_G[groups], kind="stable")]:
-            rows = self._work.rows_G[g]
-            if len(rows) * self._width_G[g] > self._room():
-                large.append(as_batch([rows]))
-            elif whole and (count + len(rows)) * width <= self._room():
-                whole[-1].append(rows)
-                count += len(rows)
+            rows = int(self._count_G[g])
+            if rows * self._width_G[g] > self._room():
+                large.append(int(g))
+            elif whole and (count + rows) * width <= self._room():
+                whole[-1].append(int(g))
+                count += rows
             else:
-                whole.append([rows])
-                width, count = int(self._width_G[g]), len(rows)
-        return [as_batch(some) for some in whole], large
+                whole.append([int(g)])
+                width, count = int(self._width_G[g]), rows
+        return [np.array(part) for part in whole], large
 
     def _fitting(self, rows: Ints) -> Iterator[Ints]:
         """Places of rows in passes, the longest first."""

@@ -19,7 +19,7 @@ from srlm import exact_updates as minimisers
 from srlm import losses
 from srlm.config import UpdateSettings
 from srlm.errors import UserError
-from srlm.exact_updates import Loss
+from srlm.losses import Loss
 from srlm.pairs import Pair, best, best_worst, groups, without_tails
 from srlm.policies.base import Differentiable, LogLinear, Policy
 from srlm.policies.devices import (
@@ -56,21 +56,12 @@ class Objective:
     """A loss, its least value, and its exact minimiser for log-linear policies."""
 
     loss: Loss
-    floor: Callable[[torch.Tensor, torch.Tensor, int], torch.Tensor]
+    floor: Callable[[losses.Groups], torch.Tensor]
     solve: Callable[[LogLinear, Sequence[Prompt], Pairs, float], tuple[Floats, tuple[str, ...]]]
     trims: bool = False
     """Rows count by their share of the target, so that those of next to none can be left out."""
     pair: Pair = groups
     """The pairing that it is meant for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Rows of some groups, with the groups renumbered from 0."""
-
-    rows: Ints
-    group_R: torch.Tensor
-    groups: int
 
 
 class Passes(Protocol):
@@ -180,9 +171,7 @@ def fit(
 
 def _trimmed(pairs: Pairs, settings: UpdateSettings) -> Pairs:
     """The pairs without rows that the weighted loss hardly looks at (``--tail``)."""
-    reward_R, weight_R = torch.from_numpy(pairs.reward_R), torch.from_numpy(pairs.weight_R)
-    group_R = torch.from_numpy(pairs.group_R)
-    share_R = losses.target_weights(reward_R, weight_R, group_R, pairs.groups, settings.beta)
+    share_R = losses.target_weights(losses.Groups.of(pairs, settings.beta))
     return without_tails(pairs, share_R.numpy(), settings.tail)
 
 
@@ -203,7 +192,8 @@ def _descend(
     steps = epochs * -(-pairs.groups // per_step)
     looked_at = np.sort(order.permutation(pairs.groups)[: checked(pairs.groups)])
     rows_G = rows_by_prompt(pairs.group_R, pairs.groups)
-    before, floor = _loss_before(pairs, objective, settings.beta, rows_G, looked_at)
+    some = losses.Groups.of(pairs, settings.beta, [rows_G[g] for g in looked_at])
+    before, floor = _before(objective, some)
     with passes(policy, prompts, pairs, objective, settings) as work, ExitStack() as stack:
         held = Held(work.parameters())
         optimizer = torch.optim.AdamW(
@@ -338,10 +328,9 @@ class Work:
 
     def loss(self, chosen: Ints) -> float:
         """Mean loss of the groups, without gradient."""
-        batch = as_batch([self.rows_G[g] for g in chosen])
         assert isinstance(self.policy, Policy)
-        logp_R = self.policy.log_prob(self.prompts, *self.given(batch.rows))
-        return float(self.of(torch.from_numpy(logp_R), batch)) / len(chosen)
+        logp_R = self.policy.log_prob(self.prompts, *self.given(self.rows(chosen)))
+        return float(self.of(torch.from_numpy(logp_R), chosen)) / len(chosen)
 
     def clip(self, held: Held, most: float) -> float:
         """Scale the gradient to the norm ``most`` where it is longer; its norm before that."""
@@ -377,34 +366,34 @@ class Work:
             raise no_room(self.policy.budget)
 
     def _add(self, part: Ints, groups: int, held: Held) -> None:
-        batch = as_batch([self.rows_G[g] for g in part])
-        prompt_R, tokens_R = self.given(batch.rows)
+        prompt_R, tokens_R = self.given(self.rows(part))
         if len(part) > 1 or self.size_G[part[0]] <= self._room():
             logp_R = self.policy.log_prob_grad(self.prompts, prompt_R, tokens_R)
-            (self.of(logp_R, batch) / groups).backward()
+            (self.of(logp_R, part) / groups).backward()
             held.gather()
             return
         assert isinstance(self.policy, Policy)
         logp_R = torch.from_numpy(self.policy.log_prob(self.prompts, prompt_R, tokens_R))
         logp_R.requires_grad_()
-        (slope_R,) = torch.autograd.grad(self.of(logp_R, batch) / groups, logp_R)
+        (slope_R,) = torch.autograd.grad(self.of(logp_R, part) / groups, logp_R)
         for rows in self.policy.passes(self.prompts, prompt_R, tokens_R, self._room()):
             some = [tokens_R[r] for r in rows]
             now_R = self.policy.log_prob_grad(self.prompts, prompt_R[rows], some)
             (slope_R[rows] @ now_R).backward()
             held.gather()
 
+    def rows(self, part: Ints) -> Ints:
+        """The rows of some groups, one group after another."""
+        return np.concatenate([self.rows_G[g] for g in part])
+
     def given(self, rows: Ints) -> tuple[Ints, list[Tokens]]:
         """Prompt and tokens of rows."""
         return self.pairs.prompt_R[rows], [self.pairs.tokens_R[r] for r in rows]
 
-    def of(self, logp_R: torch.Tensor, batch: Batch) -> torch.Tensor:
-        """Sum of the loss over the groups of a batch."""
-        reference_R, reward_R, weight_R = _tensors(self.pairs, batch.rows)
-        loss_G = self.objective.loss(
-            logp_R, reference_R, reward_R, weight_R, batch.group_R, batch.groups, self.beta
-        )
-        return _scaled(loss_G, self.pairs, batch.rows).sum()
+    def of(self, logp_R: torch.Tensor, part: Ints) -> torch.Tensor:
+        """Sum of the loss over some groups, from the log-probabilities of their rows."""
+        g = losses.Groups.of(self.pairs, self.beta, [self.rows_G[i] for i in part])
+        return g.scaled(self.objective.loss(logp_R, g)).sum()
 
 
 def parted(size_G: Ints, chosen: Ints, positions: int) -> Iterator[Ints]:
@@ -492,41 +481,10 @@ def checked(groups: int) -> int:
     return min(groups, CHECKED_GROUPS, max(LEAST_CHECKED, groups // CHECKED_SHARE))
 
 
-def as_batch(part: list[Ints]) -> Batch:
-    group_R = np.repeat(np.arange(len(part)), [len(rows) for rows in part])
-    return Batch(np.concatenate(part), torch.from_numpy(group_R), len(part))
-
-
-def _tensors(pairs: Pairs, rows: Ints) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return (
-        torch.from_numpy(pairs.reference_R[rows]),
-        torch.from_numpy(pairs.reward_R[rows]),
-        torch.from_numpy(pairs.weight_R[rows]),
-    )
-
-
-def _scaled(loss_G: torch.Tensor, pairs: Pairs, rows: Ints) -> torch.Tensor:
-    """The losses of the groups that ``rows`` are of, times the groups' weights."""
-    if pairs.scale_G is None:
-        return loss_G
-    group_R = pairs.group_R[rows]
-    group_G = group_R[np.diff(group_R, prepend=-1) != 0]
-    return loss_G * torch.from_numpy(pairs.scale_G[group_G]).to(loss_G)
-
-
-def _loss_before(
-    pairs: Pairs, objective: Objective, beta: float, rows_G: list[Ints], chosen: Ints
-) -> tuple[float, float]:
+def _before(objective: Objective, g: losses.Groups) -> tuple[float, float]:
     """Mean loss at pi = pi_t (log pi is the reference: no forward pass), and its floor."""
-    batch = as_batch([rows_G[g] for g in chosen])
-    reference_R, reward_R, weight_R = _tensors(pairs, batch.rows)
-    v_R = losses.target_weights(reward_R, weight_R, batch.group_R, batch.groups, beta)
-    loss_G = objective.loss(
-        reference_R, reference_R, reward_R, weight_R, batch.group_R, batch.groups, beta
-    )
-    floor_G = objective.floor(v_R, batch.group_R, batch.groups)
-    before, floor = (_scaled(x, pairs, batch.rows).mean() for x in (loss_G, floor_G))
-    return float(before), float(floor)
+    loss_G, floor_G = objective.loss(g.reference_R, g), objective.floor(g)
+    return float(g.scaled(loss_G).mean()), float(g.scaled(floor_G).mean())
 
 
 # ---- exact minimisers, for log-linear policies
@@ -539,24 +497,13 @@ def _solve(
     objective: Objective,
     settings: UpdateSettings,
 ) -> tuple[Policy, UpdateReport]:
-    rows_G = rows_by_prompt(pairs.group_R, pairs.groups)
-    everything = np.arange(pairs.groups)
-    before, floor = _loss_before(pairs, objective, settings.beta, rows_G, everything)
+    g = losses.Groups.of(pairs, settings.beta)
+    before, floor = _before(objective, g)
     theta, notes = objective.solve(policy, prompts, pairs, settings.beta)
     updated = policy.with_theta(theta)
     assert isinstance(updated, Policy)
     logp_R = updated.log_prob(prompts, pairs.prompt_R, pairs.tokens_R)
-    reference_R, reward_R, weight_R = _tensors(pairs, np.arange(len(pairs)))
-    loss_G = objective.loss(
-        torch.from_numpy(logp_R),
-        reference_R,
-        reward_R,
-        weight_R,
-        torch.from_numpy(pairs.group_R),
-        pairs.groups,
-        settings.beta,
-    )
-    after = float(_scaled(loss_G, pairs, np.arange(len(pairs))).mean())
+    after = float(g.scaled(objective.loss(torch.from_numpy(logp_R), g)).mean())
     return updated, UpdateReport(before, after, floor, 1, notes)
 
 
@@ -572,17 +519,8 @@ def preference(loss: Loss, nll: float = 0.0, *, attained: bool) -> Objective:
         attained: whether the loss of one pair has a minimum (``minimisers.convex``).
     """
 
-    def both(
-        logp_R: torch.Tensor,
-        reference_R: torch.Tensor,
-        reward_R: torch.Tensor,
-        weight_R: torch.Tensor,
-        group_R: torch.Tensor,
-        groups: int,
-        beta: float,
-    ) -> torch.Tensor:
-        rest = (reference_R, reward_R, weight_R, group_R, groups, beta)
-        return loss(logp_R, *rest) + nll * losses.chosen(logp_R, *rest)
+    def both(logp_R: torch.Tensor, g: losses.Groups) -> torch.Tensor:
+        return loss(logp_R, g) + nll * losses.chosen(logp_R, g)
 
     total = both if nll else loss
     solve = partial(minimisers.convex, total, attained)

@@ -63,8 +63,7 @@ def test_trls_dpo_loss_is_ours() -> None:
     theirs = float(made.compute_loss(policy.model, batch).detach())
     parts = batch["input_ids"], batch["attention_mask"], batch["completion_mask"]
     pairs = len(rows)
-    loss_G = losses.dpo(
-        log_prob(moving, *parts),
+    g = losses.Groups(
         log_prob(reference, *parts),
         torch.tensor([1.0] * pairs + [0.0] * pairs),
         torch.full((2 * pairs,), 0.5),
@@ -72,6 +71,7 @@ def test_trls_dpo_loss_is_ours() -> None:
         pairs,
         0.7,
     )
+    loss_G = losses.dpo(log_prob(moving, *parts), g)
     assert theirs == pytest.approx(float(loss_G.mean()), rel=1e-4)
 
 

@@ -267,9 +267,9 @@ def test_target_weights_of_the_loss_are_the_target() -> None:
 
     mass = dynamics.of_shares([np.array([0.5, 0.3, 0.2])])
     reward_R = np.array([1.0, 0.2, -0.4])
-    made = losses.target_weights(
-        torch.from_numpy(reward_R), torch.from_numpy(mass.mass_R), torch.zeros(3, dtype=int), 1, 0.8
-    )
+    reward, share = torch.from_numpy(reward_R), torch.from_numpy(mass.mass_R)
+    group = torch.zeros(3, dtype=torch.long)
+    made = losses.target_weights(losses.Groups(reward, reward, share, group, 1, 0.8))
     np.testing.assert_allclose(dynamics.target(mass, reward_R, 0.8).mass_R, made, rtol=1e-12)
 
 

@@ -39,8 +39,8 @@ class Folder(Protocol):
     report) and ``pairs`` of pi_t, from which pi_{t+1} is trained.
     """
 
-    def begin(self, policy: Policy) -> Policy:
-        """Keep the base; the policy to train."""
+    def begin(self, policy: Policy) -> None:
+        """Take the policy in memory: the base, or the last one that is there."""
         ...
 
     def has(self, t: int, stage: str) -> bool:
@@ -53,10 +53,6 @@ class Folder(Protocol):
 
     def get(self, t: int, stage: str) -> Any:
         """A stage that is done."""
-        ...
-
-    def last(self) -> int:
-        """The number of the last policy that is there."""
         ...
 
     def shelf(self, t: int) -> Shelf:
@@ -94,11 +90,11 @@ class Memory:
         made: Policy = self._last["policy"][1]
         return made
 
-    def begin(self, policy: Policy) -> Policy:
+    def begin(self, policy: Policy) -> None:
         """The base is the caller's own policy; a copy is trained."""
-        self._base["policy"] = policy
-        self._last["policy"] = (0, policy.copy())
-        return self.policy
+        if not self._base:
+            self._base["policy"] = policy
+            self._last["policy"] = (0, policy.copy())
 
     def has(self, t: int, stage: str) -> bool:
         """Whether a stage is there."""
@@ -125,11 +121,8 @@ class Memory:
         """A stage that is there."""
         if stage == "round":
             return self.rounds[t]
-        return self._base[stage] if t == 0 and stage in self._base else self._last[stage][1]
-
-    def last(self) -> int:
-        """The round of the one policy that is kept."""
-        return self._last["policy"][0]
+        at, value = self._last[stage]
+        return self._base[stage] if at != t else value
 
     def shelf(self, t: int) -> Shelf:
         """In memory."""
@@ -188,6 +181,8 @@ class RunFolder:
         self._open, self._inputs = open_policy, dict(inputs)
         self.settled: RunConfig | None = None
         """The settings that the run was begun with; None in a new folder."""
+        self._policy: tuple[int, Policy] | None = None
+        """The one in memory, and its round; others are opened only to make a stage again."""
         self._clock = time.perf_counter()
         self.notes: list[str] = []
         """What was found damaged."""
@@ -322,13 +317,19 @@ class RunFolder:
         """The last policy that was made: where the run goes on. None if there is no base."""
         if not self.has(0, "policy"):
             return None
-        last = self.last()
-        return self._path(last, "policy") if last else Path(self._config.model)
+        return self._place(self.last())
+
+    def _place(self, t: int) -> Path:
+        return self._path(t, "policy") if t else Path(self._config.model)
 
     # ---- stages
 
-    def begin(self, policy: Policy) -> Policy:
+    def begin(self, policy: Policy) -> None:
         """The base is the one that is trained; as round 0's policy is kept where it is."""
+        if self.has(0, "policy"):
+            self._policy = (self.last(), policy)
+            return
+        self._policy = (0, policy)
         place = located(self._config.model, download=False)
         hub = not Path(self._config.model).is_dir()
         base = {
@@ -338,7 +339,6 @@ class RunFolder:
             "sha256": self._inputs["model"],
         }
         self.keep(0, "policy", (base, None))
-        return policy
 
     def drop(self, t: int) -> None:
         """Keep the weights of pi_t no longer; adapters stay, since later rounds rest on them.
@@ -388,6 +388,8 @@ class RunFolder:
             self._write_metrics(value)
         elif stage == "samples":
             shelf.clear(path.parent)
+        elif stage == "policy" and t:
+            self._policy = (t, value[0])
 
     def get(self, t: int, stage: str) -> Any:
         """Read a stage.
@@ -407,7 +409,9 @@ class RunFolder:
                 )
             self._unread.discard((t, whole))
         if stage == "policy":
-            return self._open(self._path(t, stage) if t else Path(self._config.model))
+            if self._policy is None or self._policy[0] != t:
+                self._policy = (t, self._open(self._place(t)))
+            return self._policy[1]
         found = STAGES[stage].read(self._path(t, stage))
         return replace(found, table=self.get(t, "table")) if stage == "round" else found
 
@@ -420,8 +424,7 @@ class RunFolder:
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
     ) -> Floats:
         """The base is read anew, so that it takes memory only while it scores."""
-        base: Policy = self.get(0, "policy")
-        return base.log_prob(prompts, prompt_R, tokens_R)
+        return self._open(self._place(0)).log_prob(prompts, prompt_R, tokens_R)
 
     def end(self, stop: Stop) -> None:
         """Write stop.json."""
