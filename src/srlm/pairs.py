@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from srlm.errors import UserError
-from srlm.types import Bools, Floats, Ints, Pairs, Prompt, Samples, rows_by_prompt
+from srlm.types import Bools, Floats, Ints, Pairs, Prompt, Samples
 
 Pair = Callable[[Samples, Floats], Pairs]
 """A pairing: samples and their rewards -> what is compared."""
@@ -48,17 +49,15 @@ def pairs(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
         UserError: the responses are no independent samples (enumerated ones have unequal weights);
             or no prompt has a response with a reward.
     """
-    if not np.allclose(samples.weight_R * np.bincount(samples.prompt_R)[samples.prompt_R], 1.0):
+    count_P = np.bincount(samples.prompt_R)
+    count_R = count_P[samples.prompt_R]
+    if not np.allclose(samples.weight_R * count_R, 1.0):
         raise UserError(
             "pairs two by two are made of independent samples, and these responses were enumerated",
             "use --pairs groups with --source enumerate",
         )
-    place_R = np.concatenate(
-        [np.arange(len(r)) for r in rows_by_prompt(samples.prompt_R, _prompts(samples))]
-    )
-    odd_R = np.bincount(samples.prompt_R)[samples.prompt_R] % 2 == 1
-    last_R = place_R == np.bincount(samples.prompt_R)[samples.prompt_R] - 1
-    keep = ~(odd_R & last_R)
+    place_R = np.concatenate([np.arange(count) for count in count_P])
+    keep = (count_R % 2 == 0) | (place_R < count_R - 1)
     kept = samples.take(keep)
     group_R = kept.prompt_R * (1 + place_R.max()) + place_R[keep] // 2
     return _merge(kept, reward_R[keep], group_R, reward_floor)
@@ -106,11 +105,7 @@ def voted(samples: Samples, reward_R: Floats, *, reward_floor: float | None = No
     Raises as ``groups``.
     """
     two = best_worst(samples, reward_R, reward_floor=reward_floor)
-    if not two.groups:
-        return two
-    best_G, worst_G = _ends(two.group_R, two.reward_R)
-    margin_G = best_G - worst_G
-    return replace(two, scale_G=margin_G / margin_G.mean())
+    return _by_margin(two) if two.groups else two
 
 
 def without_tails(made: Pairs, share_R: Floats, tail: float) -> Pairs:
@@ -146,24 +141,17 @@ def joined(numbered: Sequence[tuple[Pairs, int]]) -> Pairs:
         raise _no_reward()
     parts = [part for part, _ in numbered]
     group = np.cumsum([0, *(part.groups for part in parts[:-1])])
+    apart, of = zip(*(part.distinguishable for part in parts), strict=True)
     made = Pairs(
         group_R=np.concatenate([p.group_R + g for p, g in zip(parts, group, strict=True)]),
         prompt_R=np.concatenate([part.prompt_R + first for part, first in numbered]),
-        tokens_R=tuple(tokens for part in parts for tokens in part.tokens_R),
-        reference_R=np.concatenate([part.reference_R for part in parts]),
-        reward_R=np.concatenate([part.reward_R for part in parts]),
-        weight_R=np.concatenate([part.weight_R for part in parts]),
         samples=sum(part.samples for part in parts),
-        distinguishable=(
-            sum(p.distinguishable[0] for p in parts),
-            sum(p.distinguishable[1] for p in parts),
-        ),
+        distinguishable=(sum(apart), sum(of)),
+        **_columns(parts),
     )
     if all(part.scale_G is None for part in parts) or not made.groups:
         return made
-    best_G, worst_G = _ends(made.group_R, made.reward_R)
-    margin_G = best_G - worst_G
-    return replace(made, scale_G=margin_G / margin_G.mean())
+    return _by_margin(made)
 
 
 def with_judge(made: Pairs, judged: Pairs, prompts: int, questions: Sequence[Prompt]) -> Pairs:
@@ -185,13 +173,24 @@ def with_judge(made: Pairs, judged: Pairs, prompts: int, questions: Sequence[Pro
         made,
         group_R=np.concatenate([made.group_R, judged.group_R + made.groups]),
         prompt_R=np.concatenate([made.prompt_R, number_R.astype(np.int64) + prompts]),
-        tokens_R=made.tokens_R + judged.tokens_R,
-        reference_R=np.concatenate([made.reference_R, judged.reference_R]),
-        reward_R=np.concatenate([made.reward_R, judged.reward_R]),
-        weight_R=np.concatenate([made.weight_R, judged.weight_R]),
         scale_G=scale_G,
         asked=tuple(questions[q] for q in used),
+        **_columns([made, judged]),
     )
+
+
+def _columns(parts: Sequence[Pairs]) -> dict[str, Any]:
+    """Tokens, references, rewards and weights of the rows of several parts."""
+    names = ("reference_R", "reward_R", "weight_R")
+    made = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return {"tokens_R": tuple(t for part in parts for t in part.tokens_R), **made}
+
+
+def _by_margin(two: Pairs) -> Pairs:
+    """Pairs that count in proportion to their margin, over the mean margin."""
+    best_G, worst_G = _ends(two.group_R, two.reward_R)
+    margin_G = best_G - worst_G
+    return replace(two, scale_G=margin_G / margin_G.mean())
 
 
 def _no_reward() -> UserError:
@@ -222,10 +221,6 @@ def _ends(group_R: Ints, reward_R: Floats) -> tuple[Floats, Floats]:
     worst_G = np.full(len(best_G), np.inf)
     np.minimum.at(worst_G, group_R, reward_R)
     return best_G, worst_G
-
-
-def _prompts(samples: Samples) -> int:
-    return int(samples.prompt_R.max()) + 1 if len(samples) else 0
 
 
 def _merge(

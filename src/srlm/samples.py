@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 
 import numpy as np
 
@@ -99,22 +98,7 @@ def in_parts(
         chunk = prompts[first : first + step]
         part = take(chunk, samples, seed=seed, max_tokens=max_tokens, advance=advance)
         parts.append(replace(part, prompt_R=part.prompt_R + first))
-    return joined(parts)
-
-
-def joined(parts: Sequence[Samples]) -> Samples:
-    """Samples one after another, their prompts numbered already."""
-    gaps = [p.gap_R for p in parts if p.gap_R is not None]
-    return Samples(
-        prompt_R=np.concatenate([p.prompt_R for p in parts]),
-        tokens_R=tuple(chain.from_iterable(p.tokens_R for p in parts)),
-        logp_R=np.concatenate([p.logp_R for p in parts]),
-        weight_R=np.concatenate([p.weight_R for p in parts]),
-        finished_R=np.concatenate([p.finished_R for p in parts]),
-        text_R=tuple(chain.from_iterable(p.text_R for p in parts)),
-        token_logp_R=tuple(chain.from_iterable(p.token_logp_R for p in parts)),
-        gap_R=np.concatenate(gaps) if gaps else None,
-    )
+    return Samples.joined(parts)
 
 
 def adaptive(
@@ -128,7 +112,7 @@ def adaptive(
     most: int = MOST,
 ) -> Samples:
     """All samples of ``blocks``, those of a prompt together, each of weight 1/k."""
-    every = joined(list(blocks(policy, prompts, mu, block, seed, max_tokens, most=most)))
+    every = Samples.joined(list(blocks(policy, prompts, mu, block, seed, max_tokens, most=most)))
     weight_R = 1.0 / np.bincount(every.prompt_R)[every.prompt_R]
     return replace(every, weight_R=weight_R).take(np.argsort(every.prompt_R, kind="stable"))
 

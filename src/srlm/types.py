@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -75,16 +76,25 @@ class Samples:
     def take(self, rows: npt.NDArray[Any]) -> Samples:
         """The samples at ``rows`` (indices or a mask), in that order."""
         index = np.flatnonzero(rows) if rows.dtype == bool else rows
-        return Samples(
-            prompt_R=self.prompt_R[index],
-            tokens_R=tuple(self.tokens_R[i] for i in index),
-            logp_R=self.logp_R[index],
-            weight_R=self.weight_R[index],
-            finished_R=self.finished_R[index],
-            text_R=tuple(self.text_R[i] for i in index),
-            token_logp_R=tuple(self.token_logp_R[i] for i in index) if self.token_logp_R else (),
-            gap_R=None if self.gap_R is None else self.gap_R[index],
-        )
+
+        def at(x: Any) -> Any:
+            if x is None:
+                return None
+            return x[index] if isinstance(x, np.ndarray) else tuple(x[i] for i in index if x)
+
+        return Samples(**{f.name: at(getattr(self, f.name)) for f in fields(self)})
+
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """Samples one after another, their prompts numbered already."""
+
+        def one(xs: list[Any]) -> Any:
+            known = [x for x in xs if x is not None]
+            if not known:
+                return None
+            return np.concatenate(known) if isinstance(xs[0], np.ndarray) else tuple(chain(*known))
+
+        return cls(**{f.name: one([getattr(x, f.name) for x in parts]) for f in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +156,8 @@ class Estimate:
 
     def to_json(self) -> dict[str, Any]:
         """The object written to metrics.jsonl; not-a-number becomes null."""
-        out: dict[str, Any] = {
-            "value": _finite(self.value),
-            "low": _finite(self.low),
-            "high": _finite(self.high),
-            "n": self.n,
-            "method": self.method,
-            "guarantee": self.guarantee,
-        }
-        if self.note:
-            out["note"] = self.note
-        return out
+        out = asdict(self) | {x: _finite(getattr(self, x)) for x in ("value", "low", "high")}
+        return out if self.note else {name: x for name, x in out.items() if name != "note"}
 
     @classmethod
     def from_json(cls, data: Any) -> Estimate:
@@ -244,38 +245,22 @@ class PromptTable:
     def of(cls, columns: Mapping[str, Sequence[Any]]) -> PromptTable:
         """From the columns of a measurement or of a file; a column that is missing is unknown."""
         rows = len(columns["prompt_id"])
+        unknown: dict[str, Any] = {"prompt": "", "answers": (), "mode_tokens": (), "unique": False}
 
-        def column(name: str) -> Sequence[Any]:
-            return columns.get(name, [None] * rows)
+        def read(name: str, kind: Any) -> Any:
+            column = columns.get(name, [None] * rows)
+            if kind == "Floats":
+                return np.array([np.nan if v is None else float(v) for v in column])
+            if kind == "Bools":
+                missing = unknown.get(name, True)
+                return np.array([missing if v is None else bool(v) for v in column], dtype=bool)
+            if kind == "Ints":
+                return np.array([int(v or 0) for v in column], dtype=np.int64)
+            missing = unknown.get(name)
+            made = (tuple(v) if missing == () and v is not None else v for v in column)
+            return tuple(missing if v is None else v for v in made)
 
-        def floats(name: str) -> Floats:
-            return np.array([np.nan if v is None else float(v) for v in column(name)])
-
-        def bools(name: str, unknown: bool) -> Bools:
-            return np.array([unknown if v is None else bool(v) for v in column(name)], dtype=bool)
-
-        return cls(
-            prompt_id=tuple(column("prompt_id")),
-            prompt=tuple(v or "" for v in column("prompt")),
-            answers=tuple(tuple(v or ()) for v in column("answers")),
-            p_star=floats("p_star"),
-            log_p_star=floats("log_p_star"),
-            log_p_star_upper=floats("log_p_star_upper"),
-            certified=bools("certified", True),
-            unique=bools("unique", False),
-            mode_text=tuple(column("mode_text")),
-            mode_tokens=tuple(tuple(v or ()) for v in column("mode_tokens")),
-            mode_finished=bools("mode_finished", True),
-            greedy_text=tuple(column("greedy_text")),
-            mode_is_base_mode=floats("mode_is_base_mode"),
-            mode_correct=floats("mode_correct"),
-            sampling_accuracy=floats("sampling_accuracy"),
-            margin=floats("margin"),
-            margin_high=floats("margin_high"),
-            nodes=np.array([int(v or 0) for v in column("nodes")], dtype=np.int64),
-            vote=tuple(column("vote")),
-            vote_share=floats("vote_share"),
-        )
+        return cls(**{f.name: read(f.name, f.type) for f in fields(cls)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from srlm import samples as sampling
 from srlm.config import SampleSettings
 from srlm.engines import base
 from srlm.engines.base import Engine, MemoryShelf, Shard, Weights, cut, drawn, local
@@ -34,7 +33,7 @@ def policy() -> CausalLM:
 
 
 def taken(engine: Engine, policy: CausalLM, shelf: base.Shelf) -> Samples:
-    return sampling.joined(list(drawn(engine, policy, PROMPTS, SETTINGS, 3, shelf)))
+    return Samples.joined(list(drawn(engine, policy, PROMPTS, SETTINGS, 3, shelf)))
 
 
 def same(one: Samples, other: Samples) -> bool:
@@ -71,7 +70,7 @@ def test_the_order_of_arrival_changes_nothing(policy: CausalLM, tmp_path: Path) 
     whole = taken(Engine(), policy, MemoryShelf())
     other = FolderShelf(tmp_path, tmp_path)
     parts = drawn(Engine(backwards), policy, PROMPTS, SETTINGS, 3, other, done.append)
-    assert same(sampling.joined(list(parts)), whole)
+    assert same(Samples.joined(list(parts)), whole)
     assert sum(done) == pytest.approx(len(PROMPTS))
     assert [len(s.prompts) for s in cut(policy, PROMPTS, SETTINGS, 3)] == [2, 2, 2, 2, 1]
 

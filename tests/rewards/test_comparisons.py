@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import pytest
 from srlm import pairs
 from srlm.config import JudgeSettings
 from srlm.errors import UserError
-from srlm.rewards.base import Scored
+from srlm.rewards.base import JudgeTraining, Scored
 from srlm.rewards.judge_pairwise import judge_pairwise
-from srlm.rewards.meta_judge import judge_training, meta_judge
+from srlm.rewards.meta_judge import meta_judge
+from srlm.types import Samples
 from tests import tiny
 from tests.rewards.scripted import Scripted, responses
 from tests.rewards.test_judge import HOSTILE
@@ -145,6 +147,13 @@ def test_verdicts_asked_about_one_by_one() -> None:
     np.testing.assert_allclose(found.training.reward_J, [better, better, 1 - better])
 
 
+def judge_training(policy: Any, samples: Samples) -> JudgeTraining:
+    found = meta_judge(SETTINGS.model_copy(update={"train": True}))(policy, X, samples)
+    assert isinstance(found, Scored)
+    assert found.training is not None
+    return found.training
+
+
 def test_the_judge_trains_where_it_is_least_sure() -> None:
     """Of each prompt the response whose scores vary most; none where all are judged alike."""
     said = {
@@ -156,7 +165,7 @@ def test_the_judge_trains_where_it_is_least_sure() -> None:
     policy = likes(WORTH)
     policy.says = lambda question, draw: said[question][draw]
     samples = responses([0, 0, 0, 1], ["u", "v", "w", "u"])
-    made = judge_training(policy, X, samples, SETTINGS)  # type: ignore[arg-type]
+    made = judge_training(policy, samples)
     assert [x.content for x in made.prompts] == ["p/v"]
     assert list(made.samples.text_R) == said["p/v"]
     np.testing.assert_allclose(made.reward_J, [0.1, 0.9, np.nan])
@@ -182,7 +191,7 @@ def test_choices_are_two(choices: str) -> None:
 
 
 def test_judge_training_goes_through_the_stages() -> None:
-    made = judge_training(meta(), X, responses([0, 1], ["u", "v"]), SETTINGS)  # type: ignore[arg-type]
+    made = judge_training(meta(), responses([0, 1], ["u", "v"]))
     assert [x.content for x in made.prompts] == ["p/u", "q/v"]
     assert made.samples.text_R == (*SAID, *SAID)
     np.testing.assert_allclose(made.reward_J, [0.1, 0.9, np.nan] * 2, atol=1e-12)

@@ -265,12 +265,12 @@ def _joined(shards: Iterable[tuple[Shard, Samples]], settings: SampleSettings) -
     prompts = 0
     for shard, part in shards:
         if held and prompts + len(shard.prompts) > most:
-            yield sampling.joined(held)
+            yield Samples.joined(held)
             held, prompts = [], 0
         held.append(replace(part, prompt_R=part.prompt_R + shard.first))
         prompts += len(shard.prompts)
     if held:
-        yield sampling.joined(held)
+        yield Samples.joined(held)
 
 
 # ---- log-probabilities

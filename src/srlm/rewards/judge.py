@@ -98,33 +98,22 @@ def judge(settings: JudgeSettings, seed: int = 0) -> Reward:
             tokens of the model, a policy that is no language model.
     """
     values = score_values(settings.scores)
+    default = asking.EXPECTED if settings.read == "expected" else asking.GENERATED
+    template = settings.template or default
+    asking.check_template(template, ("prompt", "response"), "judge.template")
     if settings.read == "expected":
-        template = settings.template or asking.EXPECTED
-        asking.check_template(template, ("prompt", "response"), "judge.template")
 
         def expected(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
             return _expected(asking.language(policy, "judge"), template, values, prompts, samples)
 
         return expected
 
-    template = settings.template or asking.GENERATED
-    asking.check_template(template, ("prompt", "response"), "judge.template")
     read = score_reader(settings.pattern, values)
 
     def generated(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
-        found = judgements(
-            policy,
-            prompts,
-            samples,
-            template,
-            read,
-            per_response=settings.judgements,
-            max_tokens=settings.max_tokens,
-            seed=seed,
-        )
-        facts = found.facts()
+        found = judgements(policy, prompts, samples, template, read, settings, seed)
         score_R = found.mean_Q()[found.place_R]
-        return Scored(score_R, facts, notes, score_R)
+        return Scored(score_R, found.facts(), notes, score_R)
 
     return generated
 
@@ -134,19 +123,11 @@ def questions(
 ) -> tuple[list[Prompt], Ints]:
     """The filled template of each distinct response, [Q], and the question of each row, [R]."""
     row_S, place_R = distinct(samples)
-    asked = [
-        asking.as_prompt(
-            asking.fill(
-                template,
-                {
-                    "prompt": asking.as_text(prompts[samples.prompt_R[r]].content),
-                    "response": samples.text_R[r],
-                },
-                policy,
-            )
-        )
-        for r in row_S
-    ]
+    asked = []
+    for r in row_S:
+        content = prompts[samples.prompt_R[r]].content
+        fields = {"prompt": asking.as_text(content), "response": samples.text_R[r]}
+        asked.append(asking.as_prompt(asking.fill(template, fields, policy)))
     return asked, place_R
 
 
@@ -182,29 +163,26 @@ def judgements(
     samples: Samples,
     template: str,
     read: ScoreReader,
-    *,
-    per_response: int,
-    max_tokens: int,
+    settings: JudgeSettings,
     seed: int,
 ) -> Judgements:
-    """``per_response`` judgements of each distinct response, read. See ``judge``."""
+    """``settings.judgements`` of each distinct response, read. See ``judge``."""
     judging = asking.language(policy, "judge")
     asked, place_R = questions(judging, template, prompts, samples)
-    fit_Q = asking.fits(judging, asked, max_tokens)
+    fit_Q = asking.fits(judging, asked, settings.max_tokens)
     fitting = np.flatnonzero(fit_Q)
     if len(fitting) == 0:
         nothing = np.empty(0)
         none = np.empty(0, dtype=np.int64)
         return Judgements(asked, place_R, none, (), (), nothing, nothing, fit_Q, 0)
     said = policy.sample(
-        [asked[q] for q in fitting], per_response, seed=seed, max_tokens=max_tokens
+        [asked[q] for q in fitting],
+        settings.judgements,
+        seed=seed,
+        max_tokens=settings.max_tokens,
     )
-    score_J = np.array(
-        [
-            read(text) if done else np.nan
-            for text, done in zip(said.text_R, said.finished_R, strict=True)
-        ]
-    )
+    ended = zip(said.text_R, said.finished_R, strict=True)
+    score_J = np.array([read(text) if done else np.nan for text, done in ended])
     return Judgements(
         questions=asked,
         place_R=place_R,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from srlm.config import JudgeSettings, score_values
-from srlm.policies.base import Policy
+from srlm.policies.base import Language, Policy
 from srlm.rewards import asking
 from srlm.rewards.base import JudgeTraining, Reward, Scored
 from srlm.rewards.judge import Judgements, judgements, notes, score_reader
@@ -23,7 +23,12 @@ def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
     compares those of one response two by two, in both orders, and each gets its mean probability
     of being preferred as its weight. With K = 1, or a meta-judge that cannot tell, this is
     ``judge``. A template without ``{second}`` asks about each judgement by itself, and the two
-    answers are compared. With ``judge.train`` the round trains on `judge_training` too.
+    answers are compared.
+
+    With ``judge.train`` the round also trains on judgements: of each prompt, those of the response
+    whose scores vary most among its readable judgements, the one about which the judge is least
+    sure; a prompt whose responses are all judged alike has none. So the judge's groups are no more
+    than the responses' own.
 
     Source: Wu et al. 2024 (Meta-Rewarding), section 2; they rank by Elo where this takes the mean
     over all opponents, which needs no order of play.
@@ -31,13 +36,18 @@ def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
     Raises:
         UserError: as ``judge`` and ``judge_pairwise``.
     """
-    train = _trainer(settings, seed)
+    template, meta = settings.template or asking.GENERATED, settings.meta_template or asking.META
+    asking.check_template(template, ("prompt", "response"), "judge.template")
+    asking.check_template(meta, ("prompt", "first"), "judge.meta_template")
+    read = score_reader(settings.pattern, score_values(settings.scores))
 
     def say(facts: Mapping[str, float]) -> tuple[str, ...]:
         return notes(facts) + duel_notes(facts, "meta-judge")
 
     def reward(policy: Policy, prompts: Sequence[Prompt], samples: Samples) -> Scored:
-        found, preferred_J, facts = train(policy, prompts, samples)
+        judging = asking.language(policy, "meta-judge")
+        found = judgements(policy, prompts, samples, template, read, settings, seed)
+        preferred_J, facts = _preferred(judging, found, meta, settings.choices)
         weight_J = np.where(np.isfinite(preferred_J), preferred_J, 0.0)
         facts = found.facts() | facts
         score_R = found.mean_Q(weight_J)[found.place_R]
@@ -51,31 +61,8 @@ def meta_judge(settings: JudgeSettings, seed: int = 0) -> Reward:
     return reward
 
 
-def judge_training(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    samples: Samples,
-    settings: JudgeSettings,
-    seed: int = 0,
-) -> JudgeTraining:
-    """Judgements of the samples with the reward that trains the judge.
-
-    Of each prompt, those of the response whose scores vary most among its readable judgements: the
-    one about which the judge is least sure; a prompt whose responses are all judged alike has
-    none. So the judge's groups are no more than the responses' own.
-    ``srlm.pairs.groups(t.samples, t.reward_J)`` and ``srlm.train.fit(policy, t.prompts, ...)``
-    do the training; the loop does both with ``judge.train``.
-
-    Source: Wu et al. 2024 (Meta-Rewarding), section 2.
-
-    Raises:
-        UserError: as ``meta_judge``.
-    """
-    found, preferred_J, _ = _trainer(settings, seed)(policy, prompts, samples)
-    return _training(found, preferred_J, samples)
-
-
 def _training(found: Judgements, preferred_J: Floats, samples: Samples) -> JudgeTraining:
+    """The judgements that are trained on, see ``meta_judge``."""
     variance_Q = found.variance_Q()
     variance_Q[variance_Q < 1e-12] = 0.0  # equal scores, but for rounding
     best: dict[int, int] = {}
@@ -100,51 +87,33 @@ def _training(found: Judgements, preferred_J: Floats, samples: Samples) -> Judge
     )
 
 
-class _trainer:
-    """Judgements, and how much each is preferred, [J]; missing for unreadable ones."""
+def _preferred(
+    judging: Language, found: Judgements, template: str, choices: str
+) -> tuple[Floats, dict[str, float]]:
+    """How much each judgement is preferred, [J], missing for unreadable ones; and the duels' facts.
 
-    def __init__(self, settings: JudgeSettings, seed: int) -> None:
-        self._settings, self._seed = settings, seed
-        self._judge = settings.template or asking.GENERATED
-        self._meta = settings.meta_template or asking.META
-        asking.check_template(self._judge, ("prompt", "response"), "judge.template")
-        asking.check_template(self._meta, ("prompt", "first"), "judge.meta_template")
-        self._read = score_reader(settings.pattern, score_values(settings.scores))
-
-    def __call__(
-        self, policy: Policy, prompts: Sequence[Prompt], samples: Samples
-    ) -> tuple[Judgements, Floats, dict[str, float]]:
-        found = judgements(
-            policy,
-            prompts,
-            samples,
-            self._judge,
-            self._read,
-            per_response=self._settings.judgements,
-            max_tokens=self._settings.max_tokens,
-            seed=self._seed,
-        )
-        # Equal judgements of a question are one contestant, with their number as weight.
-        keys = list(zip(found.question_J.tolist(), found.tokens_J, strict=True))
-        known = np.isfinite(found.score_J)
-        first: dict[tuple[int, tuple[int, ...]], int] = {}
-        for j in np.flatnonzero(known):
-            first.setdefault(keys[j], int(j))
-        row_S = np.array(sorted(first.values()), dtype=np.int64)
-        number = {int(j): s for s, j in enumerate(row_S)}
-        place_J = np.array([number[first[k]] if k in first else -1 for k in keys], dtype=np.int64)
-        one_D, other_D = round_robin(found.question_J[row_S])
-        duels = duel(
-            asking.language(policy, "meta-judge"),
-            self._meta,
-            [str(found.questions[found.question_J[row_S[s]]].content) for s in one_D],
-            [found.text_J[j] for j in row_S],
-            one_D,
-            other_D,
-            self._settings.choices,
-        )
-        weight_S = np.bincount(place_J[place_J >= 0], minlength=len(row_S)).astype(np.float64)
-        won_S = wins(duels, weight_S, len(row_S))
-        preferred_J = np.full(len(keys), np.nan)
-        preferred_J[place_J >= 0] = won_S[place_J[place_J >= 0]]
-        return found, preferred_J, duels.facts("meta-judge")
+    Equal judgements of a question are one contestant, with their number as weight.
+    """
+    keys = list(zip(found.question_J.tolist(), found.tokens_J, strict=True))
+    known = np.isfinite(found.score_J)
+    first: dict[tuple[int, tuple[int, ...]], int] = {}
+    for j in np.flatnonzero(known):
+        first.setdefault(keys[j], int(j))
+    row_S = np.array(sorted(first.values()), dtype=np.int64)
+    number = {int(j): s for s, j in enumerate(row_S)}
+    place_J = np.array([number[first[k]] if k in first else -1 for k in keys], dtype=np.int64)
+    one_D, other_D = round_robin(found.question_J[row_S])
+    duels = duel(
+        judging,
+        template,
+        [str(found.questions[found.question_J[row_S[s]]].content) for s in one_D],
+        [found.text_J[j] for j in row_S],
+        one_D,
+        other_D,
+        choices,
+    )
+    weight_S = np.bincount(place_J[place_J >= 0], minlength=len(row_S)).astype(np.float64)
+    won_S = wins(duels, weight_S, len(row_S))
+    preferred_J = np.full(len(keys), np.nan)
+    preferred_J[place_J >= 0] = won_S[place_J[place_J >= 0]]
+    return preferred_J, duels.facts("meta-judge")

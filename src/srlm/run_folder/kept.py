@@ -28,7 +28,6 @@ from srlm.engines.files import Sampled, open_samples
 from srlm.errors import UserError
 from srlm.policies.base import Differentiable, Policy
 from srlm.run_folder.tables import read_samples, write_samples
-from srlm.samples import joined
 from srlm.types import Floats, Prompt, Samples
 
 WORK = {"cpu": 2e11, "gpu": 1e15}
@@ -120,7 +119,7 @@ class Kept:
         parts = self.parts(
             policy, prompts, count, seed=seed, max_tokens=max_tokens, advance=advance
         )
-        return joined([part for _, part in parts])
+        return Samples.joined([part for _, part in parts])
 
     def scores(self, reward: str, part: str, make: Callable[[], Floats]) -> Floats:
         """Rewards of a part, made or read.
