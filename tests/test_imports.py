@@ -40,6 +40,7 @@ LAYERS = (
     ("rounds",),
     ("loop",),
     ("report", "trackers"),
+    ("watch",),
     ("demo.base", "demo.corpus", "demo.network", "demo.paths", "demo.verdicts"),
     ("lab",),
     ("runner",),

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from functools import partial, wraps
 from pathlib import Path
@@ -245,6 +246,12 @@ def run(
             " set), mlflow.",
         ),
     ] = None,
+    live: Annotated[
+        bool,
+        typer.Option(
+            "--live", metavar=" ", help="Serve a page that follows the run, as srlm watch."
+        ),
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -258,8 +265,8 @@ def run(
     if dry_run:
         from srlm.runner import dry_run as planned
 
-        made = planned(settings, budget=budget, progress=Progress(quiet=quiet))
-        _print_settings(made, as_json)
+        settings = planned(settings, budget=budget, progress=Progress(quiet=quiet))
+        _print_settings(settings, as_json)
         return
     if out is None:
         raise UserError("--out: missing", "name the folder of the run, as in --out runs/mine")
@@ -278,8 +285,13 @@ def run(
             return
         progress = Progress(quiet=quiet or as_json)
         track = nothing if report_to is None else tracking(report_to)
-        found = command(settings, out, budget=budget, progress=progress, team=team, track=track)
-        _tell(found, as_json)
+        with ExitStack() as stack:
+            if live:
+                from srlm.watch.server import serving
+
+                typer.echo(f"Watch: {stack.enter_context(serving([out]))}", err=True)
+            made = command(settings, out, budget=budget, progress=progress, team=team, track=track)
+        _tell(made, as_json)
 
 
 @app.command()
@@ -330,6 +342,56 @@ def report(
     summary = summarise(folder)
     write_page(summary)
     _tell(summary, as_json)
+
+
+@app.command()
+def watch(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR...", help="Folders of runs, also of runs to come.")
+    ],
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, metavar="INT", help="0: any that is free.")
+    ] = 0,
+) -> None:
+    """Serve a page that follows runs: stage, curves, samples with their rewards.
+
+    For this machine alone, at an address with a secret token; ends with Ctrl-C.
+    """
+    import threading
+
+    from srlm.watch.server import serving
+
+    with serving(folders, port) as url, suppress(KeyboardInterrupt):
+        typer.echo(url)
+        threading.Event().wait()
+
+
+@app.command()
+def compare(
+    folders: Annotated[list[Path], typer.Argument(metavar="DIR...", help="Folders of runs.")],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a page there, as runs.html.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Put runs side by side; the others' differences to the first have intervals."""
+    from rich.console import Console
+
+    from srlm.report import compare as comparing
+    from srlm.report.page import write_comparison
+    from srlm.report.summary import summary_of
+    from srlm.report.terminal import print_comparison
+    from srlm.run_folder import read_run
+
+    found = comparing.compared([summary_of(read_run(x), lambda _: None) for x in folders])
+    if out is not None:
+        write_comparison(found, out)
+    if as_json:
+        typer.echo(json.dumps(comparing.to_json(found)))
+        return
+    print_comparison(found, Console(highlight=False))
+    if out is not None:
+        typer.echo(f"Page: {out}")
 
 
 @app.command()

@@ -37,6 +37,7 @@ FORETOLD = {
     "sampling_accuracy": "Sampling accuracy: forecast and measured",
     "vote_share": "Vote share: forecast and measured",
     "kappa_vote": "κ of votes: forecast and measured",
+    "readable": "Parseable responses: forecast and measured",
     "confidence": "Confidence: forecast and measured",
     "kappa": "κ: forecast and measured",
 }

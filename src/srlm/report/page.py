@@ -20,12 +20,13 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from srlm.config import flatten
 from srlm.forecast.from_samples import SamplesForecast
 from srlm.forecast.make import Forecast
-from srlm.report import charts, samples_words, words
+from srlm.report import charts, compare, samples_words, words
+from srlm.report.compare import Comparison
 from srlm.report.forecast_warnings import forecast_warnings
 from srlm.report.plots import DARK
 from srlm.report.prompts import to_read
@@ -35,8 +36,8 @@ from srlm.run_folder.record import sealed_page
 from srlm.writing import clear_abandoned, write_text
 
 NAME = "report.html"
-LONGEST = 600
-"""Characters of any text that a page shows."""
+LONGEST, LONG = 600, 6000
+"""Characters of any text that a page shows; of a response that is looked at by itself."""
 
 
 def write_page(summary: Summary) -> Path:
@@ -65,6 +66,14 @@ def write_samples_forecast(
         **{name: getattr(samples_words, name) for name in ("BASE", "MEANS", "TERMS", "WHERE")},
     )
     return _write(out / "forecast.html", page)
+
+
+def write_comparison(found: Comparison, page: Path) -> Path:
+    """Write runs side by side to a file; its path."""
+    plots = compare.curves(found)
+    text = render("compare.html.j2", drawn=bool(plots), found=found, plots=plots)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    return _write(page, text)
 
 
 def write_measurement(
@@ -120,28 +129,45 @@ def forecast_page(
     )
 
 
-def render(template: str, *, drawn: bool, **context: Any) -> str:
+def fragment(template: str, **context: Any) -> str:
+    """A part of a page from a template, escaped as pages are."""
+    return _templates().get_template(template).render(**context)
+
+
+def render(template: str, *, drawn: bool, live: bool = False, **context: Any) -> str:
     """A page from a template.
 
     Args:
         template: its name in ``templates/``.
         drawn: whether the page holds charts, and so the scripts that draw them.
+        live: whether it asks the server that it came from for its parts, by ``watch.js``.
         context: what the template shows.
     """
-    scripts = (plotly_script(), _asset("page.js")) if drawn else ()
-    allowed = " ".join(map(_hash, scripts)) or "'none'"
-    policy = [
-        "default-src 'none'", f"script-src {allowed}", "style-src 'unsafe-inline'",
-        "img-src data:", "base-uri 'none'", "form-action 'none'",
-    ]  # fmt: skip
+    scripts = _scripts(drawn, live)
     made = _templates().get_template(template)
     return made.render(
-        policy=Markup("; ".join(policy)),
+        policy=Markup(policy(drawn=drawn, live=live)),
         style=Markup(_asset("page.css")),
         scripts=[Markup(script) for script in scripts],
         dark=sorted(DARK.items()),
         **context,
     )
+
+
+def policy(*, drawn: bool, live: bool) -> str:
+    """The content security policy of a page: its own scripts by their hashes, and nothing else."""
+    allowed = " ".join(map(_hash, _scripts(drawn, live))) or "'none'"
+    parts = [
+        "default-src 'none'", f"script-src {allowed}", "style-src 'unsafe-inline'",
+        "img-src data:", "base-uri 'none'", "form-action 'none'",
+        *(["connect-src 'self'"] if live else []),
+    ]  # fmt: skip
+    return "; ".join(parts)
+
+
+def _scripts(drawn: bool, live: bool) -> list[str]:
+    own = [plotly_script(), _asset("page.js")] if drawn else []
+    return [*own, _asset("watch.js")] if live else own
 
 
 METHODS = (
@@ -206,6 +232,7 @@ def _templates() -> Environment:
         "signed",
     ):
         made.filters[name] = getattr(words, name)
+    made.filters["long"] = lambda text: escape(words.visible(words.shorten(str(text), LONG)))
     made.filters["json"] = lambda data: Markup(script_json(data))
     return made
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -128,8 +128,13 @@ def summarise(folder: Path) -> Summary:
     return summary_of(read_run(folder))
 
 
-def summary_of(run: Run) -> Summary:
-    """The summary of a run that is read already."""
+def summary_of(run: Run, gap_of: Callable[[Run], Gap | None] = gap) -> Summary:
+    """The summary of a run that is read already.
+
+    Args:
+        run: what is summarised.
+        gap_of: the gap to exact updates, the one part that takes more than a moment.
+    """
     best = best_round(run)
     found = warnings(run, best)
     first, last = run.rounds[0], run.rounds[-1]
@@ -150,7 +155,7 @@ def summary_of(run: Run) -> Summary:
         rounds=run.rounds,
         examples=choose(run),
         stop=run.stop,
-        gap=gap(run),
+        gap=gap_of(run),
         forecasts=forecasts(run),
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from rich.console import Console, RenderableType
@@ -13,6 +14,7 @@ from rich.text import Text
 
 from srlm.forecast.make import LARGE, Forecast
 from srlm.forecast.trajectory import Point
+from srlm.report.compare import COMPARED, Comparison, Row
 from srlm.report.forecast_warnings import forecast_warnings
 from srlm.report.page import NAME
 from srlm.report.summary import Summary
@@ -25,6 +27,7 @@ from srlm.report.words import (
     percent,
     sentence,
     shorten,
+    signed,
     visible,
     with_interval,
 )
@@ -298,3 +301,49 @@ def _print_modes(found: Forecast, console: Console) -> None:
 
 def _size(effective: float) -> str:
     return "all" if effective == float("inf") else f"{effective:.0f}"
+
+
+# ---- runs side by side
+
+
+def print_comparison(found: Comparison, console: Console) -> None:
+    """The runs, a table of their figures, one of their differences to the first, and settings."""
+    run: Column = ("", lambda row: row.letter)
+    for row in found.rows:
+        console.print(Text(f"{row.letter}  ").append(visible(row.name)), soft_wrap=True)
+    console.print()
+
+    def of(name: str) -> Column:
+        digits = 1 if name == "length" else 3
+        ends = lambda c: f"{number(c.start.value, digits)}→{number(c.end.value, digits)}"  # noqa: E731
+        return COMPARED[name], lambda row: ends(row.own[name])
+
+    columns: list[Column] = [
+        run,
+        ("rounds", lambda r: f"{r.summary.last.round}/{r.summary.planned}"),
+    ]
+    columns += [("verdict", lambda row: row.summary.verdict.status)]
+    columns += [of(name) for name in found.figures]
+    console.print(rounds_table(console, columns, found.rows))
+    note(console, "Base → last round, on held-out prompts.")
+    against = [row for row in found.rows if row.against]
+    if against:
+        console.print()
+        more: list[Column] = [(f"against {found.rows[0].letter}", run[1])]
+        more += [(COMPARED[name], partial(_difference, name)) for name in found.figures]
+        console.print(rounds_table(console, more, against))
+        note(console, "Last rounds, with 95% intervals, paired over prompts where that is known.")
+    for text in found.notes:
+        note(console, visible(text))
+    for key, values in found.settings.items():
+        told = "; ".join(
+            f"{row.letter} {visible(x)}" for row, x in zip(found.rows, values, strict=True)
+        )
+        console.print(Text(f"{key}: ", "bold").append(told, "default"), soft_wrap=True)
+
+
+def _difference(name: str, row: Row) -> str:
+    c = row.against[name]
+    digits = 1 if name == "length" else 3
+    ends = "" if c.low is None else f" [{signed(c.low, digits)}, {signed(c.high, digits)}]"
+    return f"{signed(c.value, digits)}{ends}"

@@ -32,6 +32,14 @@ def keep_inputs(folder: Path, files: Sequence[tuple[str, bytes]]) -> None:
         writing.write_bytes(place / name, data)
 
 
+def read_inputs(folder: Path) -> list[tuple[str, bytes]]:
+    """Name and bytes of each copy; none where one is missing or damaged."""
+    told = recording.unsealed(folder / PLACE / recording.NAME)
+    if told is None or wrong_inputs(folder):
+        return []
+    return [(name, (folder / PLACE / name).read_bytes()) for name in told["files"]]
+
+
 def wrong_inputs(folder: Path) -> dict[str, str]:
     """Of the copies those that are missing or damaged, by name."""
     place = folder / PLACE

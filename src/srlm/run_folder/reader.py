@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,7 @@ from srlm.config import flatten, reward_parts
 from srlm.errors import UserError
 from srlm.run_folder import record as recording
 from srlm.run_folder import tables
+from srlm.run_folder.inputs import read_inputs
 from srlm.run_folder.record import CHANGED, MISSING, Record, round_folder
 from srlm.types import Pairs, Round, Samples
 from srlm.writing import json_text
@@ -94,6 +95,17 @@ class Run:
         file = self._whole(t, "pairs.parquet")
         return None if file is None else tables.read_pairs(file)
 
+    def by_prompt(self, t: int, name: str, first: int = 0) -> Iterator[list[dict[str, Any]]]:
+        """The rows of each prompt of a round's ``samples.parquet``, ``held_out.parquet`` or
+        ``pairs.parquet``, streamed; none where the file is not there."""
+        file = self._whole(t, name)
+        return iter(()) if file is None else tables.by_prompt(file, first)
+
+    def inputs(self) -> list[tuple[str, bytes]]:
+        """Name and bytes of each file of prompts that the run was made from; none where one of
+        them is not as it was read."""
+        return read_inputs(self.folder)
+
     def _whole(self, t: int, name: str) -> Path | None:
         """A file of a round, if it is there and as it was written."""
         file = round_folder(self.folder, t) / name
@@ -132,10 +144,14 @@ def aim_of(config: Mapping[str, Any]) -> Aim:
     return "answers" if names == {"consistency"} else "elsewhere"
 
 
-def read_run(folder: str | Path) -> Run:
+def read_run(folder: str | Path, *, hash_of: Callable[[Path], str] | None = None) -> Run:
     """Read a run folder, checking what is read. O(rounds x prompts).
 
     A round whose record is lost, and those after it, are left out.
+
+    Args:
+        folder: of the run.
+        hash_of: SHA-256 of a file; for one who reads again and again and knows some already.
 
     Raises:
         UserError: no folder, or no record of round 0.
@@ -153,7 +169,7 @@ def read_run(folder: str | Path) -> Run:
         place, name = round_folder(folder, t), f"rounds/{t:03d}/"
         record = recording.read_record(folder, t)
         told = trusted_record(place, record, lines.get(t), before)
-        here = _wrong(place, record)
+        here = _wrong(place, record, hash_of)
         damaged |= {name + file: what for file, what in here.items()}
         before = record
         if told is None and record is not None and not record.of("round.json"):
@@ -218,7 +234,9 @@ def trusted_record(
     return json.loads(recording.metrics_line(json.loads(trusted[0]), before, record))
 
 
-def _wrong(place: Path, record: Record | None) -> dict[str, str]:
+def _wrong(
+    place: Path, record: Record | None, hash_of: Callable[[Path], str] | None
+) -> dict[str, str]:
     """Of the files that a report reads those that are not as they were written."""
     if record is None:
         some = [p for p in place.iterdir() if not p.name.endswith(".partial")]
@@ -229,7 +247,7 @@ def _wrong(place: Path, record: Record | None) -> dict[str, str]:
         "pairs.parquet",
     )  # fmt: skip
     files = {name: record.files[name] for name in read if name in record.files}
-    return recording.wrong(place, files)
+    return recording.wrong(place, files, hash_of)
 
 
 def lines_of(file: Path) -> dict[int, dict[str, Any]]:

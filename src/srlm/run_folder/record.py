@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,14 +82,17 @@ def read_record(folder: Path, t: int) -> Record | None:
     return Record(**told)
 
 
-def wrong(folder: Path, files: Mapping[str, str]) -> dict[str, str]:
+def wrong(
+    folder: Path, files: Mapping[str, str], hash_of: Callable[[Path], str] | None = None
+) -> dict[str, str]:
     """Of some files in a folder those that are not as recorded: ``MISSING`` or ``CHANGED``."""
+    hash_of = hash_of or hash_file
     out = {}
     for name, sha256 in files.items():
         file = folder / name
         if not file.is_file():
             out[name] = MISSING
-        elif hash_file(file) != sha256:
+        elif hash_of(file) != sha256:
             out[name] = CHANGED
     return out
 

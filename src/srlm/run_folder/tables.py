@@ -90,6 +90,30 @@ class SamplesFile:
                 yield _samples(file.read_row_group(group))
 
 
+def by_prompt(path: Path, first: int = 0) -> Iterator[list[dict[str, Any]]]:
+    """The rows of each prompt of a file of samples or pairs, from prompt number ``first`` on.
+
+    Streamed: memory is that of a prompt and of some hundred rows.
+    """
+    wanted = ("prompt", "prompt_id", "tokens", "text", "logp", "finished", "reward")
+    rows: list[dict[str, Any]] = []
+    with pq.ParquetFile(path) as file:
+        names = [name for name in wanted if name in file.schema_arrow.names]
+        place = file.schema_arrow.get_field_index("prompt")
+        groups = range(file.num_row_groups)
+        ends = [file.metadata.row_group(g).column(place).statistics for g in groups]
+        kept = [g for g in groups if ends[g] is None or ends[g].max >= first]
+        for batch in file.iter_batches(512, row_groups=kept, columns=names):
+            for row in batch.to_pylist():
+                if rows and rows[0]["prompt"] != row["prompt"]:
+                    yield rows
+                    rows = []
+                if row["prompt"] >= first:
+                    rows.append(row)
+    if rows:
+        yield rows
+
+
 def read_samples(path: Path) -> Samples:
     """All that ``write_samples`` wrote."""
     return _samples(pq.read_table(path))

@@ -12,5 +12,6 @@
     }
   };
   draw();
+  document.addEventListener("charts", draw);
   dark.addEventListener("change", draw);
 })();
