@@ -119,7 +119,7 @@ def of_run(s: Summary) -> tuple[Chart, ...]:
         line_chart("votes", "Votes", "Share of samples with their prompt's majority answer; with "
                    "the base's; with any; share of prompts whose majority flipped in the round.",
                    [line("vote_share", ORANGE), line("base_answer_share", BLUE,
-                    label="the base's answers"), line("readable", GREEN),
+                    label="the base's answers"), line("readable", GREEN, label="parseable"),
                     line("vote_flips", VERMILION)], y=(-0.02, 1.04))
         if values("vote_share") else None,
         line_chart("kappa-vote", "κ of votes", "Mean of 1 / vote share; best is 1; biased "
