@@ -12,7 +12,7 @@ import pytest
 from srlm.config import ProbeConfig, resolve_as
 from srlm.errors import UserError
 from srlm.grading import Grader
-from srlm.instruct import command, instruct, likeness, spread
+from srlm.instruct import command, distinct, instruct, likeness
 from srlm.types import Prompt, Samples
 from tests import tiny
 from tests.rewards.scripted import Scripted, responses
@@ -57,7 +57,6 @@ def test_new_prompts_are_taken_once_and_the_others_named() -> None:
     policy = Writer(texts, {"Settled?": ["yes"]})
     made = ask(policy)
     assert [x.content for x in made.prompts] == [texts[0], texts[5]]
-    np.testing.assert_array_equal(made.distinct_P, 0.25)
     assert set(made.refused) == {"known", "empty", "alike", "settled"}
     asked = sum(made.refused.values()) + len(made.prompts)
     assert asked == 60  # gave up after 20 questions a wanted prompt
@@ -73,10 +72,9 @@ def test_questions_show_distinct_given_prompts_only() -> None:
         assert not any(x.content in question for x in made.prompts)
 
 
-def test_scattered_answers_are_refused() -> None:
+def test_settled_answers_are_refused() -> None:
     policy = Writer(["What is the answer?"], {"What is the answer?": list("abcdefgh")})
-    assert ask(policy, 1, distinct=(0.25, 0.9)).refused["scattered"] == 1
-    assert len(ask(policy, 1, distinct=(0.25, 1.0)).prompts) == 1
+    assert len(ask(policy, 1).prompts) == 1
     assert ask(policy, 1, grader=Grader("one", lambda text: "one", str)).refused["settled"] == 1
 
 
@@ -84,17 +82,17 @@ def test_cut_off_prompts_are_refused() -> None:
     assert ask(Writer(["Name a"], {}, finished=False)).refused == {"unfinished": 60}
 
 
-def test_spread_by_counting() -> None:
+def test_distinct_by_counting() -> None:
     policy = Writer([], {"x": ["a", "b", "c"], "y": ["a"]})
     x = tiny.prompts(["x", "y"])
-    np.testing.assert_array_equal(spread(policy, x, 6, 0, 9), [0.5, 1 / 6])  # type: ignore[arg-type]
+    assert distinct(policy, x, 6, 0, 9) == [3, 1]  # type: ignore[arg-type]
 
 
 def test_a_language_model_writes_for_itself() -> None:
     policy, given = tiny.policy(), tiny.texts(3, most=2)
     made = [
         instruct(policy, given, 2, seed=seed, template="a{prompt}b", shown=2, max_tokens=6,
-                 response_tokens=4, samples=4)
+                 samples=4)
         for seed in (0, 0, 1)
     ]  # fmt: skip
     assert made[0].prompts == made[1].prompts

@@ -46,7 +46,6 @@ def test_the_time_of_a_round() -> None:
     assert plan.update() == pytest.approx((low, update))
     assert plan.measure() == pytest.approx((least, measure + 120))
     assert plan.seconds() == pytest.approx((3 * least + 2 * low, 3 * (measure + 120) + 2 * update))
-    assert plan.round_seconds() == pytest.approx(update + measure + 120)
     scored = made(reward="self-certainty").update()[1]
     assert scored - update == pytest.approx(40 * (N + 4 * 4) * S)
     judged = made(reward="judge", **{"judge.judgements": 2, "judge.max_tokens": 8}).update()[1]

@@ -121,22 +121,18 @@ class Plan:
 
     def lines(self) -> list[str]:
         """What is said before the work."""
-        tokens = self.prompts * (self.samples + 1) * self.max_tokens
-        memory = f"; memory at most {self.memory / 1e9:.2f} GB" if self.memory else ""
-        if not self.search:
-            return [
-                f"Plan: {self.prompts} prompts x {self.samples} samples x {self.max_tokens} tokens "
-                f"= {self.prompts * self.samples * self.max_tokens} tokens at most, then scores",
-                f"Cost: {self.rate:.1f} tokens/s; sampling {duration(self.low)} to "
-                f"{duration(self.high)}{memory}",
-            ]
+        a_prompt = self.samples + (self.search > 0)
+        what = f"{self.samples} samples" + (" and a greedy response" if self.search else "")
+        then = f"; search at most {duration(self.search)}" if self.search else ", then scores"
+        cost = f"sampling {duration(self.low)} to {duration(self.high)}"
+        if self.search:
+            cost += f", with search at most {duration(self.high + self.search)}"
+        if self.memory:
+            cost += f"; memory at most {self.memory / 1e9:.2f} GB"
         return [
-            f"Plan: {self.prompts} prompts x {self.samples} samples and a greedy response x "
-            f"{self.max_tokens} tokens = {tokens} tokens at most; search at most "
-            f"{duration(self.search)}",
-            f"Cost: {self.rate:.1f} tokens/s; sampling {duration(self.low)} to "
-            f"{duration(self.high)}, with search at most {duration(self.high + self.search)}"
-            f"{memory}",
+            f"Plan: {self.prompts} prompts x {what} x {self.max_tokens} tokens = "
+            f"{self.prompts * a_prompt * self.max_tokens} tokens at most{then}",
+            f"Cost: {self.rate:.1f} tokens/s; {cost}",
         ]
 
 

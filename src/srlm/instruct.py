@@ -1,8 +1,7 @@
 """New prompts by the model itself, from a few of the user's ([SRLM] section 2.3; self-instruction).
 
 The policy is shown some of the prompts and asked for another of their kind. What it writes is
-kept if it is whole, new, and worth asking: its own responses to it must neither all agree nor
-all differ.
+kept if it is whole, new, and worth asking: its own responses to it must not all agree.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from srlm.grading import EXACT, Grader
 from srlm.policies.base import Language, Policy
 from srlm.policies.load import load_for
 from srlm.rewards import asking
-from srlm.types import Floats, Prompt, Samples
+from srlm.types import Prompt, Samples
 from srlm.writing import write_text
 
 TEMPLATE = """Here are some requests.
@@ -36,6 +35,10 @@ request alone.
 SEPARATOR = "\n\n"
 PIECE = 5
 """Characters of the pieces by whose overlap two prompts are called alike."""
+ALIKE = 0.6
+"""Likeness from which a prompt counts as known."""
+MOST_ASKED = 20
+"""Questions a wanted prompt, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +46,8 @@ class NewPrompts:
     """Prompts that the policy wrote."""
 
     prompts: list[Prompt]
-    distinct_P: Floats
-    """Share of distinct responses (or answers) among the samples of each."""
     refused: dict[str, int]
-    """What was not taken, by reason: unfinished, empty, known, alike, settled, scattered."""
+    """What was not taken, by reason: unfinished, empty, known, alike, settled."""
 
 
 def instruct(
@@ -58,21 +59,15 @@ def instruct(
     shown: int = 4,
     template: str = TEMPLATE,
     max_tokens: int = 256,
-    response_tokens: int = 256,
     samples: int = 8,
-    distinct: tuple[float, float] = (0.25, 1.0),
-    alike: float = 0.6,
     grader: Grader = EXACT,
-    most_asked: int = 20,
 ) -> NewPrompts:
-    """``count`` new prompts, or as many as ``most_asked * count`` questions give.
+    """``count`` new prompts, or as many as ``MOST_ASKED * count`` questions give.
 
     Each question shows ``shown`` of the given prompts, sampled without replacement, never new ones:
     errors do not breed. A text is taken if it ended by itself, is no given or taken prompt, has
-    likeness (Jaccard index of 5-character pieces, letters and figures alone) below ``alike`` to
-    all of them, and if the share of distinct responses among ``samples`` of the policy's own lies
-    within ``distinct``. All k samples equal is a share of 1/k: nothing to learn; a share of 1 is as
-    it should be for free text, and noise where answers are read.
+    likeness (Jaccard index of 5-character pieces, letters and figures alone) below ``ALIKE`` to all
+    of them, and if the policy's own ``samples`` of it do not all agree: there is nothing to learn.
 
     Args:
         policy: writes the prompts and the responses; a language model.
@@ -81,13 +76,9 @@ def instruct(
         seed: of the prompts shown and of the samples.
         shown: prompts a question.
         template: the question, with {prompt} where the shown ones stand.
-        max_tokens: length limit of a new prompt.
-        response_tokens: length limit of a response to it.
-        samples: k.
-        distinct: least and greatest share of distinct responses.
-        alike: likeness from which a prompt counts as known.
+        max_tokens: length limit of a new prompt, and of a response to it.
+        samples: of each new prompt.
         grader: what of a response is compared, and how.
-        most_asked: questions a wanted prompt at most.
 
     Raises:
         UserError: no text prompts, a template without {prompt}, no language model, or one whose
@@ -105,16 +96,15 @@ def instruct(
     known = [_pieces(x) for x in texts]
     names = {_letters(x) for x in texts}
     taken: list[Prompt] = []
-    share: list[float] = []
     refused: Counter[str] = Counter()
     asked = 0
-    while len(taken) < count and asked < most_asked * count:
-        batch = min(2 * (count - len(taken)) + 2, most_asked * count - asked)
+    while len(taken) < count and asked < MOST_ASKED * count:
+        batch = min(2 * (count - len(taken)) + 2, MOST_ASKED * count - asked)
         wrote = _ask(policy, template, texts, shown, batch, max_tokens, rng, seed + asked)
         asked += batch
         fresh: list[Prompt] = []
         for text, finished in zip(wrote.text_R, wrote.finished_R, strict=True):
-            reason = _known(text, bool(finished), names, known, alike)
+            reason = _known(text, bool(finished), names, known)
             if reason:
                 refused[reason] += 1
                 continue
@@ -124,16 +114,14 @@ def instruct(
             fresh.append(Prompt(prompt_id(content), content))
         if not fresh:
             continue
-        share_P = spread(policy, fresh, samples, seed, response_tokens, grader)
-        for prompt, value in zip(fresh, share_P.tolist(), strict=True):
-            if value < distinct[0]:
+        for prompt, kinds in zip(
+            fresh, distinct(policy, fresh, samples, seed, max_tokens, grader), strict=True
+        ):
+            if kinds == 1:
                 refused["settled"] += 1
-            elif value > distinct[1]:
-                refused["scattered"] += 1
             elif len(taken) < count:
                 taken.append(prompt)
-                share.append(value)
-    return NewPrompts(taken, np.array(share), dict(refused))
+    return NewPrompts(taken, dict(refused))
 
 
 def command(config: ProbeConfig, count: int, out: Path) -> str:
@@ -151,9 +139,7 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
         count,
         seed=config.seed,
         max_tokens=config.max_tokens,
-        response_tokens=config.max_tokens,
         samples=config.samples,
-        distinct=(1.5 / config.samples, 1.0),
         grader=read,
     )
     rows = [{config.prompts.prompt_column: x.content} for x in made.prompts]
@@ -163,21 +149,21 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
     return f"{len(rows)} of {count} new prompts in {out}; refused: {refused}"
 
 
-def spread(
+def distinct(
     policy: Policy,
     prompts: Sequence[Prompt],
     samples: int,
     seed: int,
     max_tokens: int,
     grader: Grader = EXACT,
-) -> Floats:
-    """Distinct responses over samples, [P], in [1/k, 1]; unparseable ones are one kind."""
+) -> list[int]:
+    """Distinct responses among the samples of each prompt; unparseable ones are one kind."""
     made = policy.sample(prompts, samples, seed=seed, max_tokens=max_tokens)
     kinds: list[set[str | None]] = [set() for _ in prompts]
     answer_R = grader.answers(made.text_R, made.finished_R, made.prompt_R)
     for p, answer in zip(made.prompt_R, answer_R, strict=True):
         kinds[p].add(answer)
-    return np.array([len(kind) / samples for kind in kinds])
+    return [len(kind) for kind in kinds]
 
 
 def likeness(one: frozenset[str], other: frozenset[str]) -> float:
@@ -218,9 +204,7 @@ def _ask(
     return wrote.take(np.tile(np.arange(most), len(times)) < np.repeat(list(times.values()), most))
 
 
-def _known(
-    text: str, finished: bool, names: set[str], known: Sequence[frozenset[str]], alike: float
-) -> str:
+def _known(text: str, finished: bool, names: set[str], known: Sequence[frozenset[str]]) -> str:
     """Why a text is no new prompt; empty if it is one."""
     if not finished:
         return "unfinished"
@@ -230,7 +214,7 @@ def _known(
     if name in names:
         return "known"
     pieces = _pieces(text)
-    return "alike" if any(likeness(pieces, other) >= alike for other in known) else ""
+    return "alike" if any(likeness(pieces, other) >= ALIKE for other in known) else ""
 
 
 def _letters(text: str) -> str:

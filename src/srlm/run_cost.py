@@ -135,7 +135,7 @@ class RunPlan:
     def measure(self) -> tuple[float, float]:
         """Fewest and most seconds of measuring a policy."""
         asked, limit = self.config.measure, self.config.samples.max_tokens
-        low, high = _sampling(self.paces.sampling, self.measuring, asked.samples)
+        low, high = self.paces.sampling.seconds(self.measuring, asked.samples, 1)
         short, long = (
             self.measuring * (self.paces.prompt + asked.samples * length) * self.paces.score
             for length in (self.paces.sampling.length, limit)
@@ -146,7 +146,7 @@ class RunPlan:
         """Fewest and most seconds of samples, rewards and training."""
         asked, update = self.config.samples, self.config.update
         P, K, T = self.a_round, asked.per_prompt, asked.max_tokens
-        low, high = _sampling(self.paces.sampling, P, K)
+        low, high = self.paces.sampling.seconds(P, K, 1)
         names = reward_parts(self.config.reward)
         passes = sum(name in SCORED for name in names) + 1 / CHECKED_SHARE
         judged = sum(name in JUDGES for name in names) * self.config.judge.judgements
@@ -163,10 +163,6 @@ class RunPlan:
         T, measure, update = self.config.rounds, self.measure(), self.update()
         low, high = ((T + 1) * m + T * u for m, u in zip(measure, update, strict=True))
         return low, high
-
-    def round_seconds(self) -> float:
-        """Most seconds of a round: an update, and measuring what it made."""
-        return self.update()[1] + self.measure()[1]
 
     def lines(self) -> list[str]:
         """What is said before the work."""
@@ -192,11 +188,6 @@ class RunPlan:
             f"{duration(high)}",
             *([f"Needs: {', '.join(needs)}"] if needs else []),
         ]
-
-
-def _sampling(found: Pace, prompts: int, samples: int) -> tuple[float, float]:
-    """Fewest and most seconds, the fewest in one batch."""
-    return found.seconds(prompts, samples, 1)
 
 
 def plan_run(

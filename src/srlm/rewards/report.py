@@ -49,14 +49,11 @@ class RewardReport:
 
     def to_json(self) -> dict[str, Any]:
         """The object of rounds/t/rewards.json."""
+        names = ("mean", "spread", "alike", "length_correlation", "vote_correlation")
         return {
             "rows": self.rows,
             "missing": self.missing,
-            "mean": self.mean.to_json(),
-            "spread": self.spread.to_json(),
-            "alike": self.alike.to_json(),
-            "length_correlation": self.length_correlation.to_json(),
-            "vote_correlation": self.vote_correlation.to_json(),
+            **{name: getattr(self, name).to_json() for name in names},
             "facts": {k: float(v) if np.isfinite(v) else None for k, v in self.facts.items()},
             "notes": list(self.notes),
         }
