@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import product
 
 import numpy as np
 import pytest
+import torch
 from scipy.special import log_softmax
 
 from srlm import losses
 from srlm.forecast import dynamics
 from srlm.grading import Grader
 from srlm.policies.linear_softmax import LinearSoftmax
-from srlm.policies.listed import Listed
+from srlm.policies.listed import Listed, ListedTree
 from srlm.policies.tabular import Tabular, rows
 from srlm.rewards.base import Reward
 from srlm.rewards.combined import combined
@@ -21,7 +21,7 @@ from srlm.rewards.consistency import consistency
 from srlm.rewards.length import length_controlled
 from srlm.rewards.likelihood import likelihood
 from srlm.rewards.likelihood_per_token import likelihood_per_token
-from srlm.rewards.self_certainty import self_certainty
+from srlm.rewards.self_certainty import divergence, self_certainty
 from srlm.types import Floats, Samples
 from tests.forecast.looped import tables
 
@@ -67,6 +67,51 @@ def frozen_reward(policy: object, prompts: object, samples: Samples) -> Floats:
     return np.array([np.sin(7.0 * sum(t) + len(t)) for t in samples.tokens_R])
 
 
+def exact_certainty(policy: Listed) -> dynamics.Score:
+    """r = mean over y's tokens of KL(uniform || pi_t(.|x, y_<t)), all responses listed."""
+    responses_M = policy.responses_M
+
+    def score(mass: dynamics.Mass) -> Floats:
+        tree = ListedTree(responses_M, mass.logp_R.reshape(-1, len(responses_M)))
+        reward_R = np.array(
+            [
+                float(divergence(torch.from_numpy(tree.path(p, tokens))).mean())
+                for p in range(mass.prompts)
+                for tokens in responses_M
+            ]
+        )
+        return np.where(np.isfinite(reward_R), reward_R, np.nan)
+
+    return score
+
+
+def log_vote(votes: dynamics.Ballot) -> dynamics.Score:
+    """r = log v_t(a(y)|x): v_t is proportional to v_0^(1 + 1/beta)^t, [SR] at answer level."""
+
+    def score(mass: dynamics.Mass) -> Floats:
+        with np.errstate(divide="ignore"):
+            return votes.spread(np.log(votes.shares(mass)))
+
+    return score
+
+
+def hard_vote(votes: dynamics.Ballot) -> dynamics.Score:
+    """r = 1[a(y) is the likeliest answer]; t tied answers get 1/t each.
+
+    The odds of the mode are multiplied by exp(1/beta) a round (TTRL, arXiv 2504.16084, with a vote
+    among infinitely many samples).
+    """
+
+    def score(mass: dynamics.Mass) -> Floats:
+        share_A, at = votes.shares(mass), votes.prompt_A
+        top_P = np.zeros(mass.prompts)
+        np.maximum.at(top_P, at, share_A)
+        won_A = (share_A >= top_P[at] - dynamics.TIE).astype(np.float64)
+        return votes.spread(won_A / np.bincount(at, won_A, minlength=mass.prompts)[at])
+
+    return score
+
+
 def rewards(policy: Listed, reader=read) -> dict[str, tuple[Reward, dynamics.Score]]:  # type: ignore[no-untyped-def]
     _, listed = start(policy)
     answer_R = [reader(t) for t in listed.text_R]
@@ -77,7 +122,7 @@ def rewards(policy: Listed, reader=read) -> dict[str, tuple[Reward, dynamics.Sco
     return {
         "likelihood": (likelihood, dynamics.likelihood),
         "likelihood-per-token": (likelihood_per_token, per_token),
-        "self-certainty": (self_certainty, dynamics.self_certainty(policy)),
+        "self-certainty": (self_certainty, exact_certainty(policy)),
         "consistency": (vote, share),
         "frozen": (frozen_reward, dynamics.frozen(frozen_reward(0, 0, listed))),
         "combined": (
@@ -123,7 +168,7 @@ def test_what_cannot_be_read_leaves_as_in_the_loop(name: str) -> None:
 
 def test_log_vote_is_a_power_of_the_answers() -> None:
     v_A = np.array([0.5, 0.3, 0.2])
-    step = dynamics.exact(dynamics.log_vote(one("a", "b", "c")), 2.0)
+    step = dynamics.exact(log_vote(one("a", "b", "c")), 2.0)
     ahead = dynamics.trajectory(dynamics.of_shares([v_A]), step, 4)
     for t, mass in enumerate(ahead):
         power = v_A ** (1.5**t)
@@ -133,7 +178,7 @@ def test_log_vote_is_a_power_of_the_answers() -> None:
 def test_votes_leave_the_responses_of_an_answer_as_they_are() -> None:
     mass, listed = start(tabular(PATHS))
     answer_R = np.array([read(t) for t in listed.text_R])
-    for score in (dynamics.vote_share, dynamics.log_vote, dynamics.hard_vote):
+    for score in (dynamics.vote_share, log_vote, hard_vote):
         after = dynamics.exact(score(dynamics.ballot(mass.prompt_R, answer_R.tolist())), 0.5)(mass)
         for p, a in product(range(X), "012"):
             of = (mass.prompt_R == p) & (answer_R == a)
@@ -143,9 +188,9 @@ def test_votes_leave_the_responses_of_an_answer_as_they_are() -> None:
 
 def test_hard_vote_multiplies_the_odds_of_the_mode() -> None:
     mass = dynamics.of_shares([np.array([0.5, 0.3, 0.2]), np.array([0.4, 0.4, 0.2])])
-    after = dynamics.exact(
-        dynamics.hard_vote(dynamics.ballot(mass.prompt_R, list("abc") * 2)), 0.5
-    )(mass).mass_R
+    after = dynamics.exact(hard_vote(dynamics.ballot(mass.prompt_R, list("abc") * 2)), 0.5)(
+        mass
+    ).mass_R
     assert after[0] / (1 - after[0]) == pytest.approx(np.exp(2.0))
     assert after[3] == pytest.approx(after[4])  # tied
     assert after[3] / after[5] == pytest.approx(2 * np.exp(1.0))
@@ -184,87 +229,8 @@ def _keys(samples: Samples) -> list[tuple[int, tuple[int, ...]]]:
     return list(zip(samples.prompt_R.tolist(), samples.tokens_R, strict=True))
 
 
-def slow_wins(share_A: Floats, k: int) -> tuple[Floats, float]:
-    """All ordered votes, one by one."""
-    A = len(share_A)
-    p = np.append(share_A, max(0.0, 1 - share_A.sum()))
-    win_A, silent = np.zeros(A), 0.0
-    for votes in product(range(A + 1), repeat=k):
-        weight = float(np.prod(p[list(votes)]))
-        count = Counter(v for v in votes if v < A)
-        if not count:
-            silent += weight
-            continue
-        top = max(count.values())
-        best = [a for a in count if count[a] == top]
-        for a in best:
-            win_A[a] += weight / len(best)
-    return win_A, silent
-
-
-@pytest.mark.parametrize("share", [[0.5, 0.3, 0.2], [0.4, 0.25], [0.3, 0.3, 0.0, 0.1]])
-@pytest.mark.parametrize("k", [1, 2, 5])
-def test_wins_equals_all_votes(share: list[float], k: int) -> None:
-    found = dynamics.wins(np.array(share), k)
-    win_A, silent = slow_wins(np.array(share), k)
-    np.testing.assert_allclose(found.win_A, win_A, atol=1e-14)
-    assert found.silent == pytest.approx(silent, abs=1e-14) and found.error == 0
-
-
-def test_simulated_wins_are_within_their_error() -> None:
-    share_A = np.array([0.3, 0.25, 0.2, 0.1, 0.05, 0.05])
-    listed = dynamics.wins(share_A, 8)
-    simulated = dynamics.wins(np.append(share_A, np.full(30, 1e-9)), 8)
-    assert listed.error == 0 < simulated.error
-    assert np.abs(simulated.win_A[:6] - listed.win_A).max() < 4 * simulated.error
-
-
-@pytest.mark.parametrize("k", [1, 3])
-def test_majority_is_the_mean_of_its_targets(k: int) -> None:
-    v_A, answers = np.array([0.5, 0.3, 0.2]), one("a", "b", None)
-    mass = dynamics.of_shares([v_A])
-    won = dynamics.wins(v_A[:2], k)
-    slow = won.silent * v_A
-    for a in range(2):
-        reward_R = np.array([float(a == 0), float(a == 1), np.nan])
-        slow = slow + won.win_A[a] * dynamics.target(mass, reward_R, 0.7).mass_R
-    np.testing.assert_allclose(dynamics.majority(answers, k, 0.7)(mass).mass_R, slow, rtol=1e-12)
-
-
-def test_majority_of_many_is_the_hard_vote() -> None:
-    mass, answers = dynamics.of_shares([np.array([0.6, 0.4])]), one("a", "b")
-    many = dynamics.majority(answers, 2000, 1.0)(mass).mass_R
-    hard = dynamics.exact(dynamics.hard_vote(answers), 1.0)(mass).mass_R
-    np.testing.assert_allclose(many, hard, atol=1e-9)
-
-
-def test_pace() -> None:
-    mass, answers = dynamics.of_shares([np.array([0.5, 0.3, 0.2])]), one("a", "b", None)
-    step = dynamics.exact(dynamics.vote_share(answers), 0.5)
-    there = step(mass).mass_R
-
-    def value(m: dynamics.Mass) -> float:
-        return float(m.mass_R[0])
-
-    for s in (0.2, 0.46):
-        half = dynamics.mixture(step, s)(mass)
-        np.testing.assert_allclose(half.mass_R, (1 - s) * mass.mass_R + s * there, rtol=1e-12)
-        bent = dynamics.geometric(step, s)(mass)
-        power = mass.mass_R[:2] ** (1 - s) * there[:2] ** s
-        np.testing.assert_allclose(bent.mass_R, [*(power / power.sum()), 0.0], rtol=1e-12)
-        for form, seen in ((dynamics.mixture, half), (dynamics.geometric, bent)):
-            assert dynamics.pace(form, step, mass, value, value(seen)) == pytest.approx(s)
-    assert dynamics.pace(dynamics.mixture, step, mass, value, 0.1) == 0.0
-    assert dynamics.pace(dynamics.mixture, step, mass, value, 0.99) == 1.0
-    level = dynamics.of_shares([np.array([0.5, 0.5])])
-    stays = dynamics.exact(dynamics.vote_share(one("a", "b")), 1.0)
-    assert dynamics.pace(dynamics.mixture, stays, level, value, 0.6) is None
-
-
 def test_target_weights_of_the_loss_are_the_target() -> None:
     """The weighted loss on samples pulls towards the same target."""
-    import torch
-
     mass = dynamics.of_shares([np.array([0.5, 0.3, 0.2])])
     reward_R = np.array([1.0, 0.2, -0.4])
     reward, share = torch.from_numpy(reward_R), torch.from_numpy(mass.mass_R)

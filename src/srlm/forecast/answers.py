@@ -4,9 +4,13 @@ The plug-in share of the commonest answer is biased up (it was chosen for being 
 from it is biased down, and the accuracy of the majority of N is not that of the mode. So each
 prompt's shares get a posterior. Among the readable responses they are Dirichlet, with weight
 T rho for the right answer and T (1 - rho) / M for each of M others (T / M for each of M where the
-right answer is not known); T and rho are log-normal and logit-normal over the prompts. The
-unreadable share is Beta. Means, spreads and M have a flat prior on a grid, and their posterior
-given all prompts is summed exactly, so that the intervals carry what is not known of them.
+right answer is not known); T and rho are log-normal and logit-normal over the prompts. Some prompts
+have a *rival*, a wrong answer that many responses share: any of the others, which takes the part
+sigma of the right one's weight. (Were all others alike, many scattered wrong answers would speak
+against any one that is common, and the right one would be the mode nearly everywhere.) How many,
+with which sigma, has a Dirichlet prior; the unreadable share is Beta. Means, spreads and M have a
+flat prior on a grid. All of it is drawn from its posterior given all prompts, so that the intervals
+carry what is not known.
 
 * Answers that no sample gave are part of it: M counts them.
 * A draw of the posterior is a set of shares for each prompt; intervals of anything computed from
@@ -22,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -37,7 +42,7 @@ NEAR = 0.05
 INVERSE_TAIL = 0.8
 """Share of the nominal tails that intervals of 1 / share leave out: the posterior is a little too
 sure of them (86% to 88% of its 90% intervals held over simulated problems, 89% to 90% so)."""
-LOG_TOTALS = np.linspace(np.log(0.2), np.log(150.0), 29)
+LOG_TOTALS = np.linspace(np.log(0.2), np.log(600.0), 31)
 """log T of the grid."""
 LOGITS = np.linspace(-4.5, 4.5, 19)
 """logit rho of the grid."""
@@ -45,6 +50,14 @@ OTHERS = (1, 2, 3, 4, 6, 9, 14, 19, 29, 39, 59, 99, 299)
 """M of the grid."""
 SPREADS = (0.15, 0.7, 1.4, 2.8)
 """Standard deviations of log T and logit rho over the prompts."""
+PARTS = np.array([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
+"""sigma of the grid."""
+RARE = np.array([2.0, *[0.2] * len(PARTS)])
+"""Dirichlet prior of the shares of prompts without a rival, and with one of each sigma."""
+FITTED = 256
+"""Prompts at most that tell what prompts share."""
+SWEEPS, CELLS = 3, 200
+"""Rounds of expectation-maximisation before sampling, and cells of the grid that sampling uses."""
 MOST = 1 - 1e-9
 """The largest unreadable share, so that shares stay numbers."""
 
@@ -131,20 +144,24 @@ class Posterior:
     def shares(self, p: int) -> Shares:
         """Draws of prompt p's shares; the same for the same seed. O(draws x answers)."""
         rng = np.random.default_rng([self.seed, p])
-        counts, prior, B = self.counts[p], self.prior_P[p], self.draws
-        total_B, right_B, others_B = prior.draw(counts, rng)
+        counts, B = self.counts[p], self.draws
         labelled = counts.right is not None
-        each_B = total_B * (1 - right_B) / others_B
-        given = [n for a, n in enumerate(counts.count_A) if a != counts.right]
-        unseen_B = others_B - len(given)
+        given = _others(counts)
+        drawn = self.prior_P[p].draw(counts, rng)
+        unseen_B = drawn.others_B - len(given)
         U = int(unseen_B.max())
         # Columns: the right answer (if there is one), the others given, the others not given.
         shape_BA = np.zeros((B, labelled + len(given) + U))
         if labelled:
-            shape_BA[:, 0] = total_B * right_B + counts.hits
-        shape_BA[:, labelled : labelled + len(given)] = each_B[:, None] + np.array(given)
+            shape_BA[:, 0] = drawn.right_B
+        shape_BA[:, labelled : labelled + len(given)] = drawn.each_B[:, None]
         rest = np.arange(U)[None] < unseen_B[:, None]
-        shape_BA[:, labelled + len(given) :] = np.where(rest, each_B[:, None], 0.0)
+        shape_BA[:, labelled + len(given) :] = np.where(rest, drawn.each_B[:, None], 0.0)
+        has = np.flatnonzero(drawn.rival_B >= 0)
+        shape_BA[has, labelled + drawn.rival_B[has]] = drawn.weight_B[has]
+        if labelled:
+            shape_BA[:, 0] += counts.hits
+        shape_BA[:, labelled : labelled + len(given)] += given
         share_BA = _dirichlet(rng, shape_BA)
         silent_B = np.zeros(B)
         if self.silent:
@@ -157,26 +174,76 @@ class Posterior:
 
 
 @dataclass(frozen=True, slots=True)
-class Prior:
-    """Draws from the posterior of what the prompts share: M, and the weights of T and rho."""
+class Weights:
+    """Draws of a prompt's Dirichlet weights."""
 
     others_B: Ints
+    """M."""
+    right_B: Floats
+    """Of the right answer; 0 where it is not known."""
+    each_B: Floats
+    """Of each other answer but the rival."""
+    rival_B: Ints
+    """Which of the other answers is the rival, those given first; -1: there is none."""
+    weight_B: Floats
+    """Of the rival."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Draws from the posterior of what the prompts share: M, epsilon, the weights of T and rho."""
+
+    others_B: Ints
+    log_rival_BC: Floats
+    """log share of prompts without a rival (column 0), and with one of each sigma."""
     log_total_BT: Floats
     """log P(T) on the grid."""
     log_right_BR: Floats
     """log P(rho) on the grid; one column where the right answer is not known."""
 
-    def draw(self, counts: Counts, rng: np.random.Generator) -> tuple[Floats, Floats, Ints]:
-        """T, rho (0 where the right answer is not known) and M given a prompt's counts, [B]."""
+    def draw(self, counts: Counts, rng: np.random.Generator) -> Weights:
+        """A prompt's weights given its counts, [B]."""
+        labelled = counts.right is not None
+        given = _others(counts)
         numbers, place_B = np.unique(self.others_B, return_inverse=True)
-        like_MTR = _log_likelihood(counts, numbers)
-        log_BTR = self.log_total_BT[:, :, None] + self.log_right_BR[:, None] + like_MTR[place_B]
-        B, R = len(log_BTR), log_BTR.shape[2]
-        log_BC = log_BTR.reshape(B, -1)
-        upto_BC = np.cumsum(np.exp(log_BC - log_BC.max(1, keepdims=True)), axis=1)
-        cell_B = (upto_BC < rng.random((B, 1)) * upto_BC[:, -1:]).sum(1)
-        right_B = _RIGHTS[cell_B % R] if counts.right is not None else np.zeros(B)
-        return _TOTALS[cell_B // R], right_B, self.others_B
+        like_MTRC = _log_likelihood(counts, numbers)
+        scaled_MTRC = np.exp(like_MTRC - like_MTRC.max())
+        share_BC = np.exp(self.log_rival_BC)
+        B, (_, T, R, C) = len(share_BC), scaled_MTRC.shape
+        p_BTR = np.empty((B, T, R))
+        for m in range(len(numbers)):
+            of_B = place_B == m
+            p_BTR[of_B] = (share_BC[of_B] @ scaled_MTRC[m].reshape(-1, C).T).reshape(-1, T, R)
+        p_BTR *= np.exp(self.log_total_BT)[:, :, None] * np.exp(self.log_right_BR)[:, None]
+        upto_BX = np.cumsum(p_BTR.reshape(B, -1), axis=1)
+        cell_B = (upto_BX < rng.random((B, 1)) * upto_BX[:, -1:]).sum(1)
+        t_B, r_B = cell_B // R, cell_B % R
+        c_B = _pick(like_MTRC[place_B, t_B, r_B] + self.log_rival_BC, rng)
+        own, each, rival = _weights_of(tuple(numbers.tolist()), labelled)
+        here = (place_B, t_B, r_B, c_B)
+        right_B, each_B, rival_B = own[here], each[here], rival[here]
+        # Which one the rival is: each of those given, or any that was not.
+        log_BG = _rising(rival_B[:, None], given) - _rising(each_B[:, None], given)
+        unseen_B = np.log(np.maximum(self.others_B - len(given), 1e-300))
+        which_B = _pick(np.column_stack([log_BG, unseen_B]), rng)
+        return Weights(self.others_B, right_B, each_B, np.where(c_B > 0, which_B, -1), rival_B)
+
+
+def _pick(log_BC: Floats, rng: np.random.Generator) -> Ints:
+    """A column of each row, by its weights."""
+    upto_BC = np.cumsum(np.exp(log_BC - log_BC.max(1, keepdims=True)), axis=1)
+    under_BC = upto_BC < rng.random((len(log_BC), 1)) * upto_BC[:, -1:]
+    return np.asarray(under_BC.sum(1), dtype=np.int64)
+
+
+def _others(counts: Counts) -> Ints:
+    """Counts of the answers given, but for the right one."""
+    return np.array([n for a, n in enumerate(counts.count_A) if a != counts.right], dtype=np.int64)
+
+
+def _rising(weight: Floats, n: Ints | int) -> Floats:
+    """log of Gamma(weight + n) / Gamma(weight)."""
+    return np.asarray(gammaln(weight + n) - gammaln(weight))
 
 
 _TOTALS = np.exp(LOG_TOTALS)
@@ -212,25 +279,61 @@ _SIZES = np.geomspace(0.5, 200.0, 19)
 
 
 def _prior(counts: Sequence[Counts], rng: np.random.Generator, draws: int) -> Prior:
-    """The posterior of M and of the means and spreads of log T and logit rho."""
+    """The posterior of what the prompts share: M, the means and spreads of log T and logit rho,
+    and how many have a rival of which sigma. The last by Gibbs sampling, with the others on the
+    cells of their grid that matter where expectation-maximisation ends."""
     labelled = counts[0].right is not None
-    most = max(len(c.count_A) - (c.right is not None and c.right >= 0) for c in counts)
+    most = max(len(_others(c)) for c in counts)
     numbers = np.array([m for m in OTHERS if m >= most] or [2 * most], dtype=np.int64)
-    like_PMTR = np.array([_log_likelihood(c, numbers) for c in counts])
-    top_P = like_PMTR.max((1, 2, 3), keepdims=True)
-    weight_HT = _weights(LOG_TOTALS)
-    weight_JR = _weights(LOGITS) if labelled else np.ones((1, 1))
-    some_PMHR = np.einsum("pmtr,ht->pmhr", np.exp(like_PMTR - top_P), weight_HT)
-    some_PMHJ = some_PMHR @ weight_JR.T
-    log_MHJ = np.log(np.maximum(some_PMHJ, 1e-300)).sum(0)
-    _, H, J = log_MHJ.shape
-    cell_B = _choice(log_MHJ.ravel(), rng, draws)
+    some = [counts[i] for i in rng.permutation(len(counts))[:FITTED]]
+    weight_HT = _weights(LOG_TOTALS).astype(np.float32)
+    weight_JR = (_weights(LOGITS) if labelled else np.ones((1, 1))).astype(np.float32)
+    H, J = len(weight_HT), len(weight_JR)
+    like_PMTRC = np.empty((len(some), len(numbers), *_shape(labelled)), dtype=np.float32)
+    for p, c in enumerate(some):
+        log_MTRC = _log_likelihood(c, numbers)
+        like_PMTRC[p] = np.exp(log_MTRC - log_MTRC.max())
+    share_C = RARE / RARE.sum()
+    for sweep in range(SWEEPS + 1):
+        log_X = np.zeros(len(numbers) * H * J)
+        for like_MTRC in like_PMTRC:
+            mixed_MTR = like_MTRC @ share_C.astype(np.float32)
+            some_MHJ = weight_HT @ (mixed_MTR @ weight_JR.T)
+            log_X += np.log(np.maximum(some_MHJ, np.float32(1e-37))).ravel()
+        kept_X = np.argsort(-log_X, kind="stable")[: CELLS if sweep == SWEEPS else 8]
+        m_X, h_X, j_X = kept_X // (H * J), kept_X // J % H, kept_X % J
+        weight_XTR = weight_HT[h_X][:, :, None] * weight_JR[j_X][:, None]
+        like_XPC = np.empty((len(kept_X), len(some), len(share_C)))
+        for m in range(len(numbers)):
+            flat_PTRC = like_PMTRC[:, m].reshape(len(some), -1, len(share_C))
+            weight_XF = weight_XTR[m_X == m].reshape(-1, flat_PTRC.shape[1])
+            like_XPC[m_X == m] = np.swapaxes(weight_XF @ flat_PTRC, 0, 1)
+        if sweep < SWEEPS:
+            p_X = np.exp(log_X[kept_X] - log_X[kept_X[0]])
+            each_XPC = like_XPC * share_C
+            each_XPC /= np.maximum(each_XPC.sum(2, keepdims=True), 1e-300)
+            share_C = RARE + np.einsum("x,xpc->c", p_X / p_X.sum(), each_XPC)
+            share_C /= share_C.sum()
+    cell_B, share_BC = np.empty(draws, dtype=np.int64), np.empty((draws, len(share_C)))
+    for b in range(draws):
+        log_X = np.log(np.maximum(like_XPC @ share_C, 1e-300)).sum(1)
+        cell_B[b] = _pick(log_X[None], rng)[0]
+        with np.errstate(divide="ignore"):
+            member_P = _pick(np.log(like_XPC[cell_B[b]] * share_C), rng)
+        share_C = rng.dirichlet(RARE + np.bincount(member_P, minlength=len(RARE)))
+        share_BC[b] = share_C
     with np.errstate(divide="ignore"):
         return Prior(
-            numbers[cell_B // (H * J)],
-            np.log(weight_HT[cell_B // J % H]),
-            np.log(weight_JR[cell_B % J]),
+            numbers[m_X[cell_B]],
+            np.log(share_BC),
+            np.log(weight_HT[h_X[cell_B]].astype(np.float64)),
+            np.log(weight_JR[j_X[cell_B]].astype(np.float64)),
         )
+
+
+def _shape(labelled: bool) -> tuple[int, int, int]:
+    """T, R, C of the grid."""
+    return len(LOG_TOTALS), len(LOGITS) if labelled else 1, 1 + len(PARTS)
 
 
 def _weights(grid_T: Floats) -> Floats:
@@ -249,27 +352,70 @@ def _choice(log_H: Floats, rng: np.random.Generator, draws: int) -> Ints:
 
 
 def _log_likelihood(counts: Counts, others_M: Ints) -> Floats:
-    """log P(counts | T, rho, M) up to a constant, [M, T, R] (R = 1 without a right answer).
+    """log P(counts | T, rho, M, the rival's sigma) up to a constant, [M, T, R, C]: R = 1 without a
+    right answer, C = 0 without a rival.
 
     With weights a_r of the right answer and a of each of M others, of which K were given:
-    Gamma(S)/Gamma(S+n) Gamma(a_r+n_r)/Gamma(a_r) M!/(M-K)! prod Gamma(a+n_i)/Gamma(a).
+    Gamma(S)/Gamma(S+n) Gamma(a_r+n_r)/Gamma(a_r) M!/(M-K)! prod Gamma(a+n_i)/Gamma(a). A rival is
+    any of the M; with weight b in the place of a it brings the factor
+
+        [ sum_i Gamma(b+n_i)/Gamma(b) Gamma(a)/Gamma(a+n_i) + M-K ] / M.
     """
     labelled = counts.right is not None
-    given = np.array([n for a, n in enumerate(counts.count_A) if a != counts.right], dtype=float)
-    K = len(given)
-    total_MTR = np.exp(LOG_TOTALS)[None, :, None]
-    own_MTR = total_MTR * (_RIGHTS if labelled else np.zeros(1))
-    each_MTR = (total_MTR - own_MTR) / others_M[:, None, None]
-    out_MTR = gammaln(total_MTR) - gammaln(total_MTR + counts.readable)
+    given = _others(counts)
+    key = tuple(others_M.tolist())
+    own_MTRC, each_MTRC, _ = _weights_of(key, labelled)
+    ways_M = _ways(counts, others_M)
+    out_MTRC = np.zeros_like(each_MTRC) + ways_M[:, None, None, None]
+    out_MTRC -= _rising(_TOTALS[:, None, None], counts.readable)
     if labelled:
-        out_MTR = out_MTR + gammaln(own_MTR + counts.hits) - gammaln(own_MTR)
+        out_MTRC += _rising(own_MTRC, counts.hits)
+    with np.errstate(divide="ignore"):
+        left_M = np.log(np.maximum(others_M - len(given), 0))
+    which_MTRQ = np.broadcast_to(left_M[:, None, None, None], each_MTRC[..., 1:].shape)
     times, how_often = np.unique(given, return_counts=True)
-    for n, m in zip(times, how_often, strict=True):
-        out_MTR = out_MTR + m * (gammaln(each_MTR + n) - gammaln(each_MTR))
-    room_M = np.where(others_M >= K, others_M, K)
+    for n, m in zip(times.tolist(), how_often.tolist(), strict=True):
+        plain_MTRC, own_MTRQ = _rising_others(key, labelled, n)
+        out_MTRC += m * plain_MTRC
+        which_MTRQ = np.logaddexp(which_MTRQ, np.log(m) + own_MTRQ)
+    out_MTRC[..., 1:] += which_MTRQ - np.log(others_M)[:, None, None, None]
+    return out_MTRC
+
+
+@lru_cache(maxsize=8)
+def _weights_of(others: tuple[int, ...], labelled: bool) -> tuple[Floats, Floats, Floats]:
+    """Weights of the right answer, of each of the M others, and of the rival, [M, T, R, C].
+
+    The rival's is that of an other plus the part sigma of the right one's; where no right answer
+    is known, the part sigma of all.
+    """
+    M = np.array(others)[:, None, None, None]
+    part_C = np.concatenate([[0.0], PARTS])
+    total = _TOTALS[:, None, None]
+    if labelled:
+        rho = _RIGHTS[:, None]
+        own, each, extra = rho * (1 - part_C), (1 - rho) / M, rho * part_C
+    else:
+        own, each, extra = np.zeros((1, 1)), (1 - part_C) / M, part_C
+    whole = np.zeros((len(others), *_shape(labelled)))
+    return total * own + whole, total * each + whole, total * (each + extra) + whole
+
+
+@lru_cache(maxsize=64)
+def _rising_others(others: tuple[int, ...], labelled: bool, n: int) -> tuple[Floats, Floats]:
+    """log Gamma(a+n)/Gamma(a) of an answer that n samples gave, and by how much more it is if the
+    answer is the rival."""
+    _, each, rival = _weights_of(others, labelled)
+    plain = _rising(each, n)
+    return plain, _rising(rival[..., 1:], n) - plain[..., 1:]
+
+
+def _ways(counts: Counts, others_M: Ints) -> Floats:
+    """log M!/(M-K)!, [M]; nothing where more were given than there are."""
+    K = len(_others(counts))
+    room_M = np.maximum(others_M, K)
     ways_M = gammaln(room_M + 1.0) - gammaln(room_M - K + 1.0)
-    ways_M = np.where(others_M >= K, ways_M, -np.inf)
-    return np.asarray(out_MTR + ways_M[:, None, None] + np.zeros_like(each_MTR))
+    return np.where(others_M >= K, ways_M, -np.inf)
 
 
 def _dirichlet(rng: np.random.Generator, shape_BA: Floats) -> Floats:
@@ -326,7 +472,9 @@ def estimate(
         low_B = high_B = mean_B + step * (rng.random(B) - 0.5)
     else:
         weight_BP = rng.standard_exponential((B, P))
-        sum_B, all_B = (value_BP * weight_BP).sum(1), weight_BP.sum(1)
+        all_B = weight_BP.sum(1)
+        mean_P = value_BP.mean(0)
+        sum_B = weight_BP @ mean_P + (value_BP - mean_P).mean(1) * all_B
         low_B = high_B = mean_B = sum_B / all_B
         if counted and _few(value_BP):
             one_B = rng.standard_exponential(B)

@@ -14,29 +14,22 @@ read anew each round need no new samples; ``effective_samples`` says how far tha
 all responses, or all answers, are listed, the two are one number and everything is exact.
 
 A ``Score`` reads the reward off the mass; ``exact(score, beta)`` is a ``Round``, from mass to
-mass; ``mixture`` and ``geometric`` are rounds that go part of the way; ``trajectory`` repeats one.
+mass; ``trajectory`` repeats one. Rounds on groups of k samples, and those that go part of the way:
+``srlm.forecast.groups``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
-from math import comb
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import gammaln
 
-from srlm.policies.listed import Listed, ListedTree
 from srlm.rewards.length import prefer_short
-from srlm.rewards.self_certainty import divergence
 from srlm.types import Floats, Ints, Samples
 
 TIE = 1e-12
 """Vote shares that lie nearer together than this are tied."""
-MOST_COUNTS = 50_000
-"""Vote counts of k samples that are gone through one by one; beyond, they are simulated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,30 +163,6 @@ def likelihood_per_token(length_R: Ints) -> Score:
     return lambda mass: mass.logp_R / length_R
 
 
-def self_certainty(policy: Listed) -> Score:
-    """r = mean over y's tokens of KL(uniform || pi_t(.|x, y_<t)), for a policy that is listed.
-
-    The rows are all responses of each prompt, in the policy's order. Samples alone do not show the
-    distributions anew: there the rewards of the base are taken as they are (``frozen``). O(P M^2).
-    """
-    import torch
-
-    responses_M = policy.responses_M
-
-    def score(mass: Mass) -> Floats:
-        tree = ListedTree(responses_M, mass.logp_R.reshape(-1, len(responses_M)))
-        reward_R = np.array(
-            [
-                float(divergence(torch.from_numpy(tree.path(p, tokens))).mean())
-                for p in range(mass.prompts)
-                for tokens in responses_M
-            ]
-        )
-        return np.where(np.isfinite(reward_R), reward_R, np.nan)
-
-    return score
-
-
 def frozen(reward_R: Floats) -> Score:
     """Rewards that do not change with the policy: a judge that is not trained, a length.
 
@@ -205,33 +174,6 @@ def frozen(reward_R: Floats) -> Score:
 def vote_share(votes: Ballot) -> Score:
     """r = v_t(a(y)|x): consistency. log v(1)/v(2) grows by (v(1) - v(2)) / beta a round."""
     return lambda mass: votes.spread(votes.shares(mass))
-
-
-def log_vote(votes: Ballot) -> Score:
-    """r = log v_t(a(y)|x): v_t is proportional to v_0^(1 + 1/beta)^t, [SR] at answer level."""
-
-    def score(mass: Mass) -> Floats:
-        with np.errstate(divide="ignore"):
-            return votes.spread(np.log(votes.shares(mass)))
-
-    return score
-
-
-def hard_vote(votes: Ballot) -> Score:
-    """r = 1[a(y) is the likeliest answer]; t tied answers get 1/t each.
-
-    The odds of the mode are multiplied by exp(1/beta) a round (TTRL, arXiv 2504.16084, with a vote
-    among infinitely many samples).
-    """
-
-    def score(mass: Mass) -> Floats:
-        share_A, at = votes.shares(mass), votes.prompt_A
-        top_P = np.zeros(mass.prompts)
-        np.maximum.at(top_P, at, share_A)
-        won_A = (share_A >= top_P[at] - TIE).astype(np.float64)
-        return votes.spread(won_A / np.bincount(at, won_A, minlength=mass.prompts)[at])
-
-    return score
 
 
 def combined(parts: Sequence[tuple[Score, float]]) -> Score:
@@ -253,145 +195,6 @@ Round = Callable[[Mass], Mass]
 def exact(score: Score, beta: float) -> Round:
     """The round's exact target."""
     return lambda mass: target(mass, score(mass), beta)
-
-
-def majority(votes: Ballot, k: int, beta: float, *, seed: int = 0) -> Round:
-    """The expected target of a hard vote among k samples, ties broken by lot.
-
-    Answer a wins with probability W_a (``wins``) and its odds are then multiplied by
-    e = exp(1/beta): with q the shares among the readable,
-
-        v'(b) = q_b [ sum_a W_a / (1 + (e-1) q_a) + (e-1) W_b / (1 + (e-1) q_b) ],
-
-    and with probability W_0 no sample can be read and the prompt stays as it is. Near a tie the
-    wrong answer wins with probability 1 - W_mode. k to infinity is ``hard_vote``.
-    """
-
-    def step(mass: Mass) -> Mass:
-        share_A, at = votes.shares(mass), votes.prompt_A
-        factor_A, stays_P = np.zeros(len(share_A)), np.ones(mass.prompts)
-        odds = np.expm1(1 / beta)
-        for p in range(mass.prompts):
-            of = np.flatnonzero(at == p)
-            total = share_A[of].sum()
-            if total > 0:
-                found = wins(share_A[of], k, seed=seed)
-                each = found.win_A / (1 + odds * share_A[of] / total)
-                factor_A[of] = (each.sum() + odds * each) / total + found.silent
-                stays_P[p] = found.silent
-        factor_R = votes.spread(factor_A)
-        factor_R = np.where(np.isnan(factor_R), stays_P[mass.prompt_R], factor_R)
-        with np.errstate(divide="ignore"):
-            return _moved(mass, np.log(factor_R))
-
-    return step
-
-
-@dataclass(frozen=True, slots=True)
-class Wins:
-    """Who wins a vote among k samples."""
-
-    win_A: Floats
-    """Probability that each answer wins, ties broken by lot, [A]."""
-    silent: float
-    """Probability that no sample has an answer that can be read."""
-    error: float
-    """Largest standard error of these by simulation; 0 where they are exact."""
-
-
-def wins(share_A: Floats, k: int, *, seed: int = 0, count: int = 4096) -> Wins:
-    """Distribution of the commonest answer among k samples of shares v, [A].
-
-    1 - sum v is the share without an answer. Exact by going through all counts of the multinomial
-    where there are at most ``MOST_COUNTS``, else by ``count`` simulated votes.
-
-    >>> wins(np.array([0.6, 0.4]), 3).win_A.round(3)  # .6^3 + 3 .6^2 .4
-    array([0.648, 0.352])
-    """
-    live = np.flatnonzero(share_A > 0)
-    silent = min(max(1.0 - float(share_A.sum()), 0.0), 1.0)
-    cells = np.append(share_A[live], silent) if silent > TIE else share_A[live]
-    cells = cells / cells.sum()
-    A = len(live)
-    win_A = np.zeros(len(share_A))
-    if comb(k + len(cells) - 1, k) <= MOST_COUNTS:
-        counts_CA, log_ways_C = _counts(k, len(cells))
-        weight_C = np.exp(log_ways_C + counts_CA @ np.log(cells))
-        error = 0.0
-    else:
-        rng = np.random.default_rng([seed, k, A])
-        counts_CA = rng.multinomial(k, cells, size=count)
-        weight_C = np.full(count, 1 / count)
-        error = 0.5 / count**0.5
-    voted_CA = counts_CA[:, :A]
-    top_CA = (voted_CA == voted_CA.max(1, keepdims=True)) & (voted_CA > 0)
-    tied_C = top_CA.sum(1)
-    win_A[live] = (weight_C / np.maximum(tied_C, 1)) @ top_CA
-    return Wins(win_A, float(weight_C[tied_C == 0].sum()), error)
-
-
-@lru_cache(maxsize=64)
-def _counts(k: int, cells: int) -> tuple[Ints, Floats]:
-    """All ways to write k as an ordered sum of ``cells`` counts, and log k! / prod n_i!."""
-    rows = np.zeros((1, 0), dtype=np.int64)
-    for _ in range(cells - 1):
-        left = k - rows.sum(1)
-        repeat = left + 1
-        start = np.repeat(np.cumsum(repeat) - repeat, repeat)
-        rows = np.column_stack([np.repeat(rows, repeat, axis=0), np.arange(repeat.sum()) - start])
-    counts_CA = np.column_stack([rows, k - rows.sum(1)])
-    return counts_CA, np.asarray(gammaln(k + 1) - gammaln(counts_CA + 1).sum(1))
-
-
-def mixture(step: Round, s: float) -> Round:
-    """A round that goes part of the way in mass: pi' = (1 - s) pi + s target.
-
-    What weighted maximum likelihood, a fit by forward KL, was seen to do.
-    """
-
-    def part(mass: Mass) -> Mass:
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio_R = np.exp(step(mass).log_mass_R - mass.log_mass_R)
-            move_R = np.log1p(s * (ratio_R - 1))
-        return _moved(mass, np.where(np.isnan(move_R), -np.inf, move_R))
-
-    return part
-
-
-def geometric(step: Round, s: float) -> Round:
-    """A round that goes part of the way in log-probability: pi' prop. to pi^(1-s) target^s."""
-
-    def part(mass: Mass) -> Mass:
-        there = step(mass)
-        with np.errstate(invalid="ignore"):
-            move_R = there.log_mass_R - mass.log_mass_R
-        return target(mass, move_R if s else np.zeros_like(move_R), 1 / s if s else 1.0)
-
-    return part
-
-
-def pace(
-    form: Callable[[Round, float], Round],
-    step: Round,
-    start: Mass,
-    value: Callable[[Mass], float],
-    seen: float,
-) -> float | None:
-    """The s in [0, 1] at which one round of ``form`` takes ``value`` to what a pilot saw.
-
-    0 where the pilot went the other way, 1 where it went further than the target; None where the
-    target does not move the value, so that the pilot says nothing about the pace.
-    """
-
-    def off(s: float) -> float:
-        return value(form(step, s)(start)) - seen
-
-    none, full = off(0.0), off(1.0)
-    if abs(full - none) < TIE:
-        return None
-    if none * full > 0:
-        return 0.0 if abs(none) < abs(full) else 1.0
-    return float(brentq(off, 0.0, 1.0, xtol=1e-10))
 
 
 def trajectory(start: Mass, step: Round, rounds: int) -> list[Mass]:
