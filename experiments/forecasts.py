@@ -33,17 +33,19 @@ from srlm.demo.corpus import CORPUS_VERSION, write_prompts
 from srlm.demo.settings import PROMPTS, settings
 from srlm.errors import UserError
 from srlm.forecast import after_round, dynamics, pace
-from srlm.forecast.answers import Counts, destination, estimate, posterior, values
+from srlm.forecast.answers import Counts, destination, estimate, kappa, posterior, values
 from srlm.forecast.groups import mixed, moved_to
 from srlm.forecast.pace import FORECAST, RATIOS
 from srlm.grading import grader
 from srlm.measure.agreement import base_answer_share
 from srlm.measure.answer_level import vote_curve
+from srlm.policies.load import load
 from srlm.progress import Progress
 from srlm.run_folder import Run, aim_of, read_run
 from srlm.runner import run
+from srlm.samples import in_parts
 from srlm.stopping import after_measuring, after_rewards, rule_of
-from srlm.types import Estimate, Prompt, Round
+from srlm.types import Bools, Estimate, Ints, Prompt, Round
 
 CHOSEN = (0, 1, 2)
 """Seeds on which constants were chosen."""
@@ -64,6 +66,10 @@ FEW = ("likelihood-per-token", "self-certainty")
 """On three starts, one seed for choosing and one apart."""
 UPDATES = ("best-of-n", "square", "dpo")
 """Beside weighted, on two starts and the seeds for choosing."""
+MANY = {True: 512, False: 256}
+"""Samples of the base behind what votes lead to, on the seeds for choosing and on those apart."""
+TOLD_FROM = (16, 32)
+VOTES = 40
 TOLD = ("sampling_accuracy", "vote_share", "kappa_vote", "confidence", "kappa")
 
 
@@ -144,7 +150,8 @@ def row_of(key: tuple[str, int, str, str], folder: Path) -> dict[str, Any]:
     }
     if reward == "consistency":
         out["forms"] = forms(found)
-        out["destination"] = where_votes_lead(found)
+        if update == "weighted":
+            out["destination"] = where_votes_lead(found, start, seed)
     return out
 
 
@@ -218,30 +225,97 @@ def forms(found: Run) -> dict[str, list[float]]:
     return out
 
 
-def where_votes_lead(found: Run) -> dict[str, Any]:
-    """Accuracy of the mode as 16 of the base's samples tell it, and the vote of the other 16."""
+def where_votes_lead(found: Run, start: str, seed: int) -> dict[str, Any]:
+    """Accuracy of the mode and of a majority of 16 as 16 and 32 of the base's held-out samples tell
+    them, beside what many others say."""
     read = grader(str(found.config["prompts.answer"]))
     samples, table = found.held_out(0), found.rounds[0].table
     assert samples is not None and table is not None
-    P, K = len(table), 32
+    P = len(table)
     prompts = [Prompt(i, i, a) for i, a in zip(table.prompt_id, table.answers, strict=True)]
-    answer_R = read.answers(samples.text_R, samples.finished_R, samples.prompt_R)
+    answers = read.answers(samples.text_R, samples.finished_R, samples.prompt_R)
+    code_R = numbered(samples.prompt_R.tolist(), answers)
     right_R = read.grades(samples.text_R, samples.finished_R, prompts, samples.prompt_R) == 1
-    place_R = np.arange(len(samples)) % K
-    counts = []
-    for p in range(P):
-        rows = [r for r in range(p * K, p * K + K) if place_R[r] < K // 2]
-        said = [answer_R[r] for r in rows if answer_R[r] is not None]
-        hits = {answer_R[r] for r in rows if right_R[r]}
-        wrong = [said.count(a) for a in dict.fromkeys(said) if a not in hits]
-        right = sum(said.count(a) for a in hits)
-        count_A = np.array([right, *wrong] if right else wrong, dtype=np.int64)
-        counts.append(Counts(count_A, 0 if right else -1, len(rows) - len(said)))
-    told = estimate(values(posterior(counts), destination), "accuracy of the mode", these=True)
-    other = samples.take(place_R >= K // 2)
-    half = [a for a, at in zip(answer_R, place_R, strict=True) if at >= K // 2]
-    vote = vote_curve(other, half, right_R[place_R >= K // 2], P, [K // 2])[K // 2]
-    return {"told": told.to_json(), "vote": vote.value}
+    out: dict[str, Any] = {}
+    for n in TOLD_FROM:
+        some = counted(code_R.reshape(P, -1)[:, :n], right_R.reshape(P, -1)[:, :n])
+        post = posterior(some)
+        for name, of in (("mode", destination), ("kappa", kappa)):
+            out[f"{name} from {n}"] = estimate(values(post, of), name, these=True).to_json()
+    vote = vote_curve(samples, answers, right_R, P, [16])[16]
+    code_PK, many_PK = many_votes(found, start, seed)
+    every = counted(code_PK, many_PK)
+    rival_P = np.array([max((n for a, n in enumerate(c.count_A) if a != c.right), default=0)
+                        for c in every])  # fmt: skip
+    hits_P = np.array([c.hits for c in every])
+    K = code_PK.shape[1]
+    out |= {
+        "many": K,
+        "mode": float(((hits_P > rival_P) + 0.5 * (hits_P == rival_P)).mean()),
+        "kappa": float((K / np.maximum(hits_P, rival_P)).mean()),
+        "vote of 16 from 32": vote.value,
+        "vote of 16": majority(code_PK, many_PK, 16),
+    }
+    return out
+
+
+def numbered(prompt_R: Sequence[int], answers: Sequence[str | None]) -> Ints:
+    """A number for each answer of each prompt; -1 where there is none."""
+    index: dict[tuple[int, str], int] = {}
+    rows = zip(prompt_R, answers, strict=True)
+    return np.array(
+        [-1 if a is None else index.setdefault((p, a), len(index)) for p, a in rows], dtype=np.int64
+    )
+
+
+def counted(code_PK: Ints, right_PK: Bools) -> list[Counts]:
+    """How often each answer was given; spellings that are all right count as one."""
+    out = []
+    for code_K, right_K in zip(code_PK, right_PK, strict=True):
+        read_K = code_K >= 0
+        wrong_A = np.unique(code_K[read_K & ~right_K], return_counts=True)[1]
+        hits = int(right_K.sum())
+        count_A = np.array(([hits] if hits else []) + wrong_A.tolist(), dtype=np.int64)
+        out.append(Counts(count_A, 0 if hits else -1, int((~read_K).sum())))
+    return out
+
+
+def majority(code_PK: Ints, right_PK: Bools, k: int) -> float:
+    """Accuracy of a majority of k of many samples, ties by lot: ``VOTES`` votes a prompt."""
+    rng = np.random.default_rng(0)
+    won = []
+    for code_K, right_K in zip(code_PK, right_PK, strict=True):
+        names, of_K = np.unique(np.where(right_K, -2, code_K), return_inverse=True)
+        row_VK = rng.permuted(np.tile(np.arange(len(of_K)), (VOTES, 1)), axis=1)[:, :k]
+        count_VA = np.array([np.bincount(of_K[row], minlength=len(names)) for row in row_VK])
+        count_VA = count_VA[:, names != -1]
+        top_VA = (count_VA == count_VA.max(1, keepdims=True)) & (count_VA > 0)
+        hit_V = top_VA[:, names[names != -1] == -2].any(1)
+        won.append(float((hit_V / np.maximum(top_VA.sum(1), 1)).mean()))
+    return float(np.mean(won))
+
+
+def many_votes(found: Run, start: str, seed: int) -> tuple[Ints, Bools]:
+    """Answers of ``MANY`` of the base's samples of each held-out prompt, [P, K]; kept beside the
+    bases."""
+    K = MANY[seed in CHOSEN]
+    path = cache_folder() / f"votes-{CORPUS_VERSION}-{start}-{seed}-{K}.npz"
+    if not path.exists():
+        table = found.rounds[0].table
+        assert table is not None
+        policy = load(str(found.config["model"]), device="cpu")
+        rows = zip(table.prompt_id, table.prompt, table.answers, strict=True)
+        prompts = [Prompt(i, text, answers) for i, text, answers in rows]
+        drawn = in_parts(
+            policy, prompts, K, seed=777_001 + seed, max_tokens=24, rows=4096,
+            advance=lambda prompts: None,
+        )  # fmt: skip
+        read = grader(str(found.config["prompts.answer"]))
+        answers_R = read.answers(drawn.text_R, drawn.finished_R, drawn.prompt_R)
+        right_R = read.grades(drawn.text_R, drawn.finished_R, prompts, drawn.prompt_R) == 1
+        np.savez_compressed(path, code=numbered(drawn.prompt_R.tolist(), answers_R), right=right_R)
+    with np.load(path) as kept_votes:
+        return kept_votes["code"].reshape(-1, K), kept_votes["right"].reshape(-1, K)
 
 
 def stop_of(found: Run) -> dict[str, Any]:
@@ -336,31 +410,39 @@ def errors(row: dict[str, Any], made: int, name: str) -> list[tuple[float, bool]
 
 
 def piloted(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Errors after a pilot of one round."""
+    """Errors after a pilot of one round; of runs that it marks as extrapolated apart."""
     lines = [
         "| start | reward, update | seeds | share of round 1 | accuracy, rounds 2–4: worst | "
         "κ of votes: worst | in the bands |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for start, reward, some in grouped(rows):
-        acc = [x for r in some for x in errors(r, 1, "sampling_accuracy")]
-        kappa = [x for r in some for x in errors(r, 1, "kappa_vote")]
-        if not acc:
-            continue
-        a, k = (max((x for x, _ in each), key=abs) for each in (acc, kappa))
-        shares = [
-            f["share"]["value"]
-            for r in some
-            for f in r["forecasts"]
-            if f["made"] == 1 and f["share"]
-        ]
-        inside = sum(b for _, b in acc + kappa)
-        lines.append(
-            f"| {start} | {reward} | {seeds(some)} | "
-            f"{spread([s for s in shares if s is not None])} | "
-            f"{a:+.3f}{ok(abs(a) <= 0.03)} | {k:+.1%}{ok(abs(k) <= 0.1)} | "
-            f"{inside} of {len(acc + kappa)} |"
-        )
+    for start, reward, every in grouped(rows):
+        for carried in (True, False):
+            some = [
+                r for r in every if later(r, 1) and later(r, 1)[0].get("supported", True) == carried
+            ]
+            acc = [x for r in some for x in errors(r, 1, "sampling_accuracy")]
+            if not acc:
+                continue
+            votes = [x for r in some for x in errors(r, 1, "kappa_vote")]
+            worst = max((x for x, _ in acc), key=abs)
+            k = max((x for x, _ in votes), key=abs, default=None)
+            share = [
+                f["share"]["value"]
+                for r in some
+                for f in r["forecasts"]
+                if f["made"] == 1 and f["share"]
+            ]
+            inside = sum(b for _, b in acc + votes)
+            cells = (
+                f"{worst:+.3f}{ok(abs(worst) <= 0.03 or not carried)}",
+                "not told" if k is None else f"{k:+.1%}{ok(abs(k) <= 0.1 or not carried)}",
+            )
+            lines.append(
+                f"| {start} | {reward}{'' if carried else ' †'} | {seeds(some)} | "
+                f"{spread([x for x in share if x is not None])} | {' | '.join(cells)} | "
+                f"{inside} of {len(acc + votes)} |"
+            )
     return lines
 
 
@@ -400,17 +482,55 @@ def shapes(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def destinations(rows: Sequence[dict[str, Any]]) -> list[str]:
     lines = [
-        "| start | seeds | accuracy of the mode, told from 16 samples | vote of 16 others | "
-        "worst difference |",
-        "| --- | --- | --- | --- | --- |",
+        "| start | seeds | accuracy of the mode, by many votes | told from 16: worst | "
+        "from 32: worst | in their 90% intervals | vote of 16, by many | "
+        "from 32 samples: worst | κ of answers, from 32: worst |",
+        "|" + " --- |" * 9,
     ]
     for start, _, some in grouped([r for r in rows if "destination" in r]):
-        told = [r["destination"]["told"]["value"] for r in some]
-        vote = [r["destination"]["vote"] for r in some]
-        worst = max((a - b for a, b in zip(told, vote, strict=True)), key=abs)
+        found = [r["destination"] for r in some]
+
+        def worst(of: Any, found: Sequence[Any] = found, aim: float = 0.02) -> str:
+            x = max((of(d) for d in found), key=abs)
+            return f"{x:+.3f}{ok(abs(x) <= aim)}"
+
+        held = [
+            d[f"mode from {n}"]["low"] <= d["mode"] <= d[f"mode from {n}"]["high"]
+            for d in found
+            for n in TOLD_FROM
+        ]
+        cells = [
+            spread([d["mode"] for d in found]),
+            worst(lambda d: d["mode from 16"]["value"] - d["mode"]),
+            worst(lambda d: d["mode from 32"]["value"] - d["mode"]),
+            f"{sum(held)} of {len(held)}",
+            spread([d["vote of 16"] for d in found]),
+            worst(lambda d: d["vote of 16 from 32"] - d["vote of 16"]),
+            f"{max((d['kappa from 32']['value'] / d['kappa'] - 1 for d in found), key=abs):+.1%}",
+        ]
+        lines.append(f"| {start} | {seeds(some)} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def real_model() -> list[str]:
+    """The tasks of docs/real-model.md: what was told before training, and what came."""
+    lines = [
+        "| task | verdict | accuracy of the base | limit: mode | vote of 16 | forecast, exact "
+        "rounds 1–3 | trained rounds 1–3 | sign |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for task, d in kept("real-model").items():
+        if task == "seeds":
+            continue
+        told = [x["sampling_accuracy"] for x in d["forecast"]["trajectory"]]
+        came = [x["sampling_accuracy"]["value"] for x in d["rounds"]]
+        up = (told[-1]["value"] > told[0]["value"]) == (came[-1] > came[0])
+        ahead = ", ".join(f"{x['value']:.3f} [{x['low']:.3f}, {x['high']:.3f}]" for x in told[1:])
         lines.append(
-            f"| {start} | {seeds(some)} | {spread(told)} | {spread(vote)} | "
-            f"{worst:+.3f}{ok(abs(worst) <= 0.02)} |"
+            f"| {task} | {d['forecast']['verdict']} | {came[0]:.3f} | "
+            f"{d['forecast']['mode_accuracy']['value']:.3f} | "
+            f"{d['forecast']['majority_vote']['16']['value']:.3f} | {ahead} | "
+            f"{', '.join(f'{x:.3f}' for x in came[1:])} | {'right' if up else 'wrong ✗'} |"
         )
     return lines
 
@@ -535,16 +655,21 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Where votes lead",
         "",
-        "Aim: within 0.02 of the vote. The vote of 16 samples is itself below the vote of many, "
-        "and the posterior takes wrong answers to be exchangeable, which a wrong answer that many "
-        "authors share is not: on flat shares it is then far too sure of the right one.",
+        "Aim: within 0.02 of the vote of infinitely many. The truth is a vote of "
+        f"{MANY[True]} other samples per prompt ({MANY[False]} on seeds apart); it is told from 16 "
+        "and from 32 samples. The vote of 16 is itself below the mode, so it is compared with "
+        "votes of 16 among the many.",
         "",
         *both(destinations, plain),
         "",
         "## After one pilot round",
         "",
         "Aims: accuracy within 0.03, κ of votes within 10%. Worst of rounds 2 to 4 and of the "
-        "seeds.",
+        "seeds. †: the forecast itself, which sees no answers, marks these rounds as extrapolated, "
+        "for the length moved at another pace than the rest; they are shown and count as flagged, "
+        "not as forecast. κ of votes is not told where less than half of the responses would be "
+        "parseable. Runs whose reward needs the model keep the forecasts made when they were "
+        "trained.",
         "",
         *both(piloted, chosen),
         "",
@@ -567,6 +692,14 @@ def page(result: dict[str, Any]) -> str:
         "By the forecast before training; ✗: more than 0.02 below the best.",
         "",
         *both(recommended, plain),
+        "",
+        "## A real model",
+        "",
+        "SmolLM2-135M-Instruct, likelihood, 24 prompts for the forecast and 16 or 17 others in the "
+        "run ([a real model](real-model.md)). Exact rounds; training goes part of the way. No "
+        "pilot was kept.",
+        "",
+        *real_model(),
         "",
         "## Stopping",
         "",

@@ -82,6 +82,25 @@ def test_a_tie_is_a_tie() -> None:
     assert tied == pytest.approx(0.5, abs=0.12)
 
 
+def test_wrong_answers_that_many_share_are_found() -> None:
+    """On 15 of 100 prompts one wrong answer has twice the share of the right one, the others are
+    scattered: where all wrong answers count as alike, the right one is the mode nearly anywhere."""
+    rng = np.random.default_rng(2)
+    scattered = np.full(40, 0.64 / 40)
+    plain = np.array([0.36, *scattered])
+    rivalled = np.array([0.12, 0.24 + scattered[0], *scattered[1:]])
+    right, wrong = [], []
+    for p in range(100):
+        count = rng.multinomial(32, rivalled if p < 15 else plain)
+        right.append(int(count[0]))
+        wrong.append([int(n) for n in count[1:] if n])
+    post = answers.posterior(some(right, wrong), draws=200)
+    where = answers.estimate(answers.values(post, answers.destination), "", these=True)
+    assert where.low is not None and where.high is not None
+    assert where.low <= 0.85 <= where.high
+    assert where.value == pytest.approx(0.85, abs=0.04)
+
+
 def test_answers_not_given_count() -> None:
     """All samples different: the largest share is not 1/N of what was seen."""
     counts = [Counts(np.ones(16, dtype=np.int64), None) for _ in range(20)]
