@@ -273,7 +273,7 @@ def test_nothing_to_prefer_is_named() -> None:
 
 def test_adapting_draws_are_a_rule_on_blocks() -> None:
     policy, x = tiny.tabular(30, 8, scale=1.5), rows(30)
-    samples = sampling.adaptive(policy, x, 3.0, 4, seed=5, max_tokens=1)
+    samples = sampling.gathered(sampling.blocks(policy, x, 3.0, 4, seed=5, max_tokens=1))
     p_star = table(policy, x).max(1)
     for p in range(30):
         mine = np.flatnonzero(samples.prompt_R == p)
@@ -284,15 +284,18 @@ def test_adapting_draws_are_a_rule_on_blocks() -> None:
         assert k == 4 or (k - 4) * np.exp(samples.logp_R[mine[:-4]].max()) < 3.0
         assert k >= 3.0 / p_star[p]
     assert (np.diff(samples.prompt_R) >= 0).all()
-    again = sampling.adaptive(policy, x, 3.0, 4, seed=5, max_tokens=1)
+    again = sampling.gathered(sampling.blocks(policy, x, 3.0, 4, seed=5, max_tokens=1))
     assert again.tokens_R == samples.tokens_R
-    assert sampling.adaptive(policy, x, 3.0, 4, seed=6, max_tokens=1).tokens_R != samples.tokens_R
+    assert (
+        sampling.gathered(sampling.blocks(policy, x, 3.0, 4, seed=6, max_tokens=1)).tokens_R
+        != samples.tokens_R
+    )
 
 
 def test_adapting_draws_find_the_mode_as_often_as_promised() -> None:
     policy, x = tiny.tabular(400, 12, scale=0.7), rows(400)
     for mu in (0.5, 2.0):
-        samples = sampling.adaptive(policy, x, mu, 1, seed=1, max_tokens=1)
+        samples = sampling.gathered(sampling.blocks(policy, x, mu, 1, seed=1, max_tokens=1))
         made = pairs.best(samples, samples.logp_R)
         mode = table(policy, x).argmax(1)
         missed = sum(mode[p] != t[0] for p, t in zip(made.prompt_R, made.tokens_R, strict=True))
@@ -303,7 +306,7 @@ def test_adapting_draws_find_the_mode_as_often_as_promised() -> None:
 
 def test_adapting_draws_stop_at_the_most() -> None:
     policy, x = tiny.tabular(2, 50, scale=0.0), rows(2)
-    samples = sampling.adaptive(policy, x, 5.0, 4, seed=0, max_tokens=1, most=10)
+    samples = sampling.gathered(sampling.blocks(policy, x, 5.0, 4, seed=0, max_tokens=1, most=10))
     assert np.bincount(samples.prompt_R).tolist() == [12, 12]
 
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
 
-from srlm.errors import UserError
+from srlm.errors import UserError, first_line
 
 AGAIN = "give the same command again: what was finished is kept"
 SYSTEM: dict[int, tuple[str, str]] = {
@@ -65,8 +65,7 @@ def told(error: Exception) -> UserError | None:
     >>> told(RuntimeError("shapes differ")) is None
     True
     """
-    text = str(error)
-    line = (text.strip().splitlines() or [type(error).__name__])[0][:200]
+    text, line = str(error), first_line(error)
     if isinstance(error, MemoryError) or any(x in text for x in MEMORY):
         return UserError(
             f"out of memory: {line}",
@@ -196,9 +195,8 @@ def bug(kind: type[BaseException], error: BaseException, trace: TracebackType | 
     except OSError:
         sys.stderr.write("".join(lines))
         name = "the lines above"
-    line = (str(error).strip().splitlines() or [""])[0][:200]
     print(
-        f"Error: a bug in srlm ({kind.__name__}: {line}); what was finished is kept\n"
+        f"Error: a bug in srlm ({kind.__name__}: {first_line(error)}); what was finished is kept\n"
         f"Remedy: report it, with {name}",
         file=sys.stderr,
     )

@@ -23,3 +23,13 @@ class UserError(Exception):
 
     def __str__(self) -> str:
         return f"{self.problem.rstrip('.')}. Remedy: {self.remedy}"
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of a library says, in a line; one that ends in a colon goes on in the next.
+
+    >>> first_line(ValueError("not loaded:\\n  no weights\\nat 0x12")), first_line(KeyError())
+    ('not loaded: no weights', 'KeyError')
+    """
+    lines = [x.strip() for x in str(error).splitlines() if x.strip()] or [type(error).__name__]
+    return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])[:300]

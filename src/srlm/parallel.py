@@ -47,7 +47,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from srlm import boundary, train
 from srlm.config import UpdateSettings
 from srlm.engines.base import Advance, Shard, Weights, local
-from srlm.errors import UserError
+from srlm.errors import UserError, first_line
 from srlm.policies.base import Differentiable, Policy
 from srlm.policies.hf import CausalLM
 from srlm.samples import sample
@@ -416,7 +416,7 @@ class Team:
                 for rank in range(self.size)
                 if self._store.check([_key(rank)])
             ]
-            line = str(error).strip().splitlines()[0][:200]
+            line = first_line(error)
             raise UserError(
                 "; ".join(told) or f"a process of the run has ended, or does not answer: {line}",
                 boundary.AGAIN,

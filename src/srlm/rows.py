@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from srlm.errors import UserError
+from srlm.errors import UserError, first_line
 
 NAMES = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 """Ends of the names of files that are read from a folder; ``.gz`` may follow."""
@@ -222,8 +222,8 @@ def _table(name: str, data: bytes) -> list[Any]:
             table = pa.ipc.open_stream(buffer).read_all()
         return list(table.to_pylist())
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
-        first = (str(error).splitlines() or ["?"])[0]
-        raise UserError(f"{name}: broken {what}: {first}", "copy the file again") from None
+        said = first_line(error)
+        raise UserError(f"{name}: broken {what}: {said}", "copy the file again") from None
 
 
 def _whole(name: str, data: bytes) -> list[Any] | None:

@@ -126,7 +126,7 @@ def run(
         ):
             records.append(record)
             if not folder.has(record.round, "forecast"):
-                _forecast(folder, records, forecasts, method, config, policy, held_out)
+                _forecast(folder, records, forecasts, method, config, held_out)
             if folder.has(record.round, "forecast"):
                 forecasts.append(folder.get(record.round, "forecast"))
             report(records, forecasts)
@@ -238,7 +238,6 @@ def _forecast(
     before: list[dict[str, Any]],
     method: Method,
     config: RunConfig,
-    policy: Policy,
     held_out: list[Prompt],
 ) -> None:
     """Forecast the later rounds from the last one; where the model must be asked for the rewards
@@ -251,7 +250,7 @@ def _forecast(
     score_R = None
     if parts:
         reward = combined([(MAKERS[name](config), weight) for name, weight in parts.items()])
-        found = reward(policy, held_out[: method.measure.prompts], samples)
+        found = reward(folder.get(t, "policy"), held_out[: method.measure.prompts], samples)
         score_R = scored(found, samples).reward_R
     likelihood = aim_of({"reward": config.reward}) == "responses"
     state = after_round.state_of(

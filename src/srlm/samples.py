@@ -3,7 +3,7 @@ takes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -57,9 +57,8 @@ def sample(
             )
         how = partial(policy.tempered, temperature=settings.temperature, top_p=settings.top_p)
     if settings.mu is not None:
-        made = adaptive(
-            policy, prompts, settings.mu, settings.per_prompt, seed, settings.max_tokens
-        )
+        parts = blocks(policy, prompts, settings.mu, settings.per_prompt, seed, settings.max_tokens)
+        made = gathered(parts)
         advance(len(prompts))
         return made
     return in_parts(
@@ -101,18 +100,9 @@ def in_parts(
     return Samples.joined(parts)
 
 
-def adaptive(
-    policy: Policy,
-    prompts: Sequence[Prompt],
-    mu: float,
-    block: int,
-    seed: int,
-    max_tokens: int,
-    *,
-    most: int = MOST,
-) -> Samples:
+def gathered(parts: Iterable[Samples]) -> Samples:
     """All samples of ``blocks``, those of a prompt together, each of weight 1/k."""
-    every = Samples.joined(list(blocks(policy, prompts, mu, block, seed, max_tokens, most=most)))
+    every = Samples.joined(list(parts))
     weight_R = 1.0 / np.bincount(every.prompt_R)[every.prompt_R]
     return replace(every, weight_R=weight_R).take(np.argsort(every.prompt_R, kind="stable"))
 

@@ -10,7 +10,7 @@ from srlm.measure import condition
 from srlm.measure.modes import Modes, enumerated, improved
 from srlm.measure.search import find_modes
 from srlm.policies.tabular import Tabular, rows
-from srlm.samples import adaptive
+from srlm.samples import blocks, gathered
 from srlm.types import Estimate, Samples
 from tests.measure.toy import ToyTree
 
@@ -68,7 +68,7 @@ def test_certificate_of_a_search_cut_short_holds_the_truth() -> None:
 def test_adaptive_sampling_is_kappa_at_the_best_of_the_samples() -> None:
     policy, prompts = table(5, 20), rows(20)
     found = condition.adaptive_sampling(policy, prompts, mu=2.0, seed=0, max_tokens=1, block=8)
-    samples = adaptive(policy, prompts, 2.0, 8, 0, 1)
+    samples = gathered(blocks(policy, prompts, 2.0, 8, 0, 1))
     best_P = np.full(20, -np.inf)
     np.maximum.at(best_P, samples.prompt_R, samples.logp_R)
     assert found.value == pytest.approx(np.exp(-best_P).mean(), rel=1e-12)

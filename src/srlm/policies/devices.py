@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from srlm.errors import UserError
+from srlm.errors import UserError, first_line
 from srlm.types import Ints
 
 POSITIONS = {"cpu": 1 << 16}
@@ -57,7 +57,7 @@ def find(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
         raise UserError(
-            f"--device {name}: {str(error).strip().splitlines()[0][:200]}",
+            f"--device {name}: {first_line(error)}",
             "use --device auto or --device cpu",
         ) from None
 

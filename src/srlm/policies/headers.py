@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 
-from srlm.errors import UserError
+from srlm.errors import UserError, first_line
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LAYERS = ("num_hidden_layers", "n_layer")
@@ -50,8 +50,7 @@ def read_json(file: Path, place: str) -> dict[str, Any]:
             f"{place}: {file.name} cannot be read: {error.strerror}", "give the folder of a model"
         ) from None
     except (ValueError, RecursionError) as error:
-        reason = str(error).splitlines()[0][:200]
-        raise UserError(f"{place}: {file.name} is no JSON: {reason}", AGAIN) from None
+        raise UserError(f"{place}: {file.name} is no JSON: {first_line(error)}", AGAIN) from None
     if not isinstance(found, dict):
         raise UserError(f"{place}: {file.name} holds no object", AGAIN)
     return found
@@ -130,8 +129,9 @@ def read_shapes(folder: Path, place: str) -> dict[str, list[int]]:
             with safe_open(file, framework="pt") as tensors:
                 found |= {x: tensors.get_slice(x).get_shape() for x in list(tensors.keys())}
         except (SafetensorError, OSError) as error:
-            reason = (str(error).splitlines() or [""])[0][:200]
-            raise UserError(f"{place}: {file.name}: broken safetensors: {reason}", AGAIN) from None
+            raise UserError(
+                f"{place}: {file.name}: broken safetensors: {first_line(error)}", AGAIN
+            ) from None
     return found
 
 

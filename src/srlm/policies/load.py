@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 
 from srlm.config import ProbeConfig, RunConfig, template_arguments
-from srlm.errors import UserError
+from srlm.errors import UserError, first_line
 from srlm.policies import devices, linear_softmax, tabular
 from srlm.policies.base import Policy
 from srlm.policies.chat_template import check_template
@@ -82,7 +82,7 @@ def load(
                 return EXACT[kind](folder)
         except (OSError, ValueError, KeyError, AttributeError, SafetensorError) as error:
             raise UserError(
-                f"{model}: config.json or model.safetensors cannot be read: {_first_line(error)}",
+                f"{model}: config.json or model.safetensors cannot be read: {first_line(error)}",
                 "save the model again",
             ) from None
     elif folder.is_symlink() and not folder.exists():
@@ -142,7 +142,7 @@ def followed(model: str | Path) -> str | Path:
         return str(json.loads(file.read_text(encoding="utf-8"))["model"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{file}: cannot be read: {_first_line(error)}", "give the folder of the model itself"
+            f"{file}: cannot be read: {first_line(error)}", "give the folder of the model itself"
         ) from None
 
 
@@ -191,18 +191,18 @@ def _hugging_face(
             _tell_unused(where, sorted(found["unexpected_keys"]))
     except SafetensorError as error:
         raise UserError(
-            f"{where}: its safetensors are broken: {_first_line(error)}", "save or copy them again"
+            f"{where}: its safetensors are broken: {first_line(error)}", "save or copy them again"
         ) from None
     except refused as error:
         if quantised is not None:
             method = quantised.get("quant_method")
             raise UserError(
                 f"{where}: quantised weights ({method}) that cannot be loaded here: "
-                f"{_first_line(error)}",
+                f"{first_line(error)}",
                 "give the model that was quantised, or install what the quantisation needs",
             ) from None
         raise UserError(
-            f"{where}: not loaded as a causal model: {_first_line(error)}",
+            f"{where}: not loaded as a causal model: {first_line(error)}",
             CODE
             if "auto_map" in written
             else "give the folder or the hub id of a Hugging Face causal model with safetensors",
@@ -219,7 +219,7 @@ def _hugging_face(
         own = Path(source, "tokenizer_config.json")
         code = own.is_file() and "auto_map" in read_json(own, where)
         raise UserError(
-            f"{where}: no tokenizer: {_first_line(error)}",
+            f"{where}: no tokenizer: {first_line(error)}",
             CODE
             if code
             else "save the tokenizer into the model's folder (tokenizer.save_pretrained)",
@@ -255,7 +255,7 @@ def _merged(model: str, place: torch.device, dtype: torch.dtype, download: bool)
         ) from None
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            f"{model}: adapters that do not fit their base: {_first_line(error)}",
+            f"{model}: adapters that do not fit their base: {first_line(error)}",
             "merge them with peft (merge_and_unload), and give the folder of the merged model",
         ) from None
 
@@ -301,19 +301,12 @@ def _cached(model: str, where: str, download: bool) -> str:
     except (OSError, ValueError) as error:
         if download:
             raise UserError(
-                f"{where}: not downloaded: {_first_line(error)}", "check its name and the network"
+                f"{where}: not downloaded: {first_line(error)}", "check its name and the network"
             ) from None
         raise UserError(
             f"{where}: not in the cache of downloaded models",
             "give an existing folder, or allow the network with --download",
         ) from None
-
-
-def _first_line(error: Exception) -> str:
-    """What an error says, in a line; one that ends in a colon continues in the next."""
-    lines = [x.strip() for x in str(error).splitlines() if x.strip()] or [type(error).__name__]
-    said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
-    return said[:300]
 
 
 def fitting(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> tuple[int, str]:

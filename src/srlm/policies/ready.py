@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from srlm.errors import UserError
+from srlm.errors import UserError, first_line
 from srlm.policies import devices, scoring
 from srlm.policies.hf import CausalLM
 from srlm.policies.network import REFUSALS
@@ -56,10 +56,8 @@ def check_ready(policy: CausalLM, *, trained: bool) -> None:
         try:
             run()
         except (*REFUSALS, OSError) as error:
-            reason = (str(error).strip().splitlines() or [""])[0][:200]
-            raise UserError(
-                f"this model cannot be {what}: {type(error).__name__}: {reason}", remedy
-            ) from None
+            reason = f"{type(error).__name__}: {first_line(error)}"
+            raise UserError(f"this model cannot be {what}: {reason}", remedy) from None
 
 
 def _steps(policy: CausalLM, trained: bool) -> Iterator[tuple[str, str, Any]]:

@@ -62,7 +62,9 @@ def read(
     kind, L = network.kind, max(map(len, encoded_U))
     groups = [np.arange(len(length_R))] if network.once else buckets(length_R)
     if kind.head is None:
-        parts = [_whole_pass(network, encoded_U, row_R, tokens_R, g, reader) for g in groups]
+        parts = [
+            _whole_pass(network, *_texts(encoded_U, row_R, tokens_R, g), reader) for g in groups
+        ]
     elif (
         kind.keyed
         and not (network.once or network.recomputes)
@@ -70,21 +72,19 @@ def read(
     ):
         parts = _apart(network, encoded_U, row_R, tokens_R, groups, reader)
     else:
-        parts = [_together(network, encoded_U, row_R, tokens_R, g, reader) for g in groups]
+        parts = [_together(network, *_texts(encoded_U, row_R, tokens_R, g), reader) for g in groups]
     row_N = np.concatenate([rows.repeat(length_R[rows]) for rows in groups])
     return row_N, torch.cat(parts)
 
 
 def _together(
     network: Network,
-    encoded_U: Sequence[list[int]],
-    row_R: Ints,
-    tokens_R: Sequence[Tokens],
-    rows: Ints,
+    token_BL: torch.Tensor,
+    said_BL: torch.Tensor,
+    target_N: torch.Tensor,
     reader: Read,
 ) -> torch.Tensor:
     """Prompt and response as one text, padded on the right, where causal models do not look."""
-    token_BL, said_BL, target_N = _texts(encoded_U, row_R, tokens_R, rows)
     state_BLH = network.states(token_BL)
     return network.read(
         state_BLH[said_BL.to(state_BLH.device)], target_N.to(network.device), reader
@@ -93,18 +93,16 @@ def _together(
 
 def _whole_pass(
     network: Network,
-    encoded_U: Sequence[list[int]],
-    row_R: Ints,
-    tokens_R: Sequence[Tokens],
-    rows: Ints,
+    token_BL: torch.Tensor,
+    said_BL: torch.Tensor,
+    target_N: torch.Tensor,
     reader: Read,
 ) -> torch.Tensor:
     """The same where scores come from whole passes only: a pass for some columns at a time."""
-    token_BL, said_BL, target_N = _texts(encoded_U, row_R, tokens_R, rows)
     target_BL = torch.zeros_like(token_BL)
     target_BL[said_BL] = target_N
     column_N = torch.nonzero(said_BL.any(0))[:, 0]
-    size = max(1, network.chunk // network.vocabulary // len(rows))
+    size = max(1, network.chunk // network.vocabulary // len(token_BL))
     if network.once:
         size = len(column_N)
 
