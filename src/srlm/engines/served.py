@@ -6,9 +6,8 @@ Responses come back as token ids where the server gives them (vLLM: ``return_tok
 the texts of their tokens, each of which is looked up, else they are tokenized anew; then their
 log-probabilities are not taken, since they are those of other tokens.
 
-Temperature 1 and nothing cut off is asked for in the words of each kind of server (``WAYS``): their
-own defaults are otherwise (vLLM takes them from the model's generation_config, llama-cpp-python
-samples from the likeliest 40). What a server takes is found out by one request of one token.
+Temperature 1 and nothing cut off is asked for in the words of each kind of server
+(``server.WAYS``). What a server takes is found out by one request of one token.
 
 Before the samples of each policy the servers are given its weights: by ``reload``, a command in
 which ``{policy}`` stands for their folder and after which the servers are waited for; else by
@@ -32,6 +31,8 @@ import numpy as np
 
 from srlm.engines.base import Advance, Shard, Weights, untrusted
 from srlm.engines.server import (
+    WAYS,
+    WRONG,
     Again,
     Refusal,
     Server,
@@ -45,14 +46,6 @@ from srlm.errors import UserError
 from srlm.policies.hf import CausalLM
 from srlm.types import Prompt, Samples, Tokens
 
-WAYS: tuple[dict[str, Any], ...] = (
-    {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0},
-    {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
-    {},
-)
-"""How nothing is cut off: vLLM and llama.cpp; SGLang; servers that know none of these words."""
-WRONG = (400, 422)
-"""Statuses by which a server says that it does not take a request of this form."""
 LOST = "\N{REPLACEMENT CHARACTER}"
 
 

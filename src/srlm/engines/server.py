@@ -23,13 +23,24 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from srlm.engines.files import Problems, Sampled, choice
 from srlm.errors import UserError
 from srlm.types import Prompt
 
+WAYS: tuple[dict[str, Any], ...] = (
+    {"top_k": 0, "min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0},
+    {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0},
+    {},
+)
+"""How nothing is cut off: vLLM and llama.cpp; SGLang; servers that know none of these words. Their
+own defaults are otherwise: vLLM takes them from the model's generation_config, llama-cpp-python
+samples from the likeliest 40 tokens of at least a twentieth of the likeliest's probability."""
+WRONG = (400, 422)
+"""Statuses by which a server says that it does not take a request of this form."""
 J = TypeVar("J")
 T = TypeVar("T")
 PAUSE = 1.0
@@ -59,6 +70,8 @@ class Server:
     retries: int = 4
     key: str | None = None
     sleep: Callable[[float], None] = time.sleep
+    ways: list[dict[str, Any]] = field(default_factory=lambda: list(WAYS))
+    """Those of ``WAYS`` that it has not refused."""
 
 
 class Again(Exception):
@@ -231,12 +244,25 @@ def _ask(server: Server, prompt: Prompt, count: int, seed: int) -> list[Sampled]
     else:
         asked |= {"prompt": prompt.content} | ({"logprobs": 1} if server.logprobs else {})
     kind = "chat/completions" if server.chat else "completions"
-    choices = choices_of(send(server, kind, asked))
+    choices = choices_of(_sent_plainly(server, kind, asked))
     problems = Problems()
     try:
         return [choice(c, prompt.id, problems) for c in choices]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Again(f"an answer that cannot be read: {short(str(error))}") from None
+
+
+def _sent_plainly(server: Server, kind: str, asked: dict[str, Any]) -> Any:
+    """The answer in the first of ``WAYS`` that the server takes."""
+    while True:
+        way = server.ways[0]
+        try:
+            return send(server, kind, asked | way)
+        except Refusal as refusal:
+            if refusal.status not in WRONG or not way:
+                raise
+            with suppress(ValueError):  # another thread saw it first
+                server.ways.remove(way)
 
 
 def choices_of(answer: Any) -> list[Any]:

@@ -4,13 +4,16 @@ vLLM runs in worker processes of its own, one a GPU, each with a copy of the mod
 ended whatever they do, give their memory back, and a shard goes to the first that is free. Between
 rounds a worker takes new weights from the policy's folder by ``reload_weights``. Prompts are the
 policy's own tokens, temperature 1, top-p 1, top-k off, raw log-probabilities (vLLM's default
-``logprobs_mode``), a seed of its own for each request; generation_config is not heeded.
+``logprobs_mode``); the model's generation_config is not heeded. Its random numbers are vLLM's own,
+of another seed each time: what it samples differs with what is computed beside it anyway, and
+seeds of single requests fail on a CPU where prompts are read in pieces (0.32).
 """
 
 from __future__ import annotations
 
 import multiprocessing as mp
 import os
+import secrets
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -23,7 +26,6 @@ import numpy as np
 
 from srlm.engines.base import Advance, Shard, Weights, untrusted
 from srlm.engines.served import whole
-from srlm.engines.server import request_seed
 from srlm.errors import UserError
 from srlm.policies.hf import CausalLM
 from srlm.types import Samples
@@ -142,7 +144,7 @@ class Vllm:
             for gpu in self.gpus:
                 here, there = context.Pipe()
                 options = {"gpu": gpu, "dtype": self.dtype, "gpu_memory_utilization": MEMORY}
-                options["enforce_eager"] = eager
+                options |= {"enforce_eager": eager, "seed": secrets.randbits(31)}
                 if self.context is not None:
                     options["max_model_len"] = self.context
                 process = context.Process(target=self.work, args=(there, options), daemon=True)
@@ -226,7 +228,6 @@ def _asked(policy: CausalLM, shard: Shard) -> list[tuple[list[int], dict[str, An
                 "top_p": own.top_p,
                 "top_k": 0,
                 "max_tokens": own.max_tokens,
-                "seed": request_seed(shard.seed, x.id),
                 "logprobs": 0,
                 "stop_token_ids": sorted(policy.ends),
                 "detokenize": False,
