@@ -464,9 +464,9 @@ class EngineSettings(Settings):
 
     panel: ClassVar[str] = "Engine"
 
-    kind: Literal["local", "server", "vllm"] = setting(
+    kind: Literal["local", "server", "vllm", "ray"] = setting(
         "what makes the training samples: this process; OpenAI-compatible servers; vLLM on this"
-        " machine",
+        " machine; workers of a Ray cluster, to the same bytes as this process",
         "local",
         flag="--engine",
     )
@@ -481,6 +481,10 @@ class EngineSettings(Settings):
     reload: str | None = setting(
         "server: command after which it serves the weights in the folder {policy} (default: vLLM's"
         " reload_weights, where it runs with VLLM_SERVER_DEV_MODE=1)",
+        None,
+    )
+    ray_address: str | None = setting(
+        "ray: HOST:PORT of its head (default: RAY_ADDRESS, or a cluster started on this machine)",
         None,
     )
     concurrency: Count = shared(ServerSettings, "concurrency")

@@ -21,9 +21,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
-from itertools import chain
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -51,23 +50,45 @@ Open = Callable[[Path], Policy]
 """Reads a policy from a folder."""
 
 
-def require_ray() -> None:
-    """See that ray is there.
+def answering(address: str | None) -> str | None:
+    """See that ray is there, and a cluster at the address; the address, None for this machine.
+
+    Args:
+        address: HOST:PORT; ``RAY_ADDRESS`` if left out.
 
     Raises:
         UserError: it is not.
     """
     if find_spec("ray") is None:
         raise UserError("--engine ray needs ray, which is not installed", "pip install 'srlm[ray]'")
+    address = address or os.environ.get("RAY_ADDRESS")
+    if address is None:
+        return None
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise _silent(address)
+    try:
+        socket.create_connection((host, int(port)), CONNECT).close()
+    except OSError as error:
+        raise _silent(address) from error
+    return address
+
+
+def _silent(address: str) -> UserError:
+    return UserError(
+        f"--ray-address {address}: no Ray cluster answers there",
+        "give HOST:PORT of `ray start --head`, and its token in RAY_AUTH_TOKEN where it asks for "
+        "one; without an address a cluster is started on this machine",
+    )
 
 
 def connect(address: str | None) -> None:
     """Join the cluster, once a process; without an address start one on this machine.
 
     Raises:
-        UserError: ray is not installed; no cluster answers at the address.
+        UserError: as ``answering``.
     """
-    require_ray()
+    address = answering(address)
     import ray
 
     if ray.is_initialized():
@@ -78,18 +99,10 @@ def connect(address: str | None) -> None:
     if address is None:
         ray.init("local", include_dashboard=False, **quiet)
         return
-    host, _, port = address.rpartition(":")
-    told = UserError(
-        f"--ray-address {address}: no Ray cluster answers there",
-        "give HOST:PORT of `ray start --head`; without it a cluster is started on this machine",
-    )
-    if not host or not port.isdecimal() or "/" in host:
-        raise told
     try:
-        socket.create_connection((host, int(port)), CONNECT).close()
         ray.init(address, **quiet)
-    except (OSError, RuntimeError, ConnectionError, ValueError) as error:
-        raise told from error
+    except (RuntimeError, ConnectionError, ValueError) as error:
+        raise _silent(address) from error
 
 
 class _Worker:
@@ -113,83 +126,134 @@ class _Worker:
         assert self._policy is not None
         return do(self._policy, item)
 
+    def rest(self) -> None:
+        """Let the policy go."""
+        self._policy = self._folder = None
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
 
 @dataclass(slots=True)
-class _Task(Generic[T]):
-    """An item, and how many workers it was lost with."""
+class _Task:
+    """An item, how many workers it was lost with, and since when it is at work."""
 
-    item: T
+    item: Any
     losses: int = 0
     since: float = 0.0
 
 
-class _Crew(Generic[T]):
-    """The workers: those asked for, those that are free, those at work.
+class Crew:
+    """The workers of a cluster: those asked for, those that are free, those at work.
+
+    They stay between calls, and let their policy go.
 
     Args:
-        open_policy: reads a policy from a folder.
-        gpu: each worker has a GPU.
+        address: of the cluster; None: on this machine. It is joined when there is work.
+        open_policy: reads a policy from a folder that all machines see under the same path.
+        gpu: each worker has one.
     """
 
-    def __init__(self, open_policy: Open, *, gpu: bool) -> None:
-        import ray
-
-        self._ray = ray
+    def __init__(self, address: str | None, open_policy: Open, *, gpu: bool = False) -> None:
+        self._address, self._open, self._gpu = address, open_policy, gpu
         self._threads = torch.get_num_threads()
         self._versions = {name: version(name) for name in SAME}
-        needs = {"num_cpus": self._threads, "num_gpus": int(gpu)}
-        self._make = ray.remote(_Worker).options(scheduling_strategy="SPREAD", **needs)
-        self._open = open_policy
         self._asked: dict[Any, Any] = {}
-        self.busy: dict[Any, tuple[Any, _Task[T]]] = {}
-        self.free: deque[Any] = deque()
-        self.redo: deque[_Task[T]] = deque()
-        self._heard, self._lost = time.monotonic(), ""
-        has = ray.cluster_resources()
-        count = has.get("GPU", 0) if gpu else has.get("CPU", 0) // self._threads
-        if count < 1:
-            raise UserError(
-                f"the Ray cluster has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs: "
-                f"a worker here takes {self._threads} CPUs and {int(gpu)} GPUs",
-                "start it with more, or set OMP_NUM_THREADS lower",
-            )
-        for _ in range(int(count)):
-            self.ask()
+        self._busy: dict[Any, tuple[Any, _Task]] = {}
+        self._free: deque[Any] = deque()
+        self._redo: deque[_Task] = deque()
+        self._heard, self._lost = 0.0, ""
 
-    def ask(self) -> None:
-        """Ask for a worker."""
-        actor = self._make.remote(self._threads, self._open)
-        self._asked[actor.ping.remote()] = actor
+    def map(
+        self, folder: Path, do: Callable[[Policy, T], R], items: Iterable[T]
+    ) -> Iterator[tuple[T, R]]:
+        """``do`` with the policy in a folder and each of the items, in any order.
 
-    def give(self, folder: Path, do: Callable[[Policy, T], Any], task: _Task[T]) -> None:
-        """Give work to a worker that is free."""
-        actor, task.since = self.free.popleft(), time.monotonic()
-        self.busy[actor.work.remote(folder, do, task.item)] = actor, task
-
-    def done(self) -> Iterator[tuple[T, Any]]:
-        """Wait for something, and yield what was finished.
+        Args:
+            folder: of the policy.
+            do: a function of a module, the same whoever calls it.
+            items: taken as there is room for them.
 
         Raises:
-            UserError: no worker answers; one is of other versions; an item is not done by any.
+            UserError: see ``connect``; the cluster has no room for a worker; no worker answers in
+                ``ANSWER`` seconds; an item that loses ``LOSSES`` workers one after another; what
+                ``do`` raises.
         """
+        left = (_Task(item) for item in items)
+        if (task := next(left, None)) is None:
+            return
+        connect(self._address)
+        self._muster()
+        try:
+            while task is not None or self._busy or self._redo:
+                while self._free and self._redo:
+                    self._give(folder, do, self._redo.popleft())
+                while self._free and task is not None:
+                    self._give(folder, do, task)
+                    task = next(left, None)
+                yield from self._done()
+        finally:
+            self._rest()
+
+    def _muster(self) -> None:
+        """Ask all workers whether they are there, and for as many as there is room for."""
+        import ray
+
+        has = ray.cluster_resources()
+        room = has.get("GPU", 0) if self._gpu else has.get("CPU", 0) // self._threads
+        if room < 1:
+            raise UserError(
+                f"the Ray cluster has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs: a "
+                f"worker takes {'a GPU and ' if self._gpu else ''}{self._threads} CPUs",
+                "start it with more, or set OMP_NUM_THREADS lower",
+            )
+        self._heard, self._lost = time.monotonic(), ""
+        while self._free:
+            self._ping(self._free.popleft())
+        while len(self._asked) < room:
+            self._ask()
+
+    def _ask(self) -> None:
+        """Ask for a worker."""
+        import ray
+
+        make = ray.remote(_Worker).options(
+            scheduling_strategy="SPREAD", num_cpus=self._threads, num_gpus=int(self._gpu)
+        )
+        self._ping(make.remote(self._threads, self._open))
+
+    def _ping(self, actor: Any) -> None:
+        self._asked[actor.ping.remote()] = actor
+
+    def _give(self, folder: Path, do: Callable[[Policy, Any], Any], task: _Task) -> None:
+        """Give work to a worker that is free."""
+        actor, task.since = self._free.popleft(), time.monotonic()
+        self._busy[actor.work.remote(folder, do, task.item)] = actor, task
+
+    def _done(self) -> Iterator[tuple[Any, Any]]:
+        """Wait for something, and yield what was finished."""
+        import ray
+
         ready: list[Any] = []
         while not ready:
-            ready, _ = self._ray.wait([*self._asked, *self.busy], timeout=1.0)
+            ready, _ = ray.wait([*self._asked, *self._busy], timeout=1.0)
             now = time.monotonic()
-            late = [ref for ref, (_, task) in self.busy.items() if now - task.since > SHARD]
-            for ref in late:
+            for ref in [ref for ref, (_, x) in self._busy.items() if now - x.since > SHARD]:
                 self._lose(ref, f"took longer than {SHARD:.0f} s")
-            if not self.busy and now - self._heard > ANSWER:
+            if not self._busy and now - self._heard > ANSWER:
                 raise UserError(
                     f"no worker of the Ray cluster answers in {ANSWER:.0f} s{self._lost}",
                     f"see `ray status` for free CPUs and for errors; {AGAIN}",
                 )
         for ref in ready:
+            if ref not in self._asked and ref not in self._busy:
+                continue
             try:
-                value = self._ray.get(ref)
-            except self._ray.exceptions.RayTaskError as error:
-                raise self._told(error) from error
-            except self._ray.exceptions.RayError as error:
+                value = ray.get(ref)
+            except ray.exceptions.RayTaskError as error:
+                if isinstance(error.cause, UserError):
+                    raise UserError(error.cause.problem, error.cause.remedy) from error
+                raise
+            except ray.exceptions.RayError as error:
                 lines = [type(error).__name__, *str(error).strip().splitlines()]
                 self._lose(ref, ": ".join(lines[:2])[:200])
                 continue
@@ -202,85 +266,47 @@ class _Crew(Generic[T]):
                         f"{self._versions}",
                         "install the same versions on all machines",
                     )
-                self.free.append(actor)
+                self._free.append(actor)
                 continue
-            actor, task = self.busy.pop(ref)
-            self.free.append(actor)
+            actor, task = self._busy.pop(ref)
+            self._free.append(actor)
             yield task.item, value
 
     def _lose(self, ref: Any, why: str) -> None:
         """Put another worker in the place of one that is lost."""
+        import ray
+
         self._lost = f"; the last one lost: {why}"
         if ref in self._asked:
             actor = self._asked.pop(ref)
         else:
-            actor, task = self.busy.pop(ref)
+            actor, task = self._busy.pop(ref)
             task.losses += 1
             if task.losses >= LOSSES:
                 raise UserError(
-                    f"{task.item}: lost {LOSSES} workers of the Ray cluster one after another "
-                    f"({why})",
+                    f"{LOSSES} workers of the Ray cluster were lost one after another at the same "
+                    f"work ({why})",
                     f"see their logs: out of memory, mostly; use fewer --samples; {AGAIN}",
                 )
-            self.redo.append(task)
-        self._ray.kill(actor)
-        self.ask()
+            self._redo.append(task)
+        ray.kill(actor)
+        self._ask()
 
-    def _told(self, error: Any) -> Exception:
-        """What a worker raised: the user's error as it is."""
-        cause = error.cause
-        if isinstance(cause, UserError):
-            return UserError(cause.problem, cause.remedy)
-        raise error
+    def _rest(self) -> None:
+        """Workers let their policies go; those at work for nothing are let go themselves."""
+        import ray
 
-    def end(self) -> None:
-        """Let all workers go."""
-        for actor in chain(self._asked.values(), (a for a, _ in self.busy.values()), self.free):
-            self._ray.kill(actor)
-
-
-def spread(
-    address: str | None,
-    open_policy: Open,
-    folder: Path,
-    do: Callable[[Policy, T], R],
-    items: Iterable[T],
-    *,
-    gpu: bool = False,
-) -> Iterator[tuple[T, R]]:
-    """``do`` with a policy and each of the items, by the cluster's workers, in any order.
-
-    Args:
-        address: of the cluster; None: on this machine.
-        open_policy: reads the policy from its folder.
-        folder: seen by all machines under this path.
-        do: the same whoever does it.
-        items: taken as there is room for them.
-        gpu: each worker has one.
-
-    Raises:
-        UserError: see ``connect``; no worker answers in ``ANSWER`` seconds; an item that loses
-            ``LOSSES`` workers one after another; what ``do`` raises.
-    """
-    left: Iterator[_Task[T]] = (_Task(item) for item in items)
-    if (task := next(left, None)) is None:
-        return
-    connect(address)
-    crew: _Crew[T] = _Crew(open_policy, gpu=gpu)
-    try:
-        while task is not None or crew.busy or crew.redo:
-            while crew.free and crew.redo:
-                crew.give(folder, do, crew.redo.popleft())
-            while crew.free and task is not None:
-                crew.give(folder, do, task)
-                task = next(left, None)
-            yield from crew.done()
-    finally:
-        crew.end()
+        for actor, _ in self._busy.values():
+            ray.kill(actor)
+        self._busy.clear()
+        self._redo.clear()
+        for actor in self._free:
+            actor.rest.remote()
 
 
 def on_cluster(address: str | None, open_policy: Open) -> Sampler:
-    """The sampler of a Ray cluster; arguments as ``spread``."""
+    """The sampler of a Ray cluster; arguments as ``Crew``."""
+    crews: dict[bool, Crew] = {}
 
     def sampler(
         weights: Weights, shards: Iterable[Shard], advance: Advance
@@ -289,16 +315,15 @@ def on_cluster(address: str | None, open_policy: Open) -> Sampler:
             raise UserError(
                 "--engine ray: the policy lies in memory alone", "keep the run in a folder"
             )
-        device = getattr(weights.policy, "device", torch.device("cpu"))
-        gpu = device.type == "cuda"
-        for shard, made in spread(
-            address, open_policy, weights.folder.resolve(), _sampled, shards, gpu=gpu
-        ):
+        gpu = getattr(weights.policy, "device", torch.device("cpu")).type == "cuda"
+        crew = crews.setdefault(gpu, Crew(address, open_policy, gpu=gpu))
+        for shard, made in crew.map(weights.folder.resolve(), sampled, shards):
             advance(len(shard.prompts))
             yield shard, made
 
     return sampler
 
 
-def _sampled(policy: Policy, shard: Shard) -> Samples:
+def sampled(policy: Policy, shard: Shard) -> Samples:
+    """A shard's samples."""
     return sampling.sample(policy, shard.prompts, shard.settings, shard.seed)

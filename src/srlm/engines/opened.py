@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from srlm.config import RunConfig
 from srlm.engines.base import LOCAL, Engine
+from srlm.engines.cluster import answering, on_cluster
 from srlm.engines.served import Served
 from srlm.engines.server import Server
 from srlm.engines.vllm import Vllm, require_vllm
 from srlm.errors import UserError
+from srlm.policies.load import load_for
 
 
 def check(config: RunConfig) -> None:
@@ -37,7 +40,16 @@ def check(config: RunConfig) -> None:
         )
     if kind == "vllm":
         require_vllm()
-    if kind != "local" and (config.samples.mu is not None or config.samples.source != "sampling"):
+    if kind == "ray":
+        answering(own.ray_address)
+    elif own.ray_address is not None:
+        raise UserError(
+            f"--engine {kind} with --ray-address: it uses no Ray cluster",
+            "use --engine ray, or leave it out",
+        )
+    if kind in ("server", "vllm") and (
+        config.samples.mu is not None or config.samples.source != "sampling"
+    ):
         raise UserError(
             f"--engine {kind} with --mu or --source enumerate: it samples so many of each prompt",
             "leave them out, or use --engine local",
@@ -73,6 +85,8 @@ def opened(config: RunConfig, base: Path) -> Iterator[Engine]:
         )
         served = Served(servers, base, own.reload, own.timeout)
         yield Engine(served, "server", own.rescore, own.gap)
+    elif own.kind == "ray":  # shards of the same bytes, and so of the same name
+        yield Engine(on_cluster(own.ray_address, partial(load_for, config)), LOCAL.name)
     else:
         vllm = Vllm(config.dtype, timeout=own.timeout)
         try:
