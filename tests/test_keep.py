@@ -80,7 +80,7 @@ def test_a_run_that_keeps_less_is_the_same_run(tmp_path: Path) -> None:
 def test_killed_about_what_is_dropped(tmp_path: Path) -> None:
     config = linear_job(tmp_path / "in", rounds=3, keep="1").model_dump(mode="json")
     kills = [["001/dropped.json", phase] for phase in killing.PHASES]
-    kills += [["002/policy", "before"], ["002/round.json", "after"], ["003/policy", "middle"]]
+    kills += [["002/round.json", "after"]]
     answer = killing.start(config, tmp_path / "runs", kills)
     assert weights(tmp_path / "runs" / "whole") == [3]
     check_killed(answer, tmp_path / "runs")

@@ -356,18 +356,15 @@ def job(folder: Path, answers: Sequence[str], **changes: Any) -> Any:
     return tiny.config(folder / "model", file, **keys | changes)
 
 
-@pytest.mark.parametrize("labels", ["right", "permuted", "none"])
-def test_answers_change_nothing(
-    labels: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_answers_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page, "write_page", lambda summary: summary.folder / "report.html")
     answers = [f"r{i % 4}" for i in range(60)]
     run(job(tmp_path / "one", answers), tmp_path / "run-one")
+    one = (tmp_path / "run-one" / "stop.json").read_bytes()
     shuffled = list(np.random.default_rng(0).permutation(answers))
-    other = {"right": answers, "permuted": shuffled, "none": []}[labels]
-    run(job(tmp_path / "two", other), tmp_path / "run-two")
-    one, two = ((tmp_path / name / "stop.json").read_bytes() for name in ("run-one", "run-two"))
-    assert one == two
+    for name, other in (("permuted", shuffled), ("none", [])):
+        run(job(tmp_path / name, other), tmp_path / f"run-{name}")
+        assert (tmp_path / f"run-{name}" / "stop.json").read_bytes() == one
     end = json.loads(one)
     assert end["code"] != "rounds"
     assert (
