@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from srlm import samples as sampling
-from srlm import writing
+from srlm import runner, writing
 from srlm.config import RunConfig
 from srlm.errors import UserError
 from srlm.policies import devices
