@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from srlm import samples as sampling
 from srlm import runner, writing
+from srlm import samples as sampling
 from srlm.config import RunConfig
 from srlm.errors import UserError
 from srlm.policies import devices
