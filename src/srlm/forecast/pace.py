@@ -380,7 +380,8 @@ def later_rounds(
             part = float(np.clip(s * found.unequal**fade * slow ** (at + j), 0.0, 1.0))
             habit = last.habit
             if habit is not None:
-                habit *= min(1.0, found.unequal / last.unequal) * slow ** (j + 1)
+                left = min(1.0, found.unequal / last.unequal) if last.unequal > 0 else 0.0
+                habit *= left * slow ** (j + 1)
             mass = stepped(state, mass, found.there, part, habit)
             path.append(figures(state, mass))
         paths.append(path)
