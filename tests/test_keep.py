@@ -42,7 +42,7 @@ def test_what_is_asked_for_is_kept(tmp_path: Path) -> None:
         assert check(out).damage == ()
         assert len(read_run(out).rounds) == 5
     told = json.loads((tmp_path / "1/rounds/002/dropped.json").read_text())
-    assert told == {"files": ["policy/model.safetensors"]}
+    assert told == {"files": ["policy/model.safetensors", "policy/README.md"]}
     with pytest.raises(UserError, match="not kept") as caught:
         load(tmp_path / "1/rounds/002/policy")
     assert "--keep all" in caught.value.remedy

@@ -27,6 +27,7 @@ from srlm.policies.base import Policy
 from srlm.policies.load import fitting, load_for, located
 from srlm.policies.lora import require_peft
 from srlm.progress import Progress
+from srlm.report.card import model_card
 from srlm.report.page import write_page
 from srlm.report.summary import Summary, summarise
 from srlm.rewards.base import Reward, scored
@@ -129,6 +130,10 @@ def run(
                 _forecast(folder, records, forecasts, method, config, held_out)
             if folder.has(record.round, "forecast"):
                 forecasts.append(folder.get(record.round, "forecast"))
+            if record.round and not (
+                folder.has(record.round, "card") or folder.dropped(record.round)
+            ):
+                folder.keep(record.round, "card", model_card(config, policy, records, forecasts))
             report(records, forecasts)
             _drop(folder, records, config)
             now = clock()

@@ -8,7 +8,8 @@
         files.json           what the round rests on: settings, versions of libraries, SHA-256 of
                              the model, the prompts and each file here; seconds by stage
         policy/              a Hugging Face folder (safetensors), or its adapters on the policy
-                             before; srlm.json: the update's losses. Of round 0, where the base is
+                             before; srlm.json: the update's losses; README.md: a model card. Of
+                             round 0, where the base is
         dropped.json         the weights that were not kept (--keep)
         held_out.parquet     held-out samples of pi_t
         prompts.parquet      what they and the search say, one row per held-out prompt

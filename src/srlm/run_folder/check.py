@@ -104,7 +104,7 @@ def _round(
     if any(there.get(file, sha256) != sha256 for file, sha256 in record.made_from.items()):
         yield Damage(name, "made from other files than those of the round before", begin)
     for lost, what in recording.wrong(place, record.files).items():
-        unread = lost.startswith("policy/") and 0 < t < last
+        unread = lost.startswith("policy/") and lost != recording.CARD and 0 < t < last
         unread |= lost == "samples.parquet" and "pairs.parquet" in record.files
         remedy = f"no later step reads it; to have it again, {begin}" if unread else AGAIN
         yield Damage(f"{name}/{lost}", what, remedy)

@@ -351,6 +351,7 @@ class RunFolder:
             return
         marker = place / DROPPED
         names = [name for name in record.of("policy") if name.startswith("policy/model")]
+        names += record.of(recording.CARD) if names else ()
         if not marker.is_file():
             if not names:
                 return
@@ -360,6 +361,10 @@ class RunFolder:
             recording.write_record(self.folder, record)
         for name in writing.read_json(marker)["files"]:
             (place / name).unlink(missing_ok=True)
+
+    def dropped(self, t: int) -> bool:
+        """Whether the weights of pi_t are kept no longer."""
+        return (round_folder(self.folder, t) / DROPPED).is_file()
 
     def has(self, t: int, stage: str) -> bool:
         """Whether a stage is there and can be used; if not, the stage's clock starts."""
@@ -441,7 +446,8 @@ class RunFolder:
             record = Record(t, settings, self._inputs, {}, used)
         after = self._records.get(t + 1)
         old = record.of(name) or recording.within({} if after is None else after.made_from, name)
-        if old and old != new and self._others_rest_on(t, stage):
+        rests = stage != "card" and self._others_rest_on(t, stage)
+        if old and old != new and rests:
             raise UserError(
                 f"{self.folder}: rounds/{t:03d}/{name} was damaged or missing, and made again it is"
                 f" not the same as before{_since(record.versions)}; what came after rests on it",
@@ -538,8 +544,12 @@ def _leftovers(folder: Path) -> list[Path]:
     """Half-made files and folders of a run that was killed."""
     within = {*(how.file for how in STAGES.values()), recording.NAME, DROPPED}
     places = [(folder, {*TOP})]
-    places += [(round_folder(folder, t), within) for t in recording.round_numbers(folder)]
-    half = [p for place, names in places for p in place.iterdir() if _half_made(p.name) in names]
+    rounds = [round_folder(folder, t) for t in recording.round_numbers(folder)]
+    places += [(place, within) for place in rounds]
+    card = Path(recording.CARD)
+    places += [(place / card.parent, {card.name}) for place in rounds]
+    there = [(place, names) for place, names in places if place.is_dir()]
+    half = [p for place, names in there for p in place.iterdir() if _half_made(p.name) in names]
     return half + [p for p in (folder / PLACE).glob("*.partial") if _half_made(p.name)]
 
 
@@ -602,6 +612,10 @@ def _write_json(value: Any, prompts: Sequence[Prompt], path: Path) -> None:
     path.write_text(writing.json_text(value), encoding="utf-8")
 
 
+def _write_text(value: str, prompts: Sequence[Prompt], path: Path) -> None:
+    path.write_text(value, encoding="utf-8", newline="\n")
+
+
 STAGES = {
     "policy": Stage("policy", _write_policy, Path, clock="update"),
     "update": Stage("policy/srlm.json", _not_written, _read_update),
@@ -635,11 +649,16 @@ STAGES = {
         clock="pairs",
     ),
     "forecast": Stage("forecast.json", _write_json, writing.read_json),
+    "card": Stage(
+        recording.CARD,
+        _write_text,
+        lambda path: path.read_text(encoding="utf-8"),
+    ),
 }
 """What a round's folder holds, by the stage's name."""
 
 ORDER = {
-    "policy": 0, "held_out": 1, "table": 1, "round": 1, "forecast": 2, "samples": 3, "rewards": 4,
-    "pairs": 4,
+    "policy": 0, "held_out": 1, "table": 1, "round": 1, "forecast": 2, "card": 3, "samples": 4,
+    "rewards": 5, "pairs": 5,
 }  # fmt: skip
 """When a round makes its stages; those of a number are made together."""

@@ -18,6 +18,8 @@ from typing import Any
 from srlm import writing
 
 NAME = "files.json"
+CARD = "policy/README.md"
+"""The model card: in a policy's folder, and no part of the policy."""
 SEAL = "sha256"
 COMMENT = "# srlm run, SHA-256 of the lines below: "
 MISSING, CHANGED = "missing", "damaged"
@@ -44,8 +46,9 @@ class Record:
     """By stage."""
 
     def of(self, name: str) -> dict[str, str]:
-        """Hashes of a file, or of those in a folder of the round."""
-        return within(self.files, name)
+        """Hashes of a file, or of those in a folder of the round; the policy's without the card."""
+        found = within(self.files, name)
+        return found if name == CARD else {k: v for k, v in found.items() if k != CARD}
 
 
 def within(files: Mapping[str, str], name: str) -> dict[str, str]:
