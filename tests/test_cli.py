@@ -38,7 +38,7 @@ def srlm(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 def loop_that(monkeypatch: pytest.MonkeyPatch, act: Callable[..., Any]) -> None:
     """Put another ``run`` in the place of ``srlm.runner``'s."""
     runner = types.ModuleType("srlm.runner")
-    runner.run = act  # type: ignore[attr-defined]
+    runner.run, runner.follow = act, None  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "srlm.runner", runner)
 
 
@@ -87,7 +87,7 @@ def test_the_run_gets_settings_and_folder(
 ) -> None:
     seen: list[Any] = []
 
-    def act(config: RunConfig, out: Path, *, budget: Any, progress: Any) -> Any:
+    def act(config: RunConfig, out: Path, **_: Any) -> Any:
         seen.extend([config, out])
         raise UserError("enough", "stop")
 
@@ -164,7 +164,7 @@ runner = types.ModuleType("srlm.runner")
 def run(*_, **__):
     print("ready", flush=True)
     time.sleep(60)
-runner.run = run
+runner.run, runner.follow = run, None
 sys.modules["srlm.runner"] = runner
 sys.argv = "srlm run --model m --prompts p --out runs/a".split()
 from srlm.cli import main
