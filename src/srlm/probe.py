@@ -31,8 +31,8 @@ from srlm.engines.server import check as check_server
 from srlm.errors import UserError
 from srlm.forecast.from_samples import SamplesForecast, Source, forecast_file, forecast_tallies
 from srlm.forecast.make import Forecast, make_forecast, to_json
-from srlm.forecast.reward_paths import FROM_FILE
-from srlm.forecast.sampling import FIRST, check, collect, of_policy, of_server, others_of
+from srlm.forecast.reward_paths import FROM_FILE, Parts
+from srlm.forecast.sampling import FIRST, More, check, collect, of_policy, of_server, others_of
 from srlm.forecast.tally import known_answers, references
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
@@ -444,23 +444,10 @@ def forecast_rewards(
             max_tokens=opened.max_tokens,
             advance=bar.advance,
         )
-        every, looks = collect(
-            more,
-            opened.prompts,
-            config.samples,
-            opened.grader,
-            until=config.until,
-            seed=config.seed,
-        )
-    found = forecast_tallies(
-        every,
-        Source(config.model, "own samples", opened.grader.name, doubts, looks),
-        reward=config.reward,
-        others=others_of(config.reward, parts, [name.partition("/")[0] for name in scorers]),
-        beta=config.beta,
-        rounds=config.rounds,
-        seed=config.seed,
-    )
+        source = Source(config.model, "own samples", opened.grader.name, doubts)
+        names = [name.partition("/")[0] for name in scorers]
+        others = others_of(config.reward, parts, names)
+        found = _collected(more, opened.prompts, opened.grader, config, source, others)
     if piloted is not None:
         found = replace(found, reason=f"{found.reason}{at_pace(piloted['later'][-1])}")
     _tell(found, config, out, json_file, piloted)
@@ -529,25 +516,35 @@ def forecast_server(
         keeping(out, settings, 1) as kept,
         progress.stage("samples", total=len(prompts)) as bar,
     ):
-        every, looks = collect(
-            of_server(server, kept, seed=config.seed, advance=bar.advance),
-            prompts,
-            config.samples,
-            read,
-            until=config.until,
-            seed=config.seed,
-        )
-    found = forecast_tallies(
+        more = of_server(server, kept, seed=config.seed, advance=bar.advance)
+        source = Source(f"{config.model} at {server.url}", "server", read.name)
+        others = others_of(config.reward, parts, ())
+        found = _collected(more, prompts, read, config, source, others)
+    _tell(found, config, out, json_file)
+    return found
+
+
+def _collected(
+    more: More,
+    prompts: Sequence[Prompt],
+    grader: Grader,
+    config: ForecastConfig,
+    source: Source,
+    others: Mapping[str, Parts],
+) -> SamplesForecast:
+    """The forecast of as many samples as are asked for."""
+    every, looks = collect(
+        more, prompts, config.samples, grader, until=config.until, seed=config.seed
+    )
+    return forecast_tallies(
         every,
-        Source(f"{config.model} at {server.url}", "server", read.name, looks=looks),
+        replace(source, looks=looks),
         reward=config.reward,
-        others=others_of(config.reward, parts, ()),
+        others=others,
         beta=config.beta,
         rounds=config.rounds,
         seed=config.seed,
     )
-    _tell(found, config, out, json_file)
-    return found
 
 
 def _scorers(
