@@ -1,16 +1,17 @@
 """Runs that are killed by SIGKILL at a chosen place and then given again, in forked processes.
 
-A program, so that torch is imported once for all of them: ``python -m tests.killing JOB``, where
-JOB is a JSON file with ``config``, ``folder`` and ``kills``: pairs of a write (its number,
-negative from the end; the end of its path; or "every") and a phase. It writes ``folder/whole``,
-an uninterrupted run, and ``folder/NAME`` for each kill; the killed runs go on by the same call. It
-prints, as JSON, the exit codes and the number of writes of the whole run.
+A program, so that torch is imported once for all of them: ``python -m tests.killing JOBS``, a JSON
+file with a list of jobs, each with ``config``, ``folder`` and ``kills``: pairs of a write (its
+number, negative from the end; the end of its path; or "every") and a phase. It writes
+``folder/whole``, an uninterrupted run, and ``folder/NAME`` for each kill; the killed runs go on by
+the same call. It prints, as JSON, the exit codes and the number of writes of the whole run.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import gc
 import importlib
 import json
 import os
@@ -128,6 +129,7 @@ def killed_after(config: dict[str, Any], out: Path, seconds: float) -> int:
 def main(job: dict[str, Any]) -> dict[str, Any]:
     """Do a job; see the module."""
     import srlm.runner  # noqa: F401
+    from srlm.run_folder import manifest
 
     config, folder = job["config"], Path(job["folder"])
     note = folder / "note.json"
@@ -149,6 +151,8 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
         ):
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
+    manifest.versions()
+    gc.freeze()  # children share what is there
     for at, phase in [
         (i, phase)
         for given, phase in job["kills"]
@@ -168,20 +172,27 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
 
 def start(config: dict[str, Any], folder: Path, kills: list[Any], **more: Any) -> dict[str, Any]:
     """Do a job in a process of its own; its answer, with what it said on standard error."""
-    folder.mkdir(parents=True, exist_ok=True)
-    job = folder / "job.json"
-    job.write_text(json.dumps({"config": config, "folder": str(folder), "kills": kills} | more))
+    (answer,) = start_all([{"config": config, "folder": str(folder), "kills": kills} | more])
+    return answer
+
+
+def start_all(jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Do jobs one after the other in one process; their answers."""
+    file = Path(jobs[0]["folder"]) / "jobs.json"
+    for job in jobs:
+        Path(job["folder"]).mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(jobs))
     done = subprocess.run(
-        [sys.executable, "-m", "tests.killing", str(job)],
+        [sys.executable, "-m", "tests.killing", str(file)],
         capture_output=True,
         text=True,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return answer | {"stderr": done.stderr}
+    answers: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
+    return [answer | {"stderr": done.stderr} for answer in answers]
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(json.loads(Path(sys.argv[1]).read_text()))))
+    print(json.dumps([main(job) for job in json.loads(Path(sys.argv[1]).read_text())]))

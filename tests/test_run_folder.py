@@ -114,14 +114,6 @@ def test_killed_at_every_write(tmp_path: Path) -> None:
     check(answer, tmp_path / "runs")
 
 
-def test_a_network_killed_at_some_writes(tmp_path: Path) -> None:
-    """In the middle of round 1's policy and its measurement, and after its policy."""
-    config = causal_job(tmp_path / "in").model_dump(mode="json")
-    kills = [[f"001/{name}", "middle"] for name in ("policy", "round.json")]
-    kills += [["001/policy", "after"]]
-    check(killing.start(config, tmp_path / "runs", kills), tmp_path / "runs")
-
-
 META = {
     "reward": "meta-judge",
     "judge.template": "{prompt}{response}",
@@ -135,14 +127,24 @@ META = {
 }
 
 
-def test_a_judge_in_training_killed_about_its_update(tmp_path: Path) -> None:
-    """Its questions are in no file of prompts: they come back out of the pairs."""
-    config = causal_job(tmp_path / "in", **META).model_dump(mode="json")
-    kills = [["001/policy", "before"], ["001/pairs.parquet", "middle"]]
-    answer = killing.start(config, tmp_path / "runs", kills)
-    made = runs.read_pairs(tmp_path / "runs/whole/rounds/000/pairs.parquet")
-    assert len(made.asked) > 2
-    check(answer, tmp_path / "runs")
+def test_networks_killed_at_some_writes(tmp_path: Path) -> None:
+    """In the middle of round 1's policy and its measurement, and after its policy; with a judge in
+    training about its update: its questions are in no file of prompts, but in the pairs."""
+    plain, judge = tmp_path / "plain", tmp_path / "judge"
+    kills = {
+        plain: [["001/policy", "middle"], ["001/round.json", "middle"], ["001/policy", "after"]],
+        judge: [["001/policy", "before"], ["001/pairs.parquet", "middle"]],
+    }
+    jobs = [
+        {"config": config.model_dump(mode="json"), "folder": str(out), "kills": kills[out]}
+        for out, config in (
+            (plain, causal_job(tmp_path / "in")),
+            (judge, causal_job(tmp_path / "other", **META)),
+        )
+    ]
+    for answer, out in zip(killing.start_all(jobs), (plain, judge), strict=True):
+        check(answer, out)
+    assert len(runs.read_pairs(judge / "whole/rounds/000/pairs.parquet").asked) > 2
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def manifest(
     }
 
 
+@cache
 def versions() -> dict[str, str]:
     """Of the libraries that results depend on."""
     return {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()}
