@@ -38,7 +38,6 @@ from srlm.engines.base import LOCAL, MemoryShelf, Shard, drawn, rescore
 from srlm.engines.opened import opened
 from srlm.policies.hf import CausalLM
 from srlm.policies.load import load
-from srlm.samples import joined
 from srlm.types import Floats, Prompt, Samples
 from srlm.writing import write_json
 
@@ -138,7 +137,7 @@ def main() -> None:
         began = time.perf_counter()
         shelf = At(folder)
         parts = drawn(engine, policy, some, config.samples, seed, shelf)
-        made = joined(list(parts))
+        made = Samples.joined(list(parts))
         seconds = time.perf_counter() - began
         print(
             f"{len(made)} responses, {int(made.length_R.sum())} tokens, {seconds:.1f} s", flush=True

@@ -25,7 +25,7 @@ from srlm.policies.hf import CausalLM
 from srlm.policies.load import load
 from srlm.run_folder import read_run
 from srlm.runner import run
-from srlm.samples import joined, sample
+from srlm.samples import sample
 from srlm.types import Samples
 from tests import tiny
 
@@ -159,7 +159,7 @@ def engine(folder: Path, *urls: str, **changes: Any) -> Engine:
 
 def taken(made: Engine, policy: CausalLM, folder: Path, shelf: Shelf | None = None) -> Samples:
     shelf = shelf or At(folder)
-    return joined(list(drawn(made, policy, PROMPTS, SETTINGS, 3, shelf)))
+    return Samples.joined(list(drawn(made, policy, PROMPTS, SETTINGS, 3, shelf)))
 
 
 @pytest.mark.parametrize("ids", [True, False])

@@ -16,7 +16,6 @@ from srlm.errors import UserError
 from srlm.policies.hf import CausalLM
 from srlm.policies.load import load
 from srlm.run_folder.shelf import FolderShelf
-from srlm.samples import joined
 from srlm.types import Samples
 from tests import tiny
 from tests.engines.worker import (
@@ -47,7 +46,9 @@ def taken(vllm: Vllm, folder: Path, place: Path, lengths: list[int]) -> Samples:
     assert isinstance(policy, CausalLM)
     prompts = tiny.prompts(["abcdefgh"[k % 8] * n for k, n in enumerate(lengths)])
     engine = Engine(vllm, "vllm", rescored=1.0)
-    return joined(list(drawn(engine, policy, prompts, SETTINGS, 0, FolderShelf(place, folder))))
+    return Samples.joined(
+        list(drawn(engine, policy, prompts, SETTINGS, 0, FolderShelf(place, folder)))
+    )
 
 
 @pytest.mark.parametrize("gpus", [(None,), (None, None)])
