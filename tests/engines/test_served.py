@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -273,3 +274,25 @@ def test_a_run_by_a_server_that_takes_each_rounds_weights(
     assert record.rewards is not None
     assert record.rewards["facts"]["engine: |gap|, nats"] < 1e-4
     assert record.rewards["facts"]["engine: checked"] == 1.0
+
+
+def test_the_same_samples_give_the_same_bytes(tmp_path: Path, folder: Path) -> None:
+    """A round whose samples are there, gone on with by another engine than made them."""
+    tiny.write_prompts(tmp_path / "p.jsonl", tiny.texts(10), ["a"] * 10)
+    config = tiny.config(folder, tmp_path / "p.jsonl", rounds=1)
+    with serving(Fake(load(folder), off=0.6)) as url:
+        made = {"kind": "server", "url": url, "retries": 0}
+        run(
+            config.model_copy(update={"engine": config.engine.model_copy(update=made)}),
+            tmp_path / "one",
+        )
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "two/rounds/001")
+    for name in ("pairs.parquet", "rewards.json"):
+        (tmp_path / "two/rounds/000" / name).unlink()
+    run(config, tmp_path / "two")  # here, and no server is there any more
+    names = ["000/samples.parquet", "000/pairs.parquet", "000/rewards.json"]
+    names += ["001/policy/model.safetensors", "001/round.json", "001/held_out.parquet"]
+    for name in names:
+        one, two = (tmp_path / x / "rounds" / name for x in ("one", "two"))
+        assert one.read_bytes() == two.read_bytes(), name
