@@ -91,6 +91,12 @@ SAME_WAY = 0.12
 """Difference of its share from that of the mixture under which there is no habit."""
 MOST_WAY = 1.3
 LEAST_READABLE = 0.5
+LEAST_UNEQUAL = 0.25
+"""Share of groups with unequal rewards under which drift outweighs what a round is pulled to."""
+FEWEST = 0.01
+"""The least such share that counts: held-out prompts have none where training prompts have few."""
+MOST_MISS = 0.02
+"""Relative loss of accuracy beside the mixture from which a run drifts."""
 STEPS = np.linspace(0.0, 1.0, 5)
 """Shares of the way at which a round is worked out before it is made, so that it can be fitted."""
 HABITS = (0.0, 0.35, 0.7, 1.0, MOST_WAY)
@@ -372,7 +378,7 @@ def later_rounds(
     fade, slow = rates(state, method)
     last, drift = (done[-1], 1.0) if done else (Gone(undefined("", ""), 1.0, 1.0), UNSEEN)
     base = figures(state, state.mass)
-    paths = []
+    paths, apart = [], []
     for s in expected_share(done, PRIOR_SHARE[state.sure_name], fade, slow):
         mass, path = state.mass, []
         for j in range(ahead):
@@ -383,19 +389,51 @@ def later_rounds(
                 left = min(1.0, found.unequal / last.unequal) if last.unequal > 0 else 0.0
                 habit *= left * slow ** (j + 1)
             mass = stepped(state, mass, found.there, part, habit)
+            apart.append(found.unequal)
             path.append(figures(state, mass))
         paths.append(path)
     out = []
     for j, each in enumerate(zip(*paths, strict=True)):
-        row: dict[str, Any] = {"round": at + j + 1, "supported": last.habit is None}
+        row: dict[str, Any] = {
+            "round": at + j + 1,
+            "unequal": apart[j],
+            "supported": last.habit is None and not drifts(apart[j], last.kept),
+        }
         kept = {"sampling_accuracy": last.kept ** ((j + 1) / 2)}
         if state.mode_R is None:
             kept["kappa_vote"] = last.votes**0.5
         for name in FORECAST:
-            wide = 2 * drift * np.sqrt(j + 1)
+            wide = 2 * drift * drifted(apart[: j + 1])
             row[name] = _later(name, each, base, now, kept.get(name, 1.0), wide).to_json()
         out.append(row)
     return out
+
+
+def drifts(unequal: float, kept: float) -> bool:
+    """Whether a round goes where no mixture says: so few groups have unequal rewards that what they
+    teach moves all other prompts besides; or the run has left its mixture already.
+
+    Args:
+        unequal: share of groups with unequal rewards before the round.
+        kept: ``Gone.kept`` of the last round done.
+    """
+    return unequal < LEAST_UNEQUAL or kept < 1 - MOST_MISS
+
+
+def drifted(unequal: Sequence[float]) -> float:
+    """Standard deviation of the drift of rounds ahead over that of one round.
+
+    The gradient of a round is the mean over its groups of unequal rewards; where they are few it is
+    that of few prompts, and its variance as much larger.
+
+    Args:
+        unequal: share of such groups before each of the rounds.
+
+    >>> drifted([0.9, 0.5, 0.3, 0.26]), drifted([0.0625])
+    (2.0, 2.0)
+    """
+    each = [max(1.0, LEAST_UNEQUAL / max(u, FEWEST)) for u in unequal]
+    return float(np.sqrt(np.sum(each)))
 
 
 def _later(
