@@ -8,7 +8,8 @@ sure: few groups of samples have unequal rewards, and what a round then does to 
 its own drift, which no forecast from the policy's probabilities can tell.
 
 ``LEAST_UNEQUAL`` and ``MOST_MISS`` of ``srlm.forecast.pace`` were chosen on the seeds ``CHOSEN``;
-``APART`` was run once afterwards. Cost: 3 minutes on an idle core. Results: experiments/results/drift.json, docs/drift.md.
+``APART`` was run once afterwards. Cost: 3 minutes on an idle core. Results:
+experiments/results/drift.json, docs/drift.md.
 """
 
 from __future__ import annotations
@@ -156,9 +157,9 @@ def page(result: dict[str, Any]) -> str:
         "Written by `python -m experiments.drift`; do not edit.",
         "",
         f"Linear softmax policies fitted by scikit-learn to {', '.join(map(str, DATA.values()))} "
-        f"labels of {', '.join(DATA)}; {HELD_OUT} held-out prompts x 32 samples; {ROUNDS} rounds of "
-        "likelihood on up to 400 prompts x 8 samples, β 0.2 and 2, weighted and square. Forecasts "
-        "made after rounds 1, 2, ... beside the accuracy measured in each later round. A round "
+        f"labels of {', '.join(DATA)}; {HELD_OUT} held-out prompts x 32 samples; {ROUNDS} rounds "
+        "of likelihood on up to 400 prompts x 8 samples, β 0.2 and 2, weighted and square. "
+        "Forecasts made after rounds 1, 2, ... beside the accuracy of each later round. A round "
         "ahead is *supported* unless fewer than a quarter of the groups are expected to have "
         "unequal rewards, or the last round left its mixture by more than 2% of accuracy.",
         "",
