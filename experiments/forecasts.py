@@ -33,7 +33,7 @@ from srlm.demo.corpus import CORPUS_VERSION, write_prompts
 from srlm.demo.settings import PROMPTS, settings
 from srlm.errors import UserError
 from srlm.forecast import after_round, dynamics, pace
-from srlm.forecast.answers import Counts, destination, estimate, kappa, posterior, values
+from srlm.forecast.answers import Counts, estimate, posterior
 from srlm.forecast.groups import mixed, moved_to
 from srlm.forecast.pace import FORECAST, RATIOS
 from srlm.grading import grader
@@ -143,8 +143,7 @@ def row_of(key: tuple[str, int, str, str], folder: Path) -> dict[str, Any]:
                 "unequal": f["unequal"],
                 "later": [x for x in f["later"] if x["round"] < len(rounds)],
             }
-            for f in made
-            if f["made"] <= 2
+            for f in made[:3]
         ],
         "stop": stop_of(found),
     }
@@ -162,7 +161,7 @@ def made_again(found: Run) -> list[dict[str, Any]]:
         return [dict(f) for f in found.forecasts if "expected" in f]
     read = grader(str(found.config["prompts.answer"]))
     made: list[dict[str, Any]] = []
-    for t, record in enumerate(found.rounds):
+    for t, record in enumerate(found.rounds[:3]):
         made.append(
             after_round.forecast_after(
                 found.rounds[: t + 1], state_at(found, t, read), made, method_of(found), 0
@@ -240,8 +239,11 @@ def where_votes_lead(found: Run, start: str, seed: int) -> dict[str, Any]:
     for n in TOLD_FROM:
         some = counted(code_R.reshape(P, -1)[:, :n], right_R.reshape(P, -1)[:, :n])
         post = posterior(some)
-        for name, of in (("mode", destination), ("kappa", kappa)):
-            out[f"{name} from {n}"] = estimate(values(post, of), name, these=True).to_json()
+        drawn = [post.shares(p) for p in range(P)]
+        mode_BP = np.column_stack([x.mode_right_B() for x in drawn])
+        kappa_BP = np.column_stack([1 / x.top_B() for x in drawn])
+        for name, value_BP in (("mode", mode_BP), ("kappa", kappa_BP)):
+            out[f"{name} from {n}"] = estimate(value_BP, name, these=True).to_json()
     vote = vote_curve(samples, answers, right_R, P, [16])[16]
     code_PK, many_PK = many_votes(found, start, seed)
     every = counted(code_PK, many_PK)

@@ -10,7 +10,7 @@ as far as their effective number carries (``srlm.forecast.reward_paths``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,7 @@ from srlm.forecast.tally import Known, Tally, tallies
 from srlm.grading import Grader
 from srlm.measure.answer_level import vote_curve
 from srlm.measure.intervals import clopper_pearson
+from srlm.run_folder import LARGE
 from srlm.types import Estimate, Floats, Ints, Samples, undefined
 
 SURE = 0.95
@@ -255,8 +256,11 @@ def _base(
     """The answer level as it is."""
     top_BP = np.column_stack([s.top_B() for s in drawn])
     kind_BP = np.column_stack([(s.share_BA.sum(1) ** 2) / (s.share_BA**2).sum(1) for s in drawn])
+    kappa = about(1 / top_BP, "mean of 1 / max share")
+    large = kappa.value is not None and kappa.value > LARGE
     out = {
-        "kappa_answer": about(1 / top_BP, "mean of 1 / max share"),
+        "kappa_answer": kappa,
+        **({"log10_kappa_answer": log10_of(kappa)} if large else {}),
         "kappa_answer_bound": split(used, looks),
         "effective_answers": about(kind_BP, "1 / sum of squared shares among the readable"),
         "vote_share": about(
@@ -275,6 +279,16 @@ def _base(
     if some:
         out["accuracy"] = about(np.column_stack(some), "share of right responses")
     return out
+
+
+def log10_of(e: Estimate) -> Estimate:
+    """The logarithm of an estimate and of its ends.
+
+    >>> log10_of(Estimate(1e5, 1e4, 1e6, 9, "")).value
+    5.0
+    """
+    value, low, high = (None if x is None else float(np.log10(x)) for x in (e.value, e.low, e.high))
+    return replace(e, value=value, low=low, high=high, method=f"log10 of: {e.method}")
 
 
 def split(used: Sequence[Tally], looks: int = 1) -> Estimate:

@@ -16,11 +16,9 @@ from srlm.grading import EXACT, Grader
 from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_curve
 from srlm.measure.evaluate import Draw, Measurement, evaluate
 from srlm.policies.base import Exact, Policy
+from srlm.run_folder import LARGE
 from srlm.samples import in_parts
 from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
-
-LARGE = 1e4
-"""kappa above which its logarithm is the number to read."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ BASE = {
     "vote_share": "vote share",
     "effective_answers": "answers, effective",
     "kappa_answer": "κ of answers",
+    "log10_kappa_answer": "log₁₀ κ of answers",
     "kappa_answer_bound": "κ of answers, bound",
 }
 MEANS = {
@@ -18,6 +19,7 @@ MEANS = {
     "vote_share": "share of the commonest answer",
     "effective_answers": "1 / sum of squared shares",
     "kappa_answer": "mean of 1 / max share; 1: sure",
+    "log10_kappa_answer": "its logarithm, where it is large",
     "kappa_answer_bound": "without a model of the shares",
 }
 TERMS = {

@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from srlm.forecast.make import LARGE, Forecast
+from srlm.forecast.make import Forecast
 from srlm.forecast.trajectory import Point
 from srlm.report.compare import COMPARED, Comparison, Row
 from srlm.report.forecast_warnings import forecast_warnings
@@ -31,6 +31,7 @@ from srlm.report.words import (
     visible,
     with_interval,
 )
+from srlm.run_folder import LARGE
 from srlm.types import Estimate
 
 GOOD, BAD, CALM, NOTE = "bold green", "bold red", "bold cyan", "bold yellow"
