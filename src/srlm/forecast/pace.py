@@ -79,8 +79,8 @@ DEVIATION = 0.15
 DRIFT = 0.012
 """Standard deviation of what a later round adds to a share (accuracy, votes, confidence) or takes
 from it besides; grows with the root of the rounds ahead. Of 1 / a share it is as much times its
-square; of the length, relatively, ``DRIFT_LENGTH``. Before any round is seen it is ``UNSEEN`` times
-as much."""
+square; of the length, relatively, ``DRIFT_LENGTH``. Before any round is seen, and where a habit goes
+on, it is ``UNSEEN`` times as much."""
 DRIFT_LENGTH = 0.03
 UNSEEN = 2.0
 LEAST_PULL = 0.01
@@ -376,7 +376,8 @@ def later_rounds(
         method: of the rounds.
     """
     fade, slow = rates(state, method)
-    last, drift = (done[-1], 1.0) if done else (Gone(undefined("", ""), 1.0, 1.0), UNSEEN)
+    last = done[-1] if done else Gone(undefined("", ""), 1.0, 1.0)
+    drift = 1.0 if done and last.habit is None else UNSEEN
     base = figures(state, state.mass)
     paths, apart = [], []
     for s in expected_share(done, PRIOR_SHARE[state.sure_name], fade, slow):
