@@ -79,8 +79,8 @@ DEVIATION = 0.15
 DRIFT = 0.012
 """Standard deviation of what a later round adds to a share (accuracy, votes, confidence) or takes
 from it besides; grows with the root of the rounds ahead. Of 1 / a share it is as much times its
-square; of the length, relatively, ``DRIFT_LENGTH``. Before any round is seen, and where a habit goes
-on, it is ``UNSEEN`` times as much."""
+square; of the length, relatively, ``DRIFT_LENGTH``. Before any round is seen, and where a habit
+goes on, it is ``UNSEEN`` times as much."""
 DRIFT_LENGTH = 0.03
 UNSEEN = 2.0
 LEAST_PULL = 0.01
