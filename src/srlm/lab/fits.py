@@ -56,9 +56,9 @@ def bootstrap_slope(
     return Estimate(value, float(low), float(high), n, what)
 
 
-def mean_of(values: ArrayLike, what: str = "mean over replicates") -> Estimate:
+def mean_of(values: ArrayLike) -> Estimate:
     """Mean with a 95% t interval over independent replicates."""
-    v = np.asarray(values, dtype=float)
+    v, what = np.asarray(values, dtype=float), "mean over replicates"
     if len(v) < 2:
         return Estimate(float(v.mean()), None, None, len(v), what)
     half = float(stats.t.ppf(0.975, len(v) - 1) * v.std(ddof=1) / np.sqrt(len(v)))

@@ -46,13 +46,11 @@ class AnswerModes:
         return log10_kappa(self.log_low_P, self.method, seed=seed, guarantee=self.guarantee)
 
 
-def split_sample(
-    samples: Samples, answer_R: Answers, prompts: int, *, level: float = 0.95
-) -> AnswerModes:
+def split_sample(samples: Samples, answer_R: Answers, prompts: int) -> AnswerModes:
     """The commonest answer among the even samples, its share tested on the odd ones.
 
     The choice does not touch the samples that test it, so the Clopper-Pearson interval covers
-    pi(answer|x) at ``level`` for each prompt. For samples only, not for enumerated responses.
+    pi(answer|x) at 95% for each prompt. For samples only, not for enumerated responses.
 
     Raises:
         UserError: a prompt has fewer than two samples.
@@ -70,8 +68,8 @@ def split_sample(
         if chosen is not None:
             test = rows[1::2]
             hits = sum(answer_R[r] == chosen for r in test)
-            low_P[p], high_P[p] = clopper_pearson(hits, len(test), level)
-    guarantee = f"upper bound; each prompt's share at {level:.0%}"
+            low_P[p], high_P[p] = clopper_pearson(hits, len(test))
+    guarantee = "upper bound; each prompt's share at 95%"
     with np.errstate(divide="ignore"):
         log_low_P = np.log(low_P)
     return AnswerModes(

@@ -52,9 +52,7 @@ def _drawn(n: int, seed: int, count: int, block: int) -> Iterator[Counts]:
         yield np.bincount(draw_BN.ravel(), minlength=b * n).reshape(b, n).astype(np.uint16)
 
 
-def mean_interval(
-    value_P: Floats, seed: int, *, level: float = 0.95, count: int = RESAMPLES
-) -> tuple[float, float]:
+def mean_interval(value_P: Floats, seed: int, *, count: int = RESAMPLES) -> tuple[float, float]:
     """Studentised (bootstrap-t) interval of the mean of independent values.
 
     With mean m, standard error s and resampled m*, s*, the interval is
@@ -83,7 +81,7 @@ def mean_interval(
         # A resample without spread says nothing about the ratio; it takes the sample's own error.
         s_B = np.sqrt(v_B / n)
         t_blocks.append(m_B / np.where(s_B > 1e-3 * error, s_B, error))
-    low, high = np.quantile(np.concatenate(t_blocks), [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(np.concatenate(t_blocks), [0.025, 0.975])
     return mean - float(high) * error * scale, mean - float(low) * error * scale
 
 
@@ -118,7 +116,7 @@ def mean(
     return Estimate(centre, max(low, least), min(high, most), n, method, guarantee, note)
 
 
-def share_interval(value_P: Floats, level: float = 0.95) -> tuple[float, float]:
+def share_interval(value_P: Floats) -> tuple[float, float]:
     """Interval of the mean of values in [0, 1], by Clopper and Pearson's on as many coin flips.
 
     With mean m and standard error s that is m (1 - m) / s^2 flips of which the share m are
@@ -135,7 +133,7 @@ def share_interval(value_P: Floats, level: float = 0.95) -> tuple[float, float]:
     if most > 0 and variance <= 1e-15 * most:
         return centre, centre
     flips = n * most / variance if most > 0 else float(n)
-    return clopper_pearson(centre * flips, flips, level)
+    return clopper_pearson(centre * flips, flips)
 
 
 def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -171,7 +169,7 @@ def by_prompt(value_R: Floats, weight_R: Floats, prompt_R: Ints, prompts: int) -
 
 
 def ratio_interval(
-    top_P: Floats, bottom_P: Floats, seed: int, *, level: float = 0.95, count: int = RESAMPLES
+    top_P: Floats, bottom_P: Floats, seed: int, *, count: int = RESAMPLES
 ) -> tuple[float, float] | None:
     """Bootstrap percentile interval of mean(top) / mean(bottom), pairs resampled together.
 
@@ -185,7 +183,7 @@ def ratio_interval(
         good = bottom_B * sign > 0
         ratios.append((count_BP @ top_P)[good] / bottom_B[good])
     ratio = np.concatenate(ratios)
-    if len(ratio) < count * (1 - (1 - level) / 4):
+    if len(ratio) < count * 0.9875:
         return None
-    low, high = np.quantile(ratio, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(ratio, [0.025, 0.975])
     return float(low), float(high)

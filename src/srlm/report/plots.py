@@ -128,25 +128,12 @@ def series(
     *,
     dash: str = "solid",
     mode: str = "lines+markers",
-    low: Sequence[Any] | None = None,
-    high: Sequence[Any] | None = None,
     axis: str = "",
 ) -> dict[str, Any]:
-    """One series of ``panels``; ``low`` and ``high`` draw 95% bars; ``axis`` "2" picks a panel."""
-    values = list(y)
+    """One series of ``panels``; ``axis`` "2" picks a panel."""
     more: dict[str, Any] = {"xaxis": f"x{axis}", "yaxis": f"y{axis}"} if axis else {}
-    if low is not None and high is not None:
-        more["error_y"] = {
-            "type": "data",
-            "symmetric": False,
-            "array": [_gap(h, v) for h, v in zip(high, values, strict=True)],
-            "arrayminus": [_gap(v, b) for b, v in zip(low, values, strict=True)],
-            "color": color,
-            "thickness": 1,
-            "width": 3,
-        }
     line, marker = {"color": color, "width": 2, "dash": dash}, {"color": color, "size": 6}
-    return _trace(list(x), values, mode, name=name, line=line, marker=marker, **more)
+    return _trace(list(x), list(y), mode, name=name, line=line, marker=marker, **more)
 
 
 def panels(
@@ -226,10 +213,6 @@ def _axis(title: str = "") -> dict[str, Any]:
 
 def _trace(x: list[Any], y: list[Any], mode: str, **more: Any) -> dict[str, Any]:
     return {"type": "scatter", "x": x, "y": y, "mode": mode, **more}
-
-
-def _gap(a: float | None, b: float | None) -> float:
-    return 0.0 if a is None or b is None else max(0.0, a - b)
 
 
 def _each(value: Any, count: int) -> list[Any]:
