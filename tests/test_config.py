@@ -46,9 +46,9 @@ def test_what_is_written_is_read_back_the_same(tmp_path: Path) -> None:
         ),
         (
             NEEDED | {"rounds": 0, "samples.per_prompt": 1},
-            ["--rounds): 0 is not", "1 or more", "samples"],
+            ["--rounds): 0 must be greater than or equal to 1", "--samples): 1 must be"],
         ),
-        (NEEDED | {"update.kind": "best"}, ["weighted, square", "'best'"]),
+        (NEEDED | {"update.kind": "best"}, ["'weighted', 'square'", "'best'"]),
         (NEEDED | {"prompts.held_out": 1.0}, ["prompts.held_out"]),
         (NEEDED | {"update.lr": "nan"}, ["update.lr"]),
         (NEEDED | {"update.lr": "inf"}, ["update.lr"]),

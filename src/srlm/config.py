@@ -60,7 +60,7 @@ class Settings(BaseModel):
         """YAML reads ``yes`` as true, and pydantic true as 1."""
         field = cls.model_fields[str(info.field_name)]
         if isinstance(value, bool) and field.annotation is not bool:
-            raise PydanticCustomError("not_truth", "true or false")
+            raise PydanticCustomError("not_truth", "must be no truth value")
         return value
 
 

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -47,34 +47,12 @@ def told(kind: type[BaseModel], error: ValidationError) -> UserError:
         elif "error" in one.get("ctx", {}):
             lines[f"{_named(key, known)}: {one['ctx']['error']}"] = None
         else:
-            wanted = allowed(known[key]) if key in known else one["msg"]
-            lines[f"{_named(key, known)}: {given} is not {wanted}"] = None
+            what = one["msg"].replace("Input should be", "must be")
+            lines[f"{_named(key, known)}: {given} {what}"] = None
     return UserError(
         "settings: " + "\n  ".join(["", *lines] if len(lines) > 1 else lines),
         "correct them; the command's --help lists the settings",
     )
-
-
-def allowed(field: FieldInfo) -> str:
-    """What a setting may be, in words."""
-    marks = [*field.metadata, *_marks(field.annotation)]
-    ends = [
-        form.format(f"{getattr(mark, name):g}")
-        for name, form in (("ge", "{} or more"), ("gt", "above {}"), ("lt", "below {}"))
-        for mark in marks
-        if getattr(mark, name, None) is not None
-    ]
-    return " ".join([_word(field.annotation), " and ".join(ends)]).strip()
-
-
-def _marks(kind: Any) -> list[Any]:
-    """The checks within a type."""
-    if get_origin(kind) is Annotated:
-        inner = [getattr(x, "metadata", [x]) for x in get_args(kind)[1:]]
-        return [mark for some in inner for mark in some]
-    if get_origin(kind) in (Union, UnionType):
-        return [mark for one in get_args(kind) for mark in _marks(one)]
-    return []
 
 
 def plain(kind: Any) -> Any:
@@ -86,13 +64,6 @@ def plain(kind: Any) -> Any:
     while get_origin(kind) in (Annotated, Union, UnionType):
         kind = get_args(kind)[0]
     return kind
-
-
-def _word(kind: Any) -> str:
-    kind = plain(kind)
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, "text")
 
 
 def _named(key: str, known: dict[str, FieldInfo]) -> str:

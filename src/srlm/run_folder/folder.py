@@ -145,7 +145,7 @@ class Stage:
     """A stage in a folder."""
 
     file: str
-    write: Callable[[Any, Sequence[Prompt], Path], None]
+    write: Callable[[Sequence[Prompt], Any, Path], None]
     read: Callable[[Path], Any]
     clock: str = ""
     """Name of its time in files.json."""
@@ -383,7 +383,7 @@ class RunFolder:
             value = {name: x for name, x in value.to_json().items() if name != "seconds"}
 
         def write(partial: Path) -> None:
-            how.write(value, prompts, partial)
+            how.write(prompts, value, partial)
             self._record(t, stage, recording.hashes(partial, how.file))
 
         writing.commit(path, write)
@@ -580,9 +580,7 @@ def _ours(folder: Path) -> bool:
 
 
 def _write_policy(
-    value: tuple[Policy | dict[str, Any], UpdateReport | None],
-    prompts: Sequence[Prompt],
-    path: Path,
+    _: Sequence[Prompt], value: tuple[Policy | dict[str, Any], UpdateReport | None], path: Path
 ) -> None:
     """A folder of weights; of adapters, on the policy before; or where the base is."""
     policy, update = value
@@ -604,15 +602,15 @@ def _read_update(path: Path) -> UpdateReport:
     return UpdateReport(**facts | {"notes": tuple(facts["notes"])})
 
 
-def _not_written(value: Any, prompts: Sequence[Prompt], path: Path) -> None:
+def _not_written(_: Sequence[Prompt], value: Any, path: Path) -> None:
     raise AssertionError("the report of an update is kept with its policy")
 
 
-def _write_json(value: Any, prompts: Sequence[Prompt], path: Path) -> None:
+def _write_json(_: Sequence[Prompt], value: Any, path: Path) -> None:
     path.write_text(writing.json_text(value), encoding="utf-8")
 
 
-def _write_text(value: str, prompts: Sequence[Prompt], path: Path) -> None:
+def _write_text(_: Sequence[Prompt], value: str, path: Path) -> None:
     path.write_text(value, encoding="utf-8", newline="\n")
 
 
@@ -621,12 +619,12 @@ STAGES = {
     "update": Stage("policy/srlm.json", _not_written, _read_update),
     "held_out": Stage(
         "held_out.parquet",
-        lambda samples, prompts, path: tables.write_samples(prompts, [samples], path),
+        lambda prompts, samples, path: tables.write_samples(prompts, [samples], path),
         tables.read_samples,
     ),
     "table": Stage(
         "prompts.parquet",
-        lambda columns, _, path: tables.write_prompts(columns, path),
+        lambda _, columns, path: tables.write_prompts(columns, path),
         tables.read_prompts,
     ),
     "round": Stage(
@@ -635,19 +633,9 @@ STAGES = {
         lambda path: Round.from_json(writing.read_json(path)),
         clock="measure",
     ),
-    "samples": Stage(
-        "samples.parquet",
-        lambda parts, prompts, path: tables.write_samples(prompts, parts, path),
-        tables.SamplesFile,
-        clock="samples",
-    ),
+    "samples": Stage("samples.parquet", tables.write_samples, tables.SamplesFile, clock="samples"),
     "rewards": Stage("rewards.json", _write_json, writing.read_json),
-    "pairs": Stage(
-        "pairs.parquet",
-        lambda pairs, prompts, path: tables.write_pairs(prompts, pairs, path),
-        tables.read_pairs,
-        clock="pairs",
-    ),
+    "pairs": Stage("pairs.parquet", tables.write_pairs, tables.read_pairs, clock="pairs"),
     "forecast": Stage("forecast.json", _write_json, writing.read_json),
     "card": Stage(
         recording.CARD,
