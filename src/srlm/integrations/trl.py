@@ -15,7 +15,9 @@ Written for TRL 1.16; TRL itself is not imported here.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -24,13 +26,18 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from srlm import stopping
 from srlm.config import MeasureSettings, SampleSettings
 from srlm.errors import UserError
+from srlm.forecast import after_round, pace
 from srlm.grading import grader as named_grader
 from srlm.integrations.votes import Votes
 from srlm.measure.evaluate import BaseReference, reference
 from srlm.policies.hf import CausalLM
+from srlm.report.best import best_round
+from srlm.report.warnings import Notice, warnings
 from srlm.rounds import Method, measure_round
-from srlm.types import Prompt, Round
+from srlm.run_folder import Run, aim_of
+from srlm.types import Estimate, Prompt, PromptTable, Round, Samples
 
+LOG = logging.getLogger(__name__)
 RewardFunction = Callable[..., list[float]]
 SHOWN = (
     "kappa",
@@ -148,15 +155,18 @@ class ForecastCallback(TrainerCallback):
 
     At the start and every ``every`` steps: kappa with its guarantee, confidence, fidelity to the
     base modes, what is kept of the base's answers, and accuracy where prompts have answers, each
-    as ``srlm/NAME``. As in TRL, prompts that are messages are put into the chat template, and text
-    is not.
+    as ``srlm/NAME``; and the warnings of a run's report, as they come. At the start also where
+    rounds of the reward lead from here, before any step, as ``srlm/forecast/NAME``. Prompts that
+    are messages are put into the chat template, and text is not, as in TRL.
 
     Args:
         trainer: a TRL or transformers trainer with ``processing_class``.
         prompts: held-out prompts, as ``srlm.read_prompts`` gives them.
         grader: how answers are read, as the command line's ``--answer``.
         every: steps between measurements.
-        reward: the self-reward that trains, as ``srlm run --reward``; chooses the stop rule.
+        reward: the self-reward that trains, as ``srlm run --reward``; chooses the stop rule, and
+            what is forecast. Where samples do not show it (a judge's), nothing is.
+        beta: of the rounds that are forecast.
         stop: end the training by srlm's label-free rule (``srlm.stopping``).
         settings: samples per prompt and what search may spend.
         max_tokens: length limit of a measured response.
@@ -171,6 +181,7 @@ class ForecastCallback(TrainerCallback):
         grader: str = "math-verify",
         every: int = 50,
         reward: str = "consistency",
+        beta: float = 1.0,
         stop: bool = False,
         settings: MeasureSettings | None = None,
         max_tokens: int = 256,
@@ -179,6 +190,7 @@ class ForecastCallback(TrainerCallback):
         self.trainer = trainer
         self.prompts = list(prompts)
         self.every, self.seed = every, seed
+        self.reward, self.beta = reward, beta
         self.rule = stopping.rule_of(reward)
         self.stop = stop
         self.method = Method(
@@ -188,6 +200,10 @@ class ForecastCallback(TrainerCallback):
         )
         self.rounds: list[Round] = []
         """What was measured: the start first."""
+        self.forecast: Mapping[str, Any] | None = None
+        """From the start, as a run's ``forecast.json``."""
+        self.warnings: tuple[Notice, ...] = ()
+        """Of all that was measured so far."""
         self.ended: stopping.Stop | None = None
         self._base: BaseReference | None = None
 
@@ -221,18 +237,37 @@ class ForecastCallback(TrainerCallback):
         model.train(training)
         if self._base is None:
             self._base = reference(made)
-        self.rounds.append(Round(len(self.rounds), made.estimates, None, None))
-        known = {name: made.estimates.get(name) for name in SHOWN}
-        self.trainer.log(
-            {
-                f"srlm/{k}": e.value
-                for k, e in known.items()
-                if e is not None and e.value is not None
-            }
-        )
+        table = PromptTable.of(made.table)
+        self.rounds.append(Round(len(self.rounds), made.estimates, table=table))
+        known = {name: made.estimates[name] for name in SHOWN if name in made.estimates}
+        if len(self.rounds) == 1 and not after_round.asked(self.reward):
+            self.forecast = self._forecast(made.samples, table)
+            end = self.forecast["later"][-1]
+            known |= {f"forecast/{x}": Estimate.from_json(end.get(x)) for x in pace.FORECAST}
+        self._warn()
+        values = {f"srlm/{k}": e.value for k, e in known.items() if e.value is not None}
+        self.trainer.log(values | {"srlm/warnings": float(len(self.warnings))})
         self.ended = stopping.by_measurement([r.estimates for r in self.rounds], self.rule)
         if self.ended is not None and self.stop:
             control.should_training_stop = True
+
+    def _forecast(self, samples: Samples, table: PromptTable) -> dict[str, Any]:
+        """Of the rounds from here, as a run makes it after round 0."""
+        likelihood = aim_of({"reward": self.reward}) == "responses"
+        state = after_round.state_of(samples, table, self.method.grader, likelihood=likelihood)
+        score = after_round.score_of(self.reward)
+        rounds = pace.Method(score, self.beta, self.method.samples.per_prompt)
+        return after_round.forecast_after(self.rounds, state, [], rounds, self.seed)
+
+    def _warn(self) -> None:
+        """Log the warnings that are new."""
+        settings = {"reward": self.reward, "measure.samples": self.method.measure.samples}
+        run = Run(Path(), settings, {}, tuple(self.rounds))
+        before = {notice.code for notice in self.warnings}
+        self.warnings = warnings(run, best_round(run))
+        for notice in self.warnings:
+            if notice.code not in before:
+                LOG.warning("%s: %s %s", notice.title, notice.evidence, notice.advice)
 
 
 def _messages(prompts: Sequence[Any]) -> bool:

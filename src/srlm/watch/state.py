@@ -107,13 +107,14 @@ class Watched:
         done, total, spent, at = (
             _number(told.get(k)) for k in ("done", "total", "seconds", "time")
         )
-        facts = []
+        facts, ahead = [], 0.0
         if total:
             facts.append(f"{min(done or 0.0, total):.0f} of {total:g}")
         if total and done and spent:
             facts.append(f"{rate(done / spent)}/s")
             if state != "killed":
-                facts.append(f"{duration(max(0.0, (total - done) * spent / done))} left")
+                ahead = max(0.0, (total - done) * spent / done)
+                facts.append(f"{duration(ahead)} left")
         if spent is not None and at is not None:
             ago = max(0.0, time.time() - at)
             if state == "working":
@@ -121,6 +122,7 @@ class Watched:
             facts.append(f"last heard {duration(ago)} ago")
         left = self._left()
         if left is not None and state == "working":
+            left = max(left, ahead)
             facts.append(f"whole run about {duration(left)} left, at the pace of its last rounds")
         return tuple(facts)
 
