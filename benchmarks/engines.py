@@ -117,6 +117,7 @@ def main() -> None:
     ask.add_argument("--samples", type=int, default=64)
     ask.add_argument("--tokens", type=int, default=8)
     ask.add_argument("--concurrency", type=int, default=16)
+    ask.add_argument("--rescore", type=float, default=0.05, help="1: no log-probabilities asked")
     given = ask.parse_args()
     flags = {
         "model": given.model,
@@ -124,6 +125,7 @@ def main() -> None:
         "engine.kind": given.engine,
         "engine.url": given.server,
         "engine.concurrency": given.concurrency,
+        "engine.rescore": given.rescore,
         "samples.per_prompt": given.samples,
         "samples.max_tokens": given.tokens,
     }
@@ -132,6 +134,7 @@ def main() -> None:
     assert isinstance(policy, CausalLM)
     prompts = questions(given.prompts)
     folder = Path(given.model)
+    two = config.samples.model_copy(update={"per_prompt": 2})
 
     def timed(engine: Any, seed: int, some: list[Prompt]) -> tuple[Samples, float]:
         began = time.perf_counter()
@@ -148,10 +151,10 @@ def main() -> None:
     own, own_seconds = timed(LOCAL, 0, prompts)
     with opened(config, folder) as engine:
         began = time.perf_counter()
-        list(drawn(engine, policy, prompts[:1], config.samples, 8, At(folder)))
+        list(drawn(engine, policy, prompts[:1], two, 8, At(folder)))
         start = time.perf_counter() - began
         began = time.perf_counter()
-        list(drawn(engine, policy, prompts[:1], config.samples, 7, At(folder)))
+        list(drawn(engine, policy, prompts[:1], two, 7, At(folder)))
         reload = time.perf_counter() - began
         unchecked = replace(engine, rescored=1e-9, gap=math.inf)
         other, other_seconds = timed(unchecked, 1, prompts)

@@ -495,7 +495,11 @@ class EngineSettings(Settings):
     )
     retries: int = shared(ServerSettings, "retries")
     rescore: float = setting(
-        "server, vllm: share of the samples whose log-probabilities are checked", 0.05, gt=0, le=1
+        "server, vllm: share of the samples whose log-probabilities are checked; 1: all are made"
+        " here, and a server is asked for none",
+        0.05,
+        gt=0,
+        le=1,
     )
     gap: Positive = setting(
         "server, vllm: largest mean gap of a response's log-probability, nats; over it all samples"

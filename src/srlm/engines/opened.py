@@ -83,7 +83,7 @@ def opened(config: RunConfig, base: Path) -> Iterator[Engine]:
             )
             for url in own.url.split(",")
         )
-        served = Served(servers, base, own.reload, own.timeout)
+        served = Served(servers, base, own.reload, own.timeout, logprobs=own.rescore < 1)
         yield Engine(served, "server", own.rescore, own.gap)
     elif own.kind == "ray":  # shards of the same bytes, and so of the same name
         yield Engine(on_cluster(own.ray_address, partial(load_for, config)), LOCAL.name)

@@ -153,6 +153,7 @@ class Served:
         servers: where and how to ask; ``model`` empty: the only one that a server has.
         base: folder of the run's model: what the servers serve at first.
         reload: command that makes them serve other weights.
+        logprobs: ask for log-probabilities; to some servers they cost more than the samples.
         wait: seconds until they must answer after it, or after having taken new weights.
     """
 
@@ -160,6 +161,7 @@ class Served:
     base: Path
     reload: str | None = None
     wait: float = 600.0
+    logprobs: bool = True
     sleep: Callable[[float], None] = time.sleep
 
     def __call__(
@@ -213,6 +215,7 @@ class Served:
                 "temperature": settings.temperature,
                 "top_p": settings.top_p,
                 "seed": request_seed(seed, prompt.id),
+                **({"logprobs": 1} if self.logprobs else {}),
             }
             return [reading.row(c) for c in choices_of(send(server, "completions", asked))]
 
@@ -327,7 +330,7 @@ class Way:
 
     def request(self, prompt: Prompt) -> dict[str, Any]:
         """The part of a request that is the same for all servers of the kind."""
-        return {"prompt": self.prompt(prompt), "logprobs": 1, **self.words}
+        return {"prompt": self.prompt(prompt), **self.words}
 
 
 def way_of(server: Server, policy: CausalLM, some: Prompt) -> Way:
