@@ -14,8 +14,8 @@ Rank 0 is the run: it alone has the folder, its lock and the terminal, and calls
 
 All processes must call the layers equally often, so that a response is read by one call of them
 (``Network.once``), and one with fewer passes than another makes up for it with passes of weight
-zero. Memory of an update, N processes: (w + 8 + w) P / N for P parameters of w bytes, the largest
-layer, and activations; between updates w P.
+zero. Memory of an update of P parameters, N processes: 16 P / N bytes in float32, 20 P / N in
+bfloat16, the largest layer, and activations; between updates the whole model.
 
 A process that ends, for whatever reason, ends the run: the others' next exchange fails, and so
 does torchrun. The same command goes on. One that stops without ending does so after ``TIMEOUT``.
