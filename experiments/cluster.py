@@ -1,14 +1,14 @@
 """The engine ``ray`` on a cluster of two nodes on this machine: what it survives, and its cost.
 
-    python -m experiments.cluster [kills workers memory page]
+    python -m experiments.cluster [kills workers memory handled page]
 
 ``kills``: 30 runs on two nodes of one CPU each, in which a worker, a node or the driver is killed
 by SIGKILL at a random number of shards, ten times each; then the same command again. Each folder is
 compared with that of the local engine, byte for byte, and its samples are counted. ``workers``: a
 round's samples by the local engine and by 1, 2 and 4 workers, their bytes and their times; alone on
 the machine. ``memory``: the driver's greatest resident memory from a thousand to a million prompts.
-``page`` writes docs/cluster.md from the results of all. ``handled``: what a
-sample costs the run itself.
+``handled``: what a sample costs the run itself. Every section writes docs/cluster.md from the
+results of all; ``page`` does that alone.
 
 Cost: a quarter of an hour, two minutes and five on two cores; ray must be installed. Results:
 experiments/results/cluster.json.
@@ -533,14 +533,15 @@ samples each of so many prompts of an exact policy. The prompts are made as they
 PLAN = """
 ### 64 GPUs, on paper
 
-Nothing here was run on a GPU. A sample of {tokens} tokens costs the run {each:.2f} ms of one core
-to receive, put aside, read and write (measured), and is {size:.1f} kB; the run is one process. With 64
-workers of r tokens/s each it keeps up as long as r is below {rate:,.0f}; faster workers wait for it. A
-round of a million prompts x 16 samples takes it {hours:.1f} hours at least, whatever the workers do. A
-shard is sized to take half a minute or less, which is what the end of a round can lose to waiting.
-At the start of a round each worker reads the policy: 8 G parameters in bfloat16 are 16 GB, 64 times,
-or 1 TB from the shared disk: 100 s at an assumed 10 GB/s, which many small rounds would feel. An
-update by 64 processes holds 20 x 8 G / 64 = 2.5 GB in each, one layer, and activations.
+Nothing here was run on a GPU. A sample of {tokens} tokens costs the run {each:.2f} ms of one
+core to receive, put aside, read and write (measured), and is {size:.1f} kB; the run is one
+process. With 64 workers of r tokens/s each it keeps up as long as r is below {rate:,.0f}; faster
+workers wait for it. A round of a million prompts x 16 samples takes it {hours:.1f} hours at
+least, whatever the workers do. A shard is sized to take half a minute or less, which is what the
+end of a round can lose to waiting. At the start of a round each worker reads the policy: 8 G
+parameters in bfloat16 are 16 GB, 64 times, or 1 TB from the shared disk: 100 s at an assumed 10
+GB/s, which many small rounds would feel. An update by 64 processes holds 20 x 8 G / 64 = 2.5 GB
+in each, one layer, and activations.
 """
 
 
