@@ -13,10 +13,13 @@ from srlm.forecast.after_round import asked, score_of
 from srlm.forecast.groups import Rows, best, expected_target, mixed, sampled, tilted
 from srlm.forecast.pace import (
     FADES,
+    FEWEST,
     FORECAST,
     Gone,
     Method,
     State,
+    drifted,
+    drifts,
     expected_share,
     figures,
     forecast_json,
@@ -341,3 +344,11 @@ def test_sharpening_by_steps_is_sharpening_at_once() -> None:
     every = half.enumerate(prompts)
     twice = sharpen(known(every, modes, half.log_table(prompts).max(1), exact=True), 3.0).log_top_P
     np.testing.assert_allclose(once, twice, atol=1e-12)
+
+
+def test_rounds_that_few_groups_drive_drift() -> None:
+    assert drifts(0.24, 1.0) and drifts(0.9, 0.97)
+    assert not drifts(0.25, 0.98)
+    assert drifted([0.9, 0.5, 0.3, 0.25]) == 2.0  # the root of the rounds, as before
+    assert drifted([0.25 / 9, 1.0]) == pytest.approx(10**0.5)
+    assert drifted([0.0]) == drifted([FEWEST]) == 5.0

@@ -267,13 +267,14 @@ def under_trained(run: Run, best: Best) -> Notice | None:
 
     By the share of the way that its pace says (``forecast.pace``), else by the loss on the round's
     own data, and for the likelihood by the update's efficiency. Rounds that left the policy less
-    sure, or with fewer of the base's majority answers, are none of these: more training would make
-    them worse.
+    sure, less often right or with fewer of the base's majority answers are none of these: more
+    training would make them worse.
     """
     found = []
     for before, r in pairwise(run.rounds):
         progress, e = r.loss_progress, r["efficiency"]
-        worse = change("base_answer_share", before, r).direction == "fell" or (
+        fell = ("sampling_accuracy", "base_answer_share")
+        worse = any(change(name, before, r).direction == "fell" for name in fell) or (
             run.spread_name is not None and change(run.spread_name, before, r).direction == "rose"
         )
         if _sharp(run, before) or worse or (progress or 0.0) < -LITTLE_LOSS:
