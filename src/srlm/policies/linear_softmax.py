@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax
 
 from srlm.errors import UserError
-from srlm.policies.listed import Listed, table_rows
+from srlm.policies.listed import Listed, load_exact, save_exact, table_rows
 from srlm.types import Floats, Ints, Prompt, Tokens
 
 
@@ -90,18 +88,11 @@ class LinearSoftmax(Listed):
 
     def save(self, folder: Path) -> None:
         """``config.json`` and ``model.safetensors``."""
-        folder.mkdir(parents=True)
-        config: dict[str, Any] = {
-            "model_type": "srlm-linear-softmax",
-            "texts": self.text_M,
-            "scale": self.scale,
-            "radius": self.radius,
-        }
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        config = {"texts": self.text_M, "scale": self.scale, "radius": self.radius}
         tensors = {"theta": self.theta}
         if self.phi_XMD is not None:
             tensors["phi"] = np.ascontiguousarray(self.phi_XMD)
-        save_file(tensors, folder / "model.safetensors")
+        save_exact(folder, {"model_type": "srlm-linear-softmax"} | config, tensors)
 
     def _vectors(self, prompts: Sequence[Prompt]) -> Floats:
         d = len(self.theta) // len(self.text_M)
@@ -125,8 +116,7 @@ def _is_vector(content: Any, d: int) -> bool:
 
 def load(folder: Path) -> LinearSoftmax:
     """Read what ``LinearSoftmax.save`` wrote."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    tensors = load_file(folder / "model.safetensors")
+    config, tensors = load_exact(folder)
     return LinearSoftmax(
         tensors["theta"],
         tuple(config["texts"]),

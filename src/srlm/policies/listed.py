@@ -6,11 +6,15 @@ that follows from those two is here, once, in float64.
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax, logsumexp
 
 from srlm.errors import UserError
@@ -114,6 +118,19 @@ class Listed(ABC):
             finished_R=np.ones(len(logp_R), dtype=bool),
             text_R=tuple(self.text_M[m] for m in choice_R),
         )
+
+
+def save_exact(folder: Path, config: dict[str, Any], tensors: dict[str, Floats]) -> None:
+    """``config.json`` and ``model.safetensors`` in a new folder."""
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(tensors, folder / "model.safetensors")
+
+
+def load_exact(folder: Path) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """What ``save_exact`` wrote."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return config, load_file(folder / "model.safetensors")
 
 
 class ListedTree:

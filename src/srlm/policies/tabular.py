@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from safetensors.numpy import load_file, save_file
 from scipy.special import log_softmax
 
-from srlm.policies.listed import Listed, table_rows
+from srlm.policies.listed import Listed, load_exact, save_exact, table_rows
 from srlm.types import Floats, Ints, Prompt, Tokens
 
 
@@ -68,24 +65,15 @@ class Tabular(Listed):
 
     def save(self, folder: Path) -> None:
         """``config.json`` and ``model.safetensors``."""
-        folder.mkdir(parents=True)
-        config: dict[str, Any] = {
-            "model_type": "srlm-tabular",
-            "responses": self.responses_M,
-            "texts": self.text_M,
-        }
-        (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        save_file({"theta": self.theta}, folder / "model.safetensors")
+        config = {"responses": self.responses_M, "texts": self.text_M}
+        save_exact(folder, {"model_type": "srlm-tabular"} | config, {"theta": self.theta})
 
 
 def load(folder: Path) -> Tabular:
     """Read what ``Tabular.save`` wrote."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return Tabular(
-        load_file(folder / "model.safetensors")["theta"],
-        tuple(tuple(t) for t in config["responses"]),
-        tuple(config["texts"]),
-    )
+    config, tensors = load_exact(folder)
+    responses_M = tuple(tuple(t) for t in config["responses"])
+    return Tabular(tensors["theta"], responses_M, tuple(config["texts"]))
 
 
 def rows(count: int) -> list[Prompt]:
