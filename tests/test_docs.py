@@ -14,7 +14,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 THEORY = (ROOT / "docs/theory.md").read_text(encoding="utf-8")
 SECTIONS = set(re.findall(r"^## (\d+)\.", THEORY, re.MULTILINE))
 EQUATIONS = set(re.findall(r"\\qquad \((\d+\.\d+)\)", THEORY))
-MEASURED = {"CHANGELOG", "starts", "updates", "rewards", "paths", "real-model", "speed"}
+MEASURED = {"CHANGELOG", "cluster", "starts", "updates", "rewards", "paths", "real-model", "speed"}
 CITATION = re.compile(r"theory\.md,? sections? (\d+)(?: and (\d+))?(?:,? eq\. \((\d+\.\d+)\))?")
 
 
