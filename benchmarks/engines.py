@@ -162,7 +162,7 @@ def main() -> None:
     told = other
     other = rescore(policy, shard, told, 1.0)
     assert other.gap_R is not None
-    gap_G = other.gap_R[np.isfinite(other.gap_R)]
+    gap_G = other.gap_R[np.isfinite(other.gap_R) & ~np.isinf(told.gap_R)]
     found = {
         "engine": given.engine,
         "prompts": given.prompts, "samples": given.samples, "max_tokens": given.tokens,

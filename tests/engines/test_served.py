@@ -59,7 +59,10 @@ class Fake:
             if not self.rpc:
                 return 404
             self.loaded.append(body["kwargs"]["weights_path"])
-            self.policy = load(self.loaded[-1])
+            self.policy = load(Path(self.loaded[-1]))
+            return None
+        if path == "/reset_prefix_cache":
+            self.loaded.append("reset")
             return None
         if isinstance(body["prompt"], list) and not self.ids:
             return 422
@@ -180,7 +183,7 @@ def test_responses_are_the_policys_tokens(policy: CausalLM, folder: Path, ids: b
         assert np.isinf(found.gap_R[found.finished_R]).all()
     asked = fake.asked[-1]
     assert (asked["temperature"], asked["top_p"], asked["top_k"], asked["min_p"]) == (1, 1, 0, 0)
-    assert fake.loaded == [str(folder.resolve())]
+    assert fake.loaded == [str(folder.resolve()), "reset"]
 
 
 def test_two_servers_share_the_prompts_and_one_may_fail(policy: CausalLM, folder: Path) -> None:
@@ -269,7 +272,7 @@ def test_a_run_by_a_server_that_takes_each_rounds_weights(
         run(served, tmp_path / "run")
         assert len(fake.asked) - before < 2 * 16
     assert not (tmp_path / "run/rounds/000/shards").exists()
-    assert fake.loaded[-1] == str((tmp_path / "run/rounds/001/policy").resolve())
+    assert fake.loaded[-2:] == [str((tmp_path / "run/rounds/001/policy").resolve()), "reset"]
     record = read_run(tmp_path / "run").rounds[1]
     assert record.rewards is not None
     assert record.rewards["facts"]["engine: |gap|, nats"] < 1e-4

@@ -53,7 +53,7 @@ def taken(vllm: Vllm, folder: Path, place: Path, lengths: list[int]) -> Samples:
 
 @pytest.mark.parametrize("gpus", [(None,), (None, None)])
 def test_workers_share_the_shards(folder: Path, tmp_path: Path, gpus: Any) -> None:
-    vllm = Vllm(gpus=gpus, work=stand_in)
+    vllm = Vllm(gpus=gpus, anew=len(gpus) == 1, work=stand_in)
     try:
         for t in range(2):  # the second time it is loaded into the same workers
             found = taken(vllm, folder, tmp_path / str(t), [1, 2, 3])
@@ -80,7 +80,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("length", FAULTS)
 def test_faults_have_names_and_what_came_is_kept(folder: Path, tmp_path: Path, length: int) -> None:
-    vllm = Vllm(work=stand_in)
+    vllm = Vllm(anew=False, work=stand_in)
     taken(vllm, folder, tmp_path / "good", [1])
     vllm.timeout = 1.0
     with pytest.raises(UserError, match=FAULTS[length]):

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from srlm.config import RunConfig
 from srlm.engines.base import LOCAL, Engine
 from srlm.engines.cluster import answering, on_cluster
@@ -88,7 +90,7 @@ def opened(config: RunConfig, base: Path) -> Iterator[Engine]:
     elif own.kind == "ray":  # shards of the same bytes, and so of the same name
         yield Engine(on_cluster(own.ray_address, partial(load_for, config)), LOCAL.name)
     else:
-        vllm = Vllm(config.dtype, timeout=own.timeout)
+        vllm = Vllm(config.dtype, timeout=own.timeout, anew=not torch.cuda.is_available())
         try:
             yield Engine(vllm, "vllm", own.rescore, own.gap)
         finally:

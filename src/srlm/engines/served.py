@@ -261,6 +261,7 @@ class Served:
         asked = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
         try:
             send(replace(server, timeout=self.wait), "/collective_rpc", asked)
+            send(server, "/reset_prefix_cache", {})  # it holds what the weights before made
         except Refusal as refusal:
             if not first:
                 raise UserError(
