@@ -101,6 +101,24 @@ def test_wrong_answers_that_many_share_are_found() -> None:
     assert where.value == pytest.approx(0.85, abs=0.04)
 
 
+@pytest.mark.slow
+def test_a_slip_that_takes_a_part_of_the_wrong_responses() -> None:
+    """On every prompt one slip makes .4 of the wrong responses, three others .2 each: the vote ends
+    right where p > .4 (1 - p), and near that it is told without leaning to the right answer."""
+    rng = np.random.default_rng(0)
+    errors = []
+    for _ in range(6):
+        right_P = rng.beta(2, 2, size=100)
+        shares_P4 = (1 - right_P)[:, None] * [0.4, 0.2, 0.2, 0.2]
+        counts = [rng.multinomial(64, [p, *w]) for p, w in zip(right_P, shares_P4, strict=True)]
+        made = some([int(c[0]) for c in counts], [[int(n) for n in c[1:] if n] for c in counts])
+        post = answers.posterior(made, draws=200)
+        where = answers.estimate(answers.values(post, answers.destination), "", these=True)
+        assert where.value is not None
+        errors.append(where.value - float((right_P > shares_P4[:, 0]).mean()))
+    assert abs(np.mean(errors)) < 0.02
+
+
 def test_answers_not_given_count() -> None:
     """All samples different: the largest share is not 1/N of what was seen."""
     counts = [Counts(np.ones(16, dtype=np.int64), None) for _ in range(20)]

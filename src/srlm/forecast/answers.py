@@ -6,11 +6,11 @@ prompt's shares get a posterior. Among the readable responses they are Dirichlet
 T rho for the right answer and T (1 - rho) / M for each of M others (T / M for each of M where the
 right answer is not known); T and rho are log-normal and logit-normal over the prompts. Some prompts
 have a *rival*, a wrong answer that many responses share: any of the others, which takes the part
-sigma of the right one's weight. (Were all others alike, many scattered wrong answers would speak
-against any one that is common, and the right one would be the mode nearly everywhere.) How many,
-with which sigma, has a Dirichlet prior; the unreadable share is Beta. Means, spreads and M have a
-flat prior on a grid. All of it is drawn from its posterior given all prompts, so that the intervals
-carry what is not known.
+sigma of the right one's weight, or the part tau of all the others'. (Were all others alike, many
+scattered wrong answers would speak against any one that is common, and the right one would be the
+mode nearly everywhere.) How many have one, with which sigma or tau, has a Dirichlet prior; the
+unreadable share is Beta. Means, spreads and M have a flat prior on a grid. All of it is drawn from
+its posterior given all prompts, so that the intervals carry what is not known.
 
 * Answers that no sample gave are part of it: M counts them.
 * A draw of the posterior is a set of shares for each prompt; intervals of anything computed from
@@ -52,8 +52,10 @@ SPREADS = (0.15, 0.7, 1.4, 2.8)
 """Standard deviations of log T and logit rho over the prompts."""
 PARTS = np.array([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
 """sigma of the grid."""
-RARE = np.array([2.0, *[0.2] * len(PARTS)])
-"""Dirichlet prior of the shares of prompts without a rival, and with one of each sigma."""
+SLIPS = np.array([0.2, 0.4, 0.6, 0.8])
+"""tau of the grid."""
+RARE = 2.0, 0.2
+"""Dirichlet prior of the shares of prompts without a rival, and with one of each sigma or tau."""
 FITTED = 256
 """Prompts at most that tell what prompts share."""
 SWEEPS, CELLS = 3, 200
@@ -195,7 +197,7 @@ class Prior:
 
     others_B: Ints
     log_rival_BC: Floats
-    """log share of prompts without a rival (column 0), and with one of each sigma."""
+    """log share of prompts without a rival (column 0), and with one of each sigma and tau."""
     log_total_BT: Floats
     """log P(T) on the grid."""
     log_right_BR: Floats
@@ -293,7 +295,8 @@ def _prior(counts: Sequence[Counts], rng: np.random.Generator, draws: int) -> Pr
     for p, c in enumerate(some):
         log_MTRC = _log_likelihood(c, numbers)
         like_PMTRC[p] = np.exp(log_MTRC - log_MTRC.max())
-    share_C = RARE / RARE.sum()
+    rare_C = np.array([RARE[0], *[RARE[1]] * (_shape(labelled)[2] - 1)])
+    share_C = rare_C / rare_C.sum()
     for sweep in range(SWEEPS + 1):
         log_X = np.zeros(len(numbers) * H * J)
         for like_MTRC in like_PMTRC:
@@ -312,7 +315,7 @@ def _prior(counts: Sequence[Counts], rng: np.random.Generator, draws: int) -> Pr
             p_X = np.exp(log_X[kept_X] - log_X[kept_X[0]])
             each_XPC = like_XPC * share_C
             each_XPC /= np.maximum(each_XPC.sum(2, keepdims=True), 1e-300)
-            share_C = RARE + np.einsum("x,xpc->c", p_X / p_X.sum(), each_XPC)
+            share_C = rare_C + np.einsum("x,xpc->c", p_X / p_X.sum(), each_XPC)
             share_C /= share_C.sum()
     cell_B, share_BC = np.empty(draws, dtype=np.int64), np.empty((draws, len(share_C)))
     for b in range(draws):
@@ -320,7 +323,7 @@ def _prior(counts: Sequence[Counts], rng: np.random.Generator, draws: int) -> Pr
         cell_B[b] = _pick(log_X[None], rng)[0]
         with np.errstate(divide="ignore"):
             member_P = _pick(np.log(like_XPC[cell_B[b]] * share_C), rng)
-        share_C = rng.dirichlet(RARE + np.bincount(member_P, minlength=len(RARE)))
+        share_C = rng.dirichlet(rare_C + np.bincount(member_P, minlength=len(rare_C)))
         share_BC[b] = share_C
     with np.errstate(divide="ignore"):
         return Prior(
@@ -333,7 +336,9 @@ def _prior(counts: Sequence[Counts], rng: np.random.Generator, draws: int) -> Pr
 
 def _shape(labelled: bool) -> tuple[int, int, int]:
     """T, R, C of the grid."""
-    return len(LOG_TOTALS), len(LOGITS) if labelled else 1, 1 + len(PARTS)
+    if labelled:
+        return len(LOG_TOTALS), len(LOGITS), 1 + len(PARTS) + len(SLIPS)
+    return len(LOG_TOTALS), 1, 1 + len(PARTS)
 
 
 def _weights(grid_T: Floats) -> Floats:
@@ -386,15 +391,17 @@ def _log_likelihood(counts: Counts, others_M: Ints) -> Floats:
 def _weights_of(others: tuple[int, ...], labelled: bool) -> tuple[Floats, Floats, Floats]:
     """Weights of the right answer, of each of the M others, and of the rival, [M, T, R, C].
 
-    The rival's is that of an other plus the part sigma of the right one's; where no right answer
-    is known, the part sigma of all.
+    The rival's is that of an other plus the part sigma of the right one's, or the part tau of all
+    others'; where no right answer is known, the part sigma of all.
     """
     M = np.array(others)[:, None, None, None]
-    part_C = np.concatenate([[0.0], PARTS])
+    part_C = np.concatenate([[0.0], PARTS, *([0.0 * SLIPS] if labelled else [])])
+    slip_C = np.concatenate([[0.0], 0.0 * PARTS, *([SLIPS] if labelled else [])])
     total = _TOTALS[:, None, None]
     if labelled:
         rho = _RIGHTS[:, None]
-        own, each, extra = rho * (1 - part_C), (1 - rho) / M, rho * part_C
+        own, each = rho * (1 - part_C), (1 - rho) * (1 - slip_C) / M
+        extra = rho * part_C + (1 - rho) * slip_C
     else:
         own, each, extra = np.zeros((1, 1)), (1 - part_C) / M, part_C
     whole = np.zeros((len(others), *_shape(labelled)))
