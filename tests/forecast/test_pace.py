@@ -15,6 +15,7 @@ from srlm.forecast.pace import (
     FADES,
     FEWEST,
     FORECAST,
+    STEPS,
     Gone,
     Method,
     State,
@@ -352,3 +353,18 @@ def test_rounds_that_few_groups_drive_drift() -> None:
     assert drifted([0.9, 0.5, 0.3, 0.25]) == 2.0  # the root of the rounds, as before
     assert drifted([0.25 / 9, 1.0]) == pytest.approx(10**0.5)
     assert drifted([0.0]) == drifted([FEWEST]) == 5.0
+
+
+def test_a_target_without_mass_on_a_mode_has_no_kappa() -> None:
+    """Nothing of a round's way is told of a figure that is infinite at its end."""
+    listed = Rows(np.zeros(2, int), np.array([0, 1]), np.array([4, 4]), np.full(2, np.nan))
+
+    def mass(*share: float) -> dynamics.Mass:
+        with np.errstate(divide="ignore"):
+            log_R = np.log(share)
+        return dynamics.Mass(listed.prompt_R, log_R, log_R)
+
+    state = State(listed, mass(0.7, 0.3), np.array([1.0, 0.0]), listed.answer_R == 0)
+    (step,) = steps_of(state, mass(0.0, 1.0))
+    assert "kappa" not in step
+    np.testing.assert_allclose(step["confidence"], 0.7 * (1 - np.array(STEPS)), atol=1e-12)

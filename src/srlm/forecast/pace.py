@@ -312,11 +312,16 @@ def steps_of(state: State, there: Mass) -> list[dict[str, Any]]:
         float(m.expect(state.rows.length_R.astype(np.float64)).mean()) for m in (state.mass, there)
     )
     some = HABITS if abs(end - start) > LEAST_WAY * start else ()
-    out = []
-    for habit in (None, *some):
-        made = [figures(state, stepped(state, state.mass, there, s, habit)) for s in STEPS]
-        out.append({"habit": habit} | {k: [x[k] for x in made] for k in made[0]})
-    return out
+    made = {
+        habit: [figures(state, stepped(state, state.mass, there, s, habit)) for s in STEPS]
+        for habit in (None, *some)
+    }
+    # kappa is infinite, and left out, where a prompt's mode has no mass.
+    told = set.intersection(*(set(x) for steps in made.values() for x in steps))
+    return [
+        {"habit": habit} | {k: [x[k] for x in steps] for k in steps[0] if k in told}
+        for habit, steps in made.items()
+    ]
 
 
 # ---- later rounds
