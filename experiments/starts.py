@@ -63,7 +63,9 @@ def one(start: str, seed: int, out: Path) -> dict[str, Any]:
         "seconds": shown.seconds,
         "certified": [x["kappa"]["guarantee"] for x in shown.rounds],
         "pilot_kappa_error": [
-            round(ahead[x["round"]]["kappa"]["value"] / x["kappa"]["value"] - 1, 4) for x in later
+            round(told / x["kappa"]["value"] - 1, 4)
+            for x in later
+            if (told := ahead[x["round"]]["kappa"]["value"]) is not None
         ],
         "pilot_accuracy_error": [
             round(
