@@ -3,8 +3,9 @@
     python -m experiments.cluster [kills workers memory handled page]
 
 ``kills``: 30 runs on two nodes of one CPU each, in which a worker, a node or the driver is killed
-by SIGKILL at a random number of shards, ten times each; then the same command again. Each folder is
-compared with that of the local engine, byte for byte, and its samples are counted. ``workers``: a
+by SIGKILL at a random number of pieces of held-out samples, search, samples and judging, ten times
+each; then the same command again. Each folder is compared with that of the local engine, byte for
+byte, and its samples are counted. ``workers``: a
 round's samples by the local engine and by 1, 2 and 4 workers, their bytes and their times; alone on
 the machine. ``memory``: the driver's greatest resident memory from a thousand to a million prompts.
 ``handled``: what a sample costs the run itself. Every section writes docs/cluster.md from the
@@ -42,6 +43,8 @@ HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results" / "cluster.json", HERE.parent / "docs" / "cluster.md"
 HOSTS, PORT = ("127.0.0.2", "127.0.0.3"), 6399
 KINDS, EACH = ("worker", "node", "driver"), 10
+LAST = 80
+"""Pieces by which something is killed."""
 
 
 # ---- a cluster of this machine
@@ -144,12 +147,13 @@ def nodes(count: int = 2, cpus: int = 1) -> Iterator[Nodes]:
 
 
 def go(config: dict[str, Any], out: Path, address: str | None) -> None:
-    """The command: a run whose samples come from the cluster, or from this process."""
+    """The command: a run whose pieces come from the cluster, or from this process."""
     from srlm import runner
     from srlm.config import RunConfig
     from srlm.engines import base
+    from srlm.measure import search
 
-    base.WORK = {"cpu": 0.0}  # shards of 64 samples
+    base.WORK, search.LOT = {"cpu": 0.0}, 4  # pieces of 64 samples, of 4 prompts
     runner.write_page = lambda summary: summary.folder / "report.html"  # not what is asked here
     engine = {} if address is None else {"engine": {"kind": "ray", "ray_address": address}}
     runner.run(RunConfig.model_validate(config | engine), out)
@@ -210,7 +214,8 @@ def counted(folder: Path, prompts: int, samples: int) -> tuple[int, int]:
 
 
 def inputs(folder: Path) -> dict[str, Any]:
-    """A tiny model, prompts and the settings of a run of two rounds, 16 shards each."""
+    """A tiny model, prompts and the settings of a run of two rounds, its judge the model itself:
+    ``PIECES`` of 4 prompts each."""
     from tests import tiny
 
     model = tiny.saved(folder / "model")
@@ -219,15 +224,60 @@ def inputs(folder: Path) -> dict[str, Any]:
         "samples.per_prompt": 16,
         "samples.prompts": 64,
         "samples.max_tokens": 8,
+        "measure.samples": 16,
+        "measure.nodes": 100,
         "update.kind": "best-of-n",
+        "reward": "judge",
+        "judge.read": "expected",
+        "judge.template": "{prompt}b{response}",
+        "judge.scores": "a=1,b=2,c=3",
     }
     return tiny.config(model, file, **changes).model_dump(mode="json")
 
 
-def shards(folder: Path) -> int:
-    """How many are put aside, or were."""
-    there = len(list(folder.glob("rounds/*/shards/*.parquet")))
-    return there + 16 * len(list(folder.glob("rounds/*/samples.parquet")))
+PIECES = {
+    "round.json": ("held_out", "modes"),
+    "forecast.json": ("scores",),
+    "samples.parquet": ("samples",),
+    "pairs.parquet": ("rewards",),
+}
+"""The pieces that a stage is made of, by the file that it becomes."""
+NAMES = {
+    "held_out": "held-out samples",
+    "modes": "search",
+    "scores": "judging of held-out samples",
+    "samples": "samples",
+    "rewards": "judging",
+}
+
+
+def pieces(folder: Path) -> Counter[tuple[str, str]]:
+    """How many pieces of each round and kind are put aside now."""
+    there = (p.parent for p in folder.glob("rounds/*/shards/*/*") if p.suffix != ".partial")
+    return Counter((p.parent.parent.name, p.name) for p in there)
+
+
+class Seen:
+    """The pieces that a run has put aside so far, also those that are gone since."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder, self._most = folder, Counter[tuple[str, str]]()
+
+    def look(self) -> int:
+        """Look, and count them."""
+        with suppress(FileNotFoundError):
+            self._most |= pieces(self._folder)
+        return self._most.total()
+
+    def kind(self) -> str:
+        """The kind of work that is being done: that of pieces that are no stage yet."""
+        found = [
+            kind
+            for (t, kind) in pieces(self._folder)
+            for file, kinds in PIECES.items()
+            if kind in kinds and not (self._folder / "rounds" / t / file).is_file()
+        ]
+        return NAMES[found[-1]] if found else "none"
 
 
 def kills(each: int = EACH) -> dict[str, Any]:
@@ -247,13 +297,10 @@ def kills(each: int = EACH) -> dict[str, Any]:
             kind, out = KINDS[i % len(KINDS)], base / f"{i}"
             began = time.monotonic()
             driver = forked(lambda: go(config, out, cluster.address))  # noqa: B023
-            at = at_random.choice([*range(1, 12), *range(17, 28)])
-            while (
-                shards(out) < at
-                and os.waitid(os.P_PID, driver, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-            ):
+            at, seen = at_random.randrange(1, LAST), Seen(out)
+            while seen.look() < at and running(driver):
                 time.sleep(0.005)
-            reached = shards(out)
+            reached, stage = seen.look(), seen.kind() if running(driver) else "ended"
             if kind == "worker":
                 os.kill(at_random.choice(cluster.workers()), signal.SIGKILL)
             elif kind == "node":
@@ -267,6 +314,7 @@ def kills(each: int = EACH) -> dict[str, Any]:
                 {
                     "killed": kind,
                     "at": reached,
+                    "stage": stage,
                     "first": first,
                     "again": again,
                     "same": contents(out) == expected,
@@ -297,10 +345,10 @@ def hashed(parts: Iterable[tuple[Any, Any]]) -> tuple[str, int]:
 
 def clocked(policy: Any, shard: Any) -> tuple[Any, float]:
     """A shard's samples, and the processor seconds that they took."""
-    from srlm.engines.cluster import sampled
+    from srlm.engines.base import sampled
 
     spent = time.process_time()
-    made = sampled(policy, shard)
+    made = sampled(policy, shard, lambda prompts: None)
     return made, time.process_time() - spent
 
 
@@ -375,13 +423,13 @@ class Many(Sequence[Any]):
 def streamed(model: Path, count: int, address: str, file: Path) -> None:
     """The samples of so many prompts by a cluster: the greatest memory of this process."""
     from srlm.config import SampleSettings
-    from srlm.engines.base import Engine, drawn
+    from srlm.engines.base import drawn
     from srlm.engines.cluster import on_cluster
     from srlm.policies.load import load
     from srlm.run_folder.shelf import FolderShelf
 
     policy, settings = load(model), SampleSettings(per_prompt=2, max_tokens=1)
-    engine = Engine(on_cluster(address, load))
+    engine = on_cluster(address, load)
     shelf = FolderShelf(file.parent / f"round-{count}", model)
     began, spent = time.perf_counter(), time.process_time()
     rows = sum(len(x) for x in drawn(engine, policy, Many(count), settings, 0, shelf))
@@ -475,34 +523,41 @@ Tested: two and three processes on the CPU. Not run: NCCL, several machines.
     ray start --address HOST:6379                          # on the others
     srlm run --engine ray --ray-address HOST:6379 ...      # without an address: a cluster on this machine
 
-The training samples of a round are made by the cluster's workers; rewards, updates and
-measurements stay with the run. A worker takes as many CPUs as the run has threads
-(`OMP_NUM_THREADS`), or a GPU where the run's model lies on one, and loads the policy from the run
-folder, which all machines must see under the same path. The samples are those of `--engine local`,
-byte for byte, on processors of one kind, so that a run may go on with the other engine. Ray 2.60
-asks for a token where it finds one: set `RAY_AUTH_MODE` and `RAY_AUTH_TOKEN` alike on all
-machines.
+The samples of a round, training and held-out, the search for modes and what a judge is asked are
+made by the cluster's workers, in pieces of some prompts; scoring and updates stay with the run. A
+worker takes as many CPUs as the run has threads (`OMP_NUM_THREADS`), or a GPU where the run's model
+lies on one, and loads the policy from the run folder, which all machines must see under the same
+path. The files are those of `--engine local`, byte for byte, on processors of one kind (but for a
+search that its seconds end, see [engines](engines.md)), so that a run may go on with the other
+engine. Ray 2.60 asks for a token where it finds one: set `RAY_AUTH_MODE` and `RAY_AUTH_TOKEN` alike
+on all machines.
 
-- A worker or a machine that is lost: its shards are made by others, another worker is asked for,
+- A worker or a machine that is lost: its pieces are made by others, another worker is asked for,
   and only workers that have answered are given work. Four workers lost one after another at the
-  same shard are an error.
-- No worker answers in two minutes, a shard takes half an hour, no cluster at the address, no room
-  for a worker, other versions, ray not installed: errors by name.
-- The run itself is killed: the same command goes on with the shards that are missing.
+  same piece are an error.
+- No worker answers in two minutes, a piece takes half an hour (a search: beyond its own limit), no
+  cluster at the address, no room for a worker, other versions, ray not installed: errors by name.
+- The run itself is killed: the same command goes on with the pieces that are missing.
 - What becomes of a run whose head is lost was not tried: start the cluster, and give the same
   command.
+
+`srlm lab all --engine ray --out runs/lab` makes the cells of the lab's sweeps by workers of one
+thread each, and keeps each as it comes; what is no sweep is done here. The figures are those of
+`--engine local` with one thread.
 """  # noqa: E501
 
 KILLS = """
 ### What it survives
 
-Runs of two rounds, 16 shards each, of a tiny model on two nodes of one CPU each on one machine. In
-each a process was killed by SIGKILL: a worker, all processes of a node, or the run itself. Then
-the same command was given again.
+Runs of two rounds of a tiny model that judges itself, on two nodes of one CPU each on one machine,
+in pieces of four prompts. In each a process was killed by SIGKILL: a worker, all processes of a
+node, or the run itself. Then the same command was given again.
 
-| killed | runs | while shards were missing | ended by themselves | complete after the same command | same bytes as `local` | samples twice | samples lost |
-| --- | --- | --- | --- | --- | --- | --- | --- |
+| killed | runs | ended by themselves | complete after the same command | same bytes as `local` | samples twice | samples lost |
+| --- | --- | --- | --- | --- | --- | --- |
 {rows}
+
+What was being made when it was killed: {stages}.
 """  # noqa: E501
 
 WORKERS = """
@@ -565,13 +620,14 @@ def killed_table(rows: list[dict[str, Any]]) -> str:
     for kind in KINDS:
         mine = [row for row in rows if row["killed"] == kind]
         lines.append(
-            f"| {kind} | {len(mine)} | {sum(row['at'] % 16 != 0 for row in mine)} "
-            f"| {sum(row['first'] == 0 for row in mine)} "
+            f"| {kind} | {len(mine)} | {sum(row['first'] == 0 for row in mine)} "
             f"| {sum(row['again'] == 0 for row in mine)} "
             f"| {sum(row['same'] for row in mine)} | {sum(row['twice'] for row in mine)} "
             f"| {sum(row['missing'] for row in mine)} |"
         )
-    return KILLS.format(rows="\n".join(lines))
+    each = Counter(row["stage"] for row in rows).most_common()
+    stages = ", ".join(f"{stage} {count}" for stage, count in each)
+    return KILLS.format(rows="\n".join(lines), stages=stages)
 
 
 def workers_table(rows: dict[str, Any]) -> str:

@@ -466,6 +466,21 @@ def lab(
     quick: Annotated[
         bool, typer.Option("--quick", metavar=" ", help="Fewer replicates; nothing is trained.")
     ] = False,
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(
+            help="Where the cells of the sweeps are made: processes here, or workers of a Ray"
+            " cluster, to the same figures."
+        ),
+    ] = "local",
+    ray_address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="ray: HOST:PORT of its head (default: RAY_ADDRESS, or a cluster started on this"
+            " machine).",
+        ),
+    ] = None,
     json_file: JsonFile = None,
     quiet: Quiet = False,
 ) -> None:
@@ -480,6 +495,16 @@ def lab(
     from srlm.progress import Progress
     from srlm.writing import write_json
 
+    over = None
+    if engine == "ray":
+        from srlm.engines.cluster import answering, mapped
+
+        over = mapped(answering(ray_address))
+    elif ray_address is not None:
+        raise UserError(
+            "--engine local with --ray-address: it uses no Ray cluster",
+            "use --engine ray, or leave it out",
+        )
     several = len(claims) > 1 or claims == ["all"]
     found = try_claims(
         claims,
@@ -488,6 +513,7 @@ def lab(
         out=out,
         progress=Progress(quiet=quiet),
         workers=min(os.cpu_count() or 1, len(TASKS)) if several else 1,
+        over=over,
     )
     console = Console(highlight=False)
     print_findings(found, console)

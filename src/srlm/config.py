@@ -460,13 +460,14 @@ class ServerSettings(Settings):
 
 
 class EngineSettings(Settings):
-    """What makes the training samples of a run. No setting here decides what the samples are of."""
+    """What makes the samples of a run. No setting here decides what the samples are of."""
 
     panel: ClassVar[str] = "Engine"
 
     kind: Literal["local", "server", "vllm", "ray"] = setting(
         "what makes the training samples: this process; OpenAI-compatible servers; vLLM on this"
-        " machine; workers of a Ray cluster, to the same bytes as this process",
+        " machine; workers of a Ray cluster, to the same bytes as this process, and held-out"
+        " samples, search and judging too",
         "local",
         flag="--engine",
     )

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 from srlm import stopping
 from srlm.data import split
+from srlm.engines.base import Executor
 from srlm.measure.evaluate import reference_of
 from srlm.policies.base import Policy
 from srlm.progress import Progress
@@ -21,8 +23,8 @@ from srlm.rounds import (
     derived,
     joined_pairs,
     measure_round,
-    reward_and_pair,
     reward_report,
+    rewards_and_pairs,
     round_prompts,
     sample_round,
 )
@@ -80,15 +82,16 @@ def self_reward(
     records: list[Round] = []
     votes: list[Estimate] = []
     for t in range(rounds + 1):
+        executor = Executor(method.engine, partial(folder.shelf, t))
+
         # measure
         if not folder.has(t, "round"):
             if t and base is None:
                 first = (folder.get(0, "table"), folder.get(0, "held_out"))
                 base = reference_of(*first, folder.base_log_prob)
             with progress.stage(f"round {t}: measure", total=len(held_out)) as bar:
-                made = measure_round(
-                    folder.get(t, "policy"), held_out, method, base, records, seed, bar.advance
-                )
+                policy, tell = folder.get(t, "policy"), bar.advance
+                made = measure_round(policy, held_out, method, base, records, seed, tell, executor)
             folder.keep(t, "held_out", made.samples, held_out)
             folder.keep(t, "table", made.table)
             update = folder.get(t, "update") if t else None
@@ -105,19 +108,18 @@ def self_reward(
         chosen = round_prompts(prompts, method.samples.prompts, seed, t)
         if not folder.has(t, "pairs") and not folder.has(t, "samples"):
             with progress.stage(f"round {t + 1}: samples", total=len(chosen)) as bar:
-                own, shelf = derived(seed, "samples", t), folder.shelf(t)
+                own, shelf = derived(seed, "samples", t), executor.shelf("samples")
                 policy = folder.get(t, "policy")
                 drawn = sample_round(policy, chosen, method, own, shelf, bar.advance)
                 folder.keep(t, "samples", drawn, chosen)
 
         # rewards, pairs
         if not folder.has(t, "pairs"):
-            with progress.stage(f"round {t + 1}: rewards"):
-                policy = folder.get(t, "policy")
-                paired = [
-                    reward_and_pair(policy, chosen, part, method)
-                    for part in folder.get(t, "samples")
-                ]
+            with progress.stage(f"round {t + 1}: rewards", total=len(chosen)) as bar:
+                policy, parts = folder.get(t, "policy"), folder.get(t, "samples")
+                paired = list(
+                    rewards_and_pairs(policy, chosen, parts, method, executor, bar.advance)
+                )
             folder.keep(t, "rewards", reward_report(paired).to_json())
             folder.keep(t, "pairs", joined_pairs(paired, len(chosen)), chosen)
         pairs: Pairs = folder.get(t, "pairs")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import log
@@ -12,7 +14,16 @@ import numpy as np
 from srlm import pairs as pairing
 from srlm import stopping
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
-from srlm.engines.base import LOCAL, Engine, Shelf, drawn
+from srlm.engines.base import (
+    LOCAL,
+    Advance,
+    Engine,
+    Executor,
+    Piece,
+    Shelf,
+    drawn,
+    prompts_per_shard,
+)
 from srlm.errors import UserError
 from srlm.forecast.powers import kappa_next
 from srlm.grading import EXACT, Grader
@@ -47,9 +58,11 @@ class Method:
     stop: stopping.Rule | None = None
     """None: all rounds are run."""
     engine: Engine = LOCAL
-    """What makes the training samples."""
+    """What makes the training samples, and what the policy's other work is spread by."""
     fit: Fit = fit
     """What makes the next policy."""
+    asks: bool = False
+    """Whether the reward asks the policy, as a judge does: it is made, and kept, in pieces."""
 
 
 def round_prompts(prompts: Sequence[Prompt], count: int | None, seed: int, t: int) -> list[Prompt]:
@@ -66,7 +79,7 @@ def sample_round(
     method: Method,
     seed: int,
     shelf: Shelf,
-    advance: Callable[[float], None],
+    advance: Advance,
 ) -> Iterator[Samples]:
     """The training samples of a round, in parts, by the method's engine
     (``srlm.engines.base.drawn``)."""
@@ -92,20 +105,98 @@ class Paired:
     """The first responses without a reward."""
 
 
-def reward_and_pair(
-    policy: Policy, prompts: Sequence[Prompt], part: Samples, method: Method
-) -> Paired:
-    """Reward a part of a round's samples, all those of its prompts, and pair them."""
+def rewards_and_pairs(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    parts: Iterable[Samples],
+    method: Method,
+    executor: Executor,
+    advance: Advance = lambda prompts: None,
+) -> Iterator[Paired]:
+    """Reward the samples of a round and pair them, part by part.
+
+    Args:
+        parts: of some prompts each, all their samples; gone through twice where the reward asks
+            the policy.
+    """
+    if method.asks:
+        for own, first, found in made_rewards(
+            policy, prompts, parts, method, executor, "rewards", advance
+        ):
+            yield paired(own, first, found, method)
+        return
+    for part in parts:
+        first, last = int(part.prompt_R[0]), int(part.prompt_R[-1])
+        own = replace(part, prompt_R=part.prompt_R - first)
+        found = scored(method.reward(policy, prompts[first : last + 1], own), own)
+        advance(last + 1 - first)
+        yield paired(own, first, found, method)
+
+
+def made_rewards(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    parts: Iterable[Samples],
+    method: Method,
+    executor: Executor,
+    kind: str,
+    advance: Advance = lambda prompts: None,
+) -> Iterator[tuple[Samples, int, Scored]]:
+    """Rewards that the policy is asked for, of the prompts of a shard at a time.
+
+    Yields:
+        Samples that count their prompts from 0, the number of their first prompt, their rewards.
+    """
+    step = prompts_per_shard(policy, method.samples.max_tokens, method.samples.per_prompt)
+    do = partial(rewarded, method.reward)
+    says: list[Say] = []
+
+    def pieces() -> Iterator[Piece]:
+        number = 0
+        for part in parts:
+            for first in range(int(part.prompt_R[0]), int(part.prompt_R[-1]) + 1, step):
+                begin, end = np.searchsorted(part.prompt_R, [first, first + step])
+                own = part.take(np.arange(begin, end))
+                own = replace(own, prompt_R=own.prompt_R - first)
+                some = tuple(prompts[first : first + int(own.prompt_R[-1]) + 1])
+                yield Piece(number, first, some, own, _told(own))
+                number += 1
+
+    found = executor.each(kind, policy, do, pieces, advance, lambda made: says.append(made.say))
+    for piece, made in found:
+        if not says:  # all were there: sentences are not kept
+            says.append(do(policy, piece, lambda prompts: None).say)
+        yield piece.asked, piece.first, replace(made, say=says[0])
+
+
+def rewarded(reward: Reward, policy: Policy, piece: Piece, advance: Advance) -> Scored:
+    """The rewards of a piece's samples."""
+    return scored(reward(policy, piece.prompts, piece.asked), piece.asked)
+
+
+def _told(samples: Samples) -> str:
+    """A hash of what rewards are of."""
+    told = hashlib.sha256(json.dumps(samples.tokens_R).encode())
+    for column in (samples.prompt_R, samples.logp_R, samples.weight_R):
+        told.update(column.tobytes())
+    return told.hexdigest()
+
+
+def paired(own: Samples, first: int, found: Scored, method: Method) -> Paired:
+    """Pair samples by their rewards.
+
+    Args:
+        own: all samples of some prompts, which they count from 0.
+        first: number of the first of these prompts.
+        found: their rewards.
+    """
     pair = method.pair or method.objective.pair
-    first = int(part.prompt_R[0])
-    own = replace(part, prompt_R=part.prompt_R - first)
-    found = scored(method.reward(policy, prompts[first : part.prompt_R[-1] + 1], own), own)
     found = with_gap(found, own)
     judge = found.training
     return Paired(
         first=first,
         pairs=pair(own, found.reward_R) if np.isfinite(found.reward_R).any() else None,
-        rewards=seen(part, found, method.grader),
+        rewards=seen(replace(own, prompt_R=own.prompt_R + first), found, method.grader),
         judged=pair(judge.samples, judge.reward_J) if judge else None,
         questions=tuple(judge.prompts) if judge else (),
         reward=getattr(method.reward, "__qualname__", "own").partition(".")[0],
@@ -182,7 +273,8 @@ def measure_round(
     base: BaseReference | None,
     before: Sequence[Round],
     seed: int,
-    advance: Callable[[float], None],
+    advance: Advance,
+    executor: Executor | None = None,
 ) -> Measurement:
     """Measure pi_t: ``evaluate``, its votes, what it kept of the base, its pace on exact updates.
 
@@ -194,6 +286,7 @@ def measure_round(
         before: the records of rounds 0 to t - 1.
         seed: of the run.
         advance: called with the number of prompts sampled for.
+        executor: as of ``evaluate``.
     """
     made = evaluate(
         policy,
@@ -203,6 +296,7 @@ def measure_round(
         seed=derived(seed, "measure"),
         max_tokens=method.samples.max_tokens,
         base=base,
+        executor=executor,
         advance=advance,
     )
     beta = method.update.beta

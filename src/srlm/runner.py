@@ -14,11 +14,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from srlm import data, losses, pairs, stopping, train
 from srlm.config import AUTO, REWARDS, RunConfig, kept, reward_parts
 from srlm.defaults import keep_of, settle
 from srlm.engines import opened as engines
-from srlm.engines.base import local
+from srlm.engines.base import Executor, local
 from srlm.errors import UserError
 from srlm.forecast import after_round, pace
 from srlm.grading import Grader, grader
@@ -30,7 +32,7 @@ from srlm.progress import Progress
 from srlm.report.card import model_card
 from srlm.report.page import write_page
 from srlm.report.summary import Summary, summarise
-from srlm.rewards.base import Reward, scored
+from srlm.rewards.base import Reward
 from srlm.rewards.combined import combined
 from srlm.rewards.consistency import consistency
 from srlm.rewards.judge import judge
@@ -40,7 +42,7 @@ from srlm.rewards.likelihood import likelihood
 from srlm.rewards.likelihood_per_token import likelihood_per_token
 from srlm.rewards.meta_judge import meta_judge
 from srlm.rewards.self_certainty import self_certainty
-from srlm.rounds import Method
+from srlm.rounds import Method, made_rewards
 from srlm.rows import Source
 from srlm.run_cost import fitted, plan_run
 from srlm.run_folder import RunFolder, aim_of, hash_model
@@ -255,8 +257,11 @@ def _forecast(
     score_R = None
     if parts:
         reward = combined([(MAKERS[name](config), weight) for name, weight in parts.items()])
-        found = reward(folder.get(t, "policy"), held_out[: method.measure.prompts], samples)
-        score_R = scored(found, samples).reward_R
+        asking, asked = replace(method, reward=reward), held_out[: method.measure.prompts]
+        executor = Executor(method.engine, partial(folder.shelf, t))
+        policy = folder.get(t, "policy")
+        found = made_rewards(policy, asked, [samples], asking, executor, "scores")
+        score_R = np.concatenate([x.reward_R for _, _, x in found])
     likelihood = aim_of({"reward": config.reward}) == "responses"
     state = after_round.state_of(
         samples, table, method.grader, likelihood=likelihood, score_R=score_R
@@ -345,6 +350,7 @@ def method_of(config: RunConfig) -> Method:
         )
     return Method(
         reward=reward_of(config),
+        asks=bool(after_round.asked(config.reward)),
         objective=objective(config.update.nll),
         pair=partial(PAIRINGS[name], reward_floor=config.pairs.reward_floor),
         samples=config.samples,

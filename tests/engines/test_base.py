@@ -68,7 +68,7 @@ def off_by(nats: float, every: int = 1) -> base.Sampler:
 def test_the_order_of_arrival_changes_nothing(policy: CausalLM, tmp_path: Path) -> None:
     done: list[float] = []
     whole = taken(Engine(), policy, MemoryShelf())
-    other = FolderShelf(tmp_path, tmp_path)
+    other = FolderShelf(tmp_path / "shards", tmp_path)
     parts = drawn(Engine(backwards), policy, PROMPTS, SETTINGS, 3, other, done.append)
     assert same(Samples.joined(list(parts)), whole)
     assert sum(done) == pytest.approx(len(PROMPTS))
@@ -94,12 +94,12 @@ def test_a_death_costs_the_shards_that_had_not_come(policy: CausalLM, tmp_path: 
             yield from local(weights, [shard], advance)
 
     with pytest.raises(UserError, match="gone"):
-        taken(Engine(dies), policy, FolderShelf(tmp_path, tmp_path))
+        taken(Engine(dies), policy, FolderShelf(tmp_path / "shards", tmp_path))
     kept = sorted((tmp_path / "shards").iterdir())
     assert len(kept) == 3
     kept[-1].write_bytes(kept[-1].read_bytes()[:-9])  # damaged: made again
     (tmp_path / "shards" / "x.host.1.partial").write_bytes(b"half")
-    again = taken(Engine(counts), policy, FolderShelf(tmp_path, tmp_path))
+    again = taken(Engine(counts), policy, FolderShelf(tmp_path / "shards", tmp_path))
     assert asked == [0, 1, 4]
     assert same(again, taken(Engine(), policy, MemoryShelf()))
 
@@ -129,8 +129,10 @@ def test_a_share_is_scored_and_the_gap_is_kept(policy: CausalLM) -> None:
 def test_past_the_threshold_all_are_scored(policy: CausalLM, nats: float, tmp_path: Path) -> None:
     own = taken(Engine(), policy, MemoryShelf())
     engine = Engine(off_by(nats), "other", rescored=0.3)
-    taken(engine, policy, FolderShelf(tmp_path, tmp_path))
-    bad = taken(engine, policy, FolderShelf(tmp_path, tmp_path))  # all of it from the shelf
+    taken(engine, policy, FolderShelf(tmp_path / "shards", tmp_path))
+    bad = taken(
+        engine, policy, FolderShelf(tmp_path / "shards", tmp_path)
+    )  # all of it from the shelf
     assert bad.logp_R == pytest.approx(own.logp_R, abs=1e-4)
     assert bad.gap_R is not None
     expected = np.inf if np.isnan(nats) else -nats

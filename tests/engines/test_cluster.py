@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import socket
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -17,79 +14,8 @@ from srlm.engines.cluster import SAME, Crew, answering
 from srlm.errors import UserError
 from srlm.policies.base import Policy
 from tests import tiny
-
-
-class Lost(Exception):
-    """A worker is gone."""
-
-
-class Failed(Lost):
-    """What a worker raised."""
-
-    def __init__(self, cause: BaseException) -> None:
-        self.cause = cause
-
-
-class Played:
-    """Stands for the module ray: calls are made when their results are asked for.
-
-    Args:
-        cpus: of the cluster.
-        loses: whether the call of that number loses its worker.
-        deaf: workers that never answer.
-    """
-
-    def __init__(
-        self, cpus: int, loses: Callable[[int], bool] = lambda n: False, deaf: Sequence[int] = ()
-    ) -> None:
-        self.exceptions = SimpleNamespace(RayError=Lost, RayTaskError=Failed)
-        self.cpus, self.loses, self.deaf = cpus, loses, deaf
-        self.calls = self.made = self.most = 0
-        self.killed: list[int] = []
-        self.fed: Counter[int] = Counter()
-
-    def is_initialized(self) -> bool:
-        return True
-
-    def cluster_resources(self) -> dict[str, float]:
-        return {"CPU": float(self.cpus)}
-
-    def remote(self, kind: Any) -> Any:
-        return SimpleNamespace(options=lambda **_: SimpleNamespace(remote=self._actor(kind)))
-
-    def _actor(self, kind: Any) -> Callable[..., Any]:
-        def make(*given: Any) -> Any:
-            number, self.made = self.made, self.made + 1
-            own = kind(*given)
-
-            def method(name: str) -> Any:
-                return SimpleNamespace(remote=lambda *x: (number, name, getattr(own, name), x))
-
-            return SimpleNamespace(
-                number=number, ping=method("ping"), work=method("work"), rest=method("rest")
-            )
-
-        return make
-
-    def wait(self, refs: Sequence[Any], timeout: float) -> tuple[list[Any], list[Any]]:
-        answering = [ref for ref in refs if ref[0] not in self.deaf]
-        self.most = max(self.most, sum(ref[1] == "work" for ref in refs))
-        return answering[-1:], []
-
-    def get(self, ref: Any) -> Any:
-        number, name, do, given = ref
-        if name == "work":
-            self.calls += 1
-            self.fed[number] += 1
-            if self.loses(self.calls):
-                raise Lost("gone")
-        try:
-            return do(*given)
-        except UserError as error:
-            raise Failed(error) from error
-
-    def kill(self, actor: Any) -> None:
-        self.killed.append(actor.number)
+from tests.engines.played import Played
+from tests.engines.played import play as put
 
 
 @pytest.fixture
@@ -97,10 +23,7 @@ def play(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Played], Crew]]:
     """A crew on a cluster that is played."""
 
     def played(found: Played) -> Crew:
-        monkeypatch.setitem(__import__("sys").modules, "ray", found)  # type: ignore[arg-type]
-        monkeypatch.setattr(cluster, "find_spec", lambda name: name)
-        monkeypatch.setattr(cluster.torch, "get_num_threads", lambda: 1)
-        monkeypatch.setattr(cluster.torch, "set_num_threads", lambda n: None)
+        put(monkeypatch, found)
         return Crew(None, lambda folder: tiny.tabular())
 
     return played

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 
 from srlm import lab
+from srlm.engines.cluster import mapped
 from srlm.errors import UserError
 from srlm.lab.fits import bootstrap_slope, log_slope
 from srlm.lab.result import VERDICTS, Finding
@@ -21,6 +25,7 @@ from srlm.lab.words import print_findings
 from srlm.lab.work import run
 from srlm.report.plots import panels, series
 from srlm.types import Estimate
+from tests.engines.played import Played, play
 
 HOSTILE = "</script><script>alert(1)</script>\x00"
 
@@ -99,6 +104,40 @@ def test_cells_of_another_seed_or_size_are_not_taken(tmp_path: Path) -> None:
     third = Setting(seed=0, cells=tmp_path).sweep("a", [{"n": 2}], make)
     again = Setting(seed=0, cells=tmp_path).sweep("a", [{"n": 1}], make)
     assert [r[0]["value"] for r in (one, other, third, again)] == [0, 1, 2, 0]
+
+
+def test_cells_made_elsewhere_are_the_same(tmp_path: Path) -> None:
+    """In any order; those that are kept are not made again; a setting travels as seed and size."""
+
+    def backwards(do: Any, cells: Any) -> Any:
+        yield from [(cell, do(cell)) for cell in cells][::-1]
+
+    made: list[int] = []
+
+    def make(n: int) -> dict[str, Any]:
+        made.append(n)
+        return {"third": np.float64(n / 3)}
+
+    cells = [{"n": n} for n in range(4)]
+    Setting(cells=tmp_path).sweep("a", cells[1:2], make)
+    here = Setting().sweep("a", cells, make)
+    there = Setting(cells=tmp_path, map=backwards).sweep("a", cells, make)
+    assert here == there
+    assert made == [1, 0, 1, 2, 3, 0, 2, 3]
+    sent = pickle.loads(pickle.dumps(Setting(3, True, tmp_path, map=backwards)))
+    assert (sent.seed, sent.quick, sent.cells) == (3, True, None)
+
+
+def test_claims_over_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """To the byte, but for their times; and with one worker lost again and again."""
+    names = ["greedy", "contraction"]
+    alone = run(names, quick=True)
+    ray = Played(2, loses=lambda n: n % 4 == 0)
+    play(monkeypatch, ray)
+    found = run(names, quick=True, out=tmp_path, over=mapped(None))
+    assert ray.killed
+    for one, other in zip(alone, found, strict=True):
+        assert replace(one, seconds=0.0).to_json() == replace(other, seconds=0.0).to_json()
 
 
 def test_the_page_is_inert_and_the_same_every_time() -> None:

@@ -26,6 +26,10 @@ A sampler promises:
 Log-probabilities of an engine are never trusted blindly. The driver scores a share of each shard's
 rows by its own policy and keeps the gap; rows that came without are scored too. Where the upper
 95% limit of the mean |gap| of the round is over what is allowed, all rows are scored.
+
+All else that a round asks of the policy itself (held-out samples, search, judging) is cut into
+pieces in the same way, and an ``Executor`` has them made by the engine's ``spread``: in this
+process, or by the workers of a Ray cluster, to the same bytes.
 """
 
 from __future__ import annotations
@@ -34,9 +38,9 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -69,8 +73,38 @@ class Shard:
     def key(self) -> str:
         """Its name: its number, and a hash of all else."""
         asked = [self.seed, self.settings.model_dump(mode="json"), [x.id for x in self.prompts]]
-        text = json.dumps(asked, sort_keys=True)
-        return f"{self.number:07d}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+        return _key(self.number, asked)
+
+    @property
+    def seconds(self) -> float:
+        """Time that its settings let it take beyond what any work takes."""
+        return 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Some prompts, and what else is asked about them of the policy. Can be pickled."""
+
+    number: int
+    first: int
+    """Number of its first prompt."""
+    prompts: tuple[Prompt, ...]
+    asked: Any
+    """For whoever does the work."""
+    told: str
+    """All that decides the result, but the weights and the prompts."""
+    seconds: float = 0.0
+    """As of ``Shard``."""
+
+    @property
+    def key(self) -> str:
+        """Its name, as of ``Shard``."""
+        return _key(self.number, [self.told, [x.id for x in self.prompts]])
+
+
+def _key(number: int, asked: Any) -> str:
+    text = json.dumps(asked, sort_keys=True)
+    return f"{number:07d}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +124,14 @@ Advance = Callable[[float], None]
 """Called with the number of prompts done since; may be a fraction."""
 Sampler = Callable[[Weights, Iterable[Shard], Advance], Iterator[tuple[Shard, Samples]]]
 """See the module."""
+Do = Callable[[Policy, Any, Advance], Any]
+"""What is done with a piece: a function of a module, or a ``partial`` of one."""
+Spread = Callable[[Weights, Do, Iterable[Any], Advance], Iterator[tuple[Any, Any]]]
+"""Does the same with each piece, in any order; promises what a sampler does."""
 
 
 class Shelf(Protocol):
-    """Where shards are put aside until all of a round are there."""
+    """Where shards or pieces are put aside until all of a round are there."""
 
     weights: Path | None
     """Where the round's policy lies."""
@@ -104,11 +142,11 @@ class Shelf(Protocol):
         """Whether a shard is there and whole."""
         ...
 
-    def put(self, key: str, samples: Samples, prompts: Sequence[Prompt]) -> None:
+    def put(self, key: str, made: Any, prompts: Sequence[Prompt]) -> None:
         """Keep a shard, atomically."""
         ...
 
-    def get(self, key: str) -> Samples:
+    def get(self, key: str) -> Any:
         """A shard that is there."""
         ...
 
@@ -120,17 +158,17 @@ class MemoryShelf:
     scratch: Path | None = None
 
     def __init__(self) -> None:
-        self._there: dict[str, Samples] = {}
+        self._there: dict[str, Any] = {}
 
     def has(self, key: str) -> bool:
         """Whether a shard is there."""
         return key in self._there
 
-    def put(self, key: str, samples: Samples, prompts: Sequence[Prompt]) -> None:
+    def put(self, key: str, made: Any, prompts: Sequence[Prompt]) -> None:
         """Keep a shard."""
-        self._there[key] = samples
+        self._there[key] = made
 
-    def get(self, key: str) -> Samples:
+    def get(self, key: str) -> Any:
         """Hand a shard out."""
         return self._there.pop(key)
 
@@ -139,13 +177,25 @@ def local(
     weights: Weights, shards: Iterable[Shard], advance: Advance
 ) -> Iterator[tuple[Shard, Samples]]:
     """The sampler of this process: one shard after the other."""
-    for shard in shards:
-        yield (
-            shard,
-            sampling.sample(
-                weights.policy, shard.prompts, shard.settings, shard.seed, advance=advance
-            ),
-        )
+    yield from here(weights, sampled, shards, advance)
+
+
+def here(
+    weights: Weights, do: Do, pieces: Iterable[Any], advance: Advance
+) -> Iterator[tuple[Any, Any]]:
+    """The spread of this process: one piece after the other."""
+    for piece in pieces:
+        yield piece, do(weights.policy, piece, advance)
+
+
+def sampled(policy: Policy, shard: Shard, advance: Advance) -> Samples:
+    """A shard's samples."""
+    return sampling.sample(policy, shard.prompts, shard.settings, shard.seed, advance=advance)
+
+
+def greedily(policy: Policy, piece: Piece, advance: Advance) -> Samples:
+    """The greedy responses to a piece's prompts; asked: the length limit."""
+    return policy.greedy(piece.prompts, max_tokens=piece.asked)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,9 +210,55 @@ class Engine:
     """Share of the rows whose log-probabilities are checked, in (0, 1]; one of a shard at least."""
     gap: float = 0.1
     """Largest mean |gap|, nats a response; over it all are rescored."""
+    spread: Spread = here
+    """Does what only the policy itself can; to the bytes of ``here``."""
 
 
 LOCAL = Engine()
+
+
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """What has pieces of work done, and keeps them as they come."""
+
+    engine: Engine = LOCAL
+    shelf: Callable[[str], Shelf] = field(default=lambda kind: MemoryShelf())
+    """Where the pieces of a kind of work are put aside."""
+
+    def each(
+        self,
+        kind: str,
+        policy: Policy,
+        do: Do,
+        pieces: Callable[[], Iterable[Any]],
+        advance: Advance = lambda prompts: None,
+        fresh: Callable[[Any], None] = lambda made: None,
+    ) -> Iterator[tuple[Any, Any]]:
+        """``do`` of each piece, in order; nothing comes before all are there.
+
+        Args:
+            kind: of work.
+            policy: that is asked.
+            do: the work.
+            pieces: makes them; called twice.
+            advance: called with how many prompts were done since.
+            fresh: called with what was not on the shelf.
+        """
+        shelf = self.shelf(kind)
+
+        def missing() -> Iterator[Any]:
+            for piece in pieces():
+                if shelf.has(piece.key):
+                    advance(len(piece.prompts))
+                else:
+                    yield piece
+
+        weights = Weights(policy, shelf.weights, shelf.scratch)
+        for piece, made in self.engine.spread(weights, do, missing(), advance):
+            fresh(made)
+            shelf.put(piece.key, made, piece.prompts)
+        for piece in pieces():
+            yield piece, shelf.get(piece.key)
 
 
 def cut(
@@ -170,11 +266,16 @@ def cut(
 ) -> Iterator[Shard]:
     """The shards of a round: as many prompts each as take half a minute or less, by the model's
     size and where it lies. Nothing else decides them."""
-    step = max(1, _rows(policy, settings.max_tokens) // settings.per_prompt)
+    step = prompts_per_shard(policy, settings.max_tokens, settings.per_prompt)
     if settings.source == "enumerate":
         step = max(1, len(prompts))
     for number, first in enumerate(range(0, len(prompts), step)):
         yield Shard(number, first, tuple(prompts[first : first + step]), settings, seed)
+
+
+def prompts_per_shard(policy: Policy, max_tokens: int, per_prompt: int) -> int:
+    """Prompts of a shard of so many responses each."""
+    return max(1, _rows(policy, max_tokens) // per_prompt)
 
 
 def _rows(policy: Policy, max_tokens: int) -> int:

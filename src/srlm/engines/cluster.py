@@ -1,10 +1,10 @@
-"""The engine ``ray``: a map over shards by the workers of a Ray cluster.
+"""The engine ``ray``: a map over pieces of work by the workers of a Ray cluster.
 
-The driver, which is the run, owns the shards and hands each to a worker that is free. Workers are
+The driver, which is the run, owns the pieces and hands each to a worker that is free. Workers are
 actors that load the policy from the run's folder, which all machines see under the same path, and
-keep it until another is asked for. A shard's result does not depend on the worker, so that a worker
-or a machine may be lost at any moment: its shard is made by another, and another worker is asked
-for in its place. Only workers that have answered are given work. The driver holds as many shards as
+keep it until another is asked for. A piece's result does not depend on the worker, so that a worker
+or a machine may be lost at any moment: its piece is made by another, and another worker is asked
+for in its place. Only workers that have answered are given work. The driver holds as many pieces as
 there are workers.
 
 A worker computes with as many threads as the driver does, because sums of floats depend on their
@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,9 +27,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from srlm import samples as sampling
 from srlm.boundary import AGAIN
-from srlm.engines.base import Advance, Sampler, Shard, Weights
+from srlm.engines.base import LOCAL, Advance, Do, Engine, Shard, Weights, sampled
 from srlm.errors import UserError
 from srlm.policies.base import Policy
 from srlm.types import Samples
@@ -36,7 +36,7 @@ from srlm.types import Samples
 ANSWER = 120.0
 """Seconds in which some worker must answer where none works."""
 SHARD = 1800.0
-"""Seconds that a shard may take; then its worker is lost."""
+"""Seconds that a piece may take beyond a limit of its own; then its worker is lost."""
 CONNECT = 10.0
 """Seconds in which an address must answer."""
 LOSSES = 4
@@ -108,7 +108,7 @@ def connect(address: str | None) -> None:
 class _Worker:
     """An actor: a policy, and what is done with it."""
 
-    def __init__(self, threads: int, open_policy: Open) -> None:
+    def __init__(self, threads: int, open_policy: Open | None) -> None:
         torch.set_num_threads(threads)
         self._open = open_policy
         self._folder: Path | None = None
@@ -118,9 +118,12 @@ class _Worker:
         """Its versions: it is there."""
         return {name: version(name) for name in SAME}
 
-    def work(self, folder: Path, do: Callable[[Policy, Any], Any], item: Any) -> Any:
-        """``do`` with the policy in a folder."""
+    def work(self, folder: Path | None, do: Callable[[Any, Any], Any], item: Any) -> Any:
+        """``do`` with the policy in a folder, or with none."""
+        if folder is None:
+            return do(None, item)
         if folder != self._folder:
+            assert self._open is not None
             self._policy = None  # room for the next
             self._policy, self._folder = self._open(folder), folder
         assert self._policy is not None
@@ -141,6 +144,11 @@ class _Task:
     losses: int = 0
     since: float = 0.0
 
+    @property
+    def most(self) -> float:
+        """Seconds that it may take."""
+        return SHARD + float(getattr(self.item, "seconds", 0.0))
+
 
 class Crew:
     """The workers of a cluster: those asked for, those that are free, those at work.
@@ -149,13 +157,22 @@ class Crew:
 
     Args:
         address: of the cluster; None: on this machine. It is joined when there is work.
-        open_policy: reads a policy from a folder that all machines see under the same path.
+        open_policy: reads a policy from a folder that all machines see under the same path; None
+            where no work needs a policy.
         gpu: each worker has one.
+        threads: of a worker; as many as this process has if left out.
     """
 
-    def __init__(self, address: str | None, open_policy: Open, *, gpu: bool = False) -> None:
+    def __init__(
+        self,
+        address: str | None,
+        open_policy: Open | None,
+        *,
+        gpu: bool = False,
+        threads: int | None = None,
+    ) -> None:
         self._address, self._open, self._gpu = address, open_policy, gpu
-        self._threads = torch.get_num_threads()
+        self._threads = threads or torch.get_num_threads()
         self._versions = {name: version(name) for name in SAME}
         self._asked: dict[Any, Any] = {}
         self._busy: dict[Any, tuple[Any, _Task]] = {}
@@ -164,12 +181,12 @@ class Crew:
         self._heard, self._lost = 0.0, ""
 
     def map(
-        self, folder: Path, do: Callable[[Policy, T], R], items: Iterable[T]
+        self, folder: Path | None, do: Callable[[Any, T], R], items: Iterable[T]
     ) -> Iterator[tuple[T, R]]:
         """``do`` with the policy in a folder and each of the items, in any order.
 
         Args:
-            folder: of the policy.
+            folder: of the policy; None where none is needed.
             do: a function of a module, the same whoever calls it.
             items: taken as there is room for them.
 
@@ -224,7 +241,7 @@ class Crew:
     def _ping(self, actor: Any) -> None:
         self._asked[actor.ping.remote()] = actor
 
-    def _give(self, folder: Path, do: Callable[[Policy, Any], Any], task: _Task) -> None:
+    def _give(self, folder: Path | None, do: Callable[[Any, Any], Any], task: _Task) -> None:
         """Give work to a worker that is free."""
         actor, task.since = self._free.popleft(), time.monotonic()
         self._busy[actor.work.remote(folder, do, task.item)] = actor, task
@@ -237,8 +254,8 @@ class Crew:
         while not ready:
             ready, _ = ray.wait([*self._asked, *self._busy], timeout=1.0)
             now = time.monotonic()
-            for ref in [ref for ref, (_, x) in self._busy.items() if now - x.since > SHARD]:
-                self._lose(ref, f"took longer than {SHARD:.0f} s")
+            for ref in [ref for ref, (_, x) in self._busy.items() if now - x.since > x.most]:
+                self._lose(ref, f"took longer than {self._busy[ref][1].most:.0f} s")
             if not self._busy and now - self._heard > ANSWER:
                 raise UserError(
                     f"no worker of the Ray cluster answers in {ANSWER:.0f} s{self._lost}",
@@ -304,26 +321,43 @@ class Crew:
             actor.rest.remote()
 
 
-def on_cluster(address: str | None, open_policy: Open) -> Sampler:
-    """The sampler of a Ray cluster; arguments as ``Crew``."""
+def on_cluster(address: str | None, open_policy: Open) -> Engine:
+    """The engine of a Ray cluster, whose shards and pieces are as good as those made here;
+    arguments as ``Crew``."""
     crews: dict[bool, Crew] = {}
 
-    def sampler(
-        weights: Weights, shards: Iterable[Shard], advance: Advance
-    ) -> Iterator[tuple[Shard, Samples]]:
+    def spread(
+        weights: Weights, do: Do, pieces: Iterable[Any], advance: Advance
+    ) -> Iterator[tuple[Any, Any]]:
         if weights.folder is None:
             raise UserError(
                 "--engine ray: the policy lies in memory alone", "keep the run in a folder"
             )
         gpu = getattr(weights.policy, "device", torch.device("cpu")).type == "cuda"
         crew = crews.setdefault(gpu, Crew(address, open_policy, gpu=gpu))
-        for shard, made in crew.map(weights.folder.resolve(), sampled, shards):
-            advance(len(shard.prompts))
-            yield shard, made
+        for piece, made in crew.map(weights.folder.resolve(), partial(silently, do), pieces):
+            advance(len(piece.prompts))
+            yield piece, made
 
-    return sampler
+    def sampler(
+        weights: Weights, shards: Iterable[Shard], advance: Advance
+    ) -> Iterator[tuple[Shard, Samples]]:
+        yield from spread(weights, sampled, shards, advance)
+
+    return Engine(sampler, LOCAL.name, spread=spread)
 
 
-def sampled(policy: Policy, shard: Shard) -> Samples:
-    """A shard's samples."""
-    return sampling.sample(policy, shard.prompts, shard.settings, shard.seed)
+def mapped(address: str | None) -> Callable[[Callable[[T], R], Iterable[T]], Iterator[tuple[T, R]]]:
+    """A map over a Ray cluster for work that needs no policy, by workers of one thread each."""
+    crew = Crew(address, None, threads=1)
+    return lambda do, items: crew.map(None, partial(alone, do), items)
+
+
+def alone(do: Callable[[T], R], nothing: None, item: T) -> R:
+    """``do`` of an item."""
+    return do(item)
+
+
+def silently(do: Do, policy: Policy, piece: Any) -> Any:
+    """``do`` without a sign of progress."""
+    return do(policy, piece, lambda prompts: None)

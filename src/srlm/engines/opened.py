@@ -87,8 +87,8 @@ def opened(config: RunConfig, base: Path) -> Iterator[Engine]:
         )
         served = Served(servers, base, own.reload, own.timeout, logprobs=own.rescore < 1)
         yield Engine(served, "server", own.rescore, own.gap)
-    elif own.kind == "ray":  # shards of the same bytes, and so of the same name
-        yield Engine(on_cluster(own.ray_address, partial(load_for, config)), LOCAL.name)
+    elif own.kind == "ray":
+        yield on_cluster(own.ray_address, partial(load_for, config))
     else:
         vllm = Vllm(config.dtype, timeout=own.timeout, anew=not torch.cuda.is_available())
         try:

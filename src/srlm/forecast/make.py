@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from srlm.config import BETA, MeasureSettings
+from srlm.engines.base import Executor
 from srlm.errors import UserError
 from srlm.forecast.trajectory import Evidence, Point, evidence, limit, trajectory
 from srlm.forecast.verdict import Verdict, decide
@@ -17,7 +18,6 @@ from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_c
 from srlm.measure.evaluate import Draw, Measurement, evaluate
 from srlm.policies.base import Exact, Policy
 from srlm.run_folder import LARGE
-from srlm.samples import in_parts
 from srlm.types import Bools, Estimate, Floats, Prompt, Samples, rows_by_prompt
 
 
@@ -89,7 +89,8 @@ def make_forecast(
     nodes: int = 2000,
     tokens: int = 1 << 20,
     seconds: float = 120.0,
-    draw: Draw = in_parts,
+    executor: Executor | None = None,
+    draw: Draw | None = None,
     advance: Callable[[float], None] = lambda prompts: None,
     seed: int = 0,
 ) -> Forecast:
@@ -103,7 +104,7 @@ def make_forecast(
         samples: per prompt.
         max_tokens: length limit of a response.
         nodes, tokens, seconds: what the search for the modes may spend.
-        draw: makes the samples, or reads those that are kept.
+        executor, draw: as of ``evaluate``.
         advance: called with the number of prompts sampled for, for progress.
         seed: of samples and bootstrap.
 
@@ -123,6 +124,7 @@ def make_forecast(
         seed=seed,
         max_tokens=max_tokens,
         base=None,
+        executor=executor,
         draw=draw,
         advance=advance,
     )

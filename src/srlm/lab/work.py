@@ -23,7 +23,7 @@ from srlm.errors import UserError
 from srlm.lab import CLAIMS, TASKS
 from srlm.lab.page import page
 from srlm.lab.result import Finding
-from srlm.lab.setting import Setting
+from srlm.lab.setting import Map, Setting, here
 from srlm.progress import Progress
 from srlm.writing import write_text
 
@@ -38,6 +38,7 @@ def run(
     out: Path | None = None,
     progress: Progress | None = None,
     workers: int = 1,
+    over: Map | None = None,
 ) -> list[Finding]:
     """Run claims' experiments; the findings come in the order asked for.
 
@@ -51,6 +52,8 @@ def run(
         progress: where to show stages; silent if left out.
         workers: processes of one thread each, which is the faster way (their stages are not
             shown); 1 runs here.
+        over: makes the cells of the sweeps elsewhere, as the workers of a Ray cluster; all else is
+            done here, claim by claim.
 
     Raises:
         UserError: an unknown claim, or none; a worker that failed.
@@ -63,7 +66,9 @@ def run(
             f"choose among all, {', '.join(CLAIMS)}",
         )
     progress = progress or Progress.silent()
-    if workers > 1:
+    if over is not None:
+        found = experiments(names, seed=seed, quick=quick, out=out, progress=progress, over=over)
+    elif workers > 1:
         found = spread(names, seed=seed, quick=quick, out=out, progress=progress, workers=workers)
     else:
         found = experiments(names, seed=seed, quick=quick, out=out, progress=progress)
@@ -73,10 +78,16 @@ def run(
 
 
 def experiments(
-    names: Sequence[str], *, seed: int, quick: bool, out: Path | None, progress: Progress
+    names: Sequence[str],
+    *,
+    seed: int,
+    quick: bool,
+    out: Path | None,
+    progress: Progress,
+    over: Map = here,
 ) -> list[Finding]:
     """Run experiments one after the other in this process."""
-    setting = Setting(seed, quick, None if out is None else out / "cells", progress)
+    setting = Setting(seed, quick, None if out is None else out / "cells", progress, over)
     found = []
     for name in names:
         module = importlib.import_module(f"srlm.lab.claims.{name.replace('-', '_')}")

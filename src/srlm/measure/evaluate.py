@@ -8,21 +8,22 @@ and correctness where answers exist. Every number is an ``Estimate``; the defini
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from srlm.config import MeasureSettings
+from srlm.config import MeasureSettings, SampleSettings
+from srlm.engines.base import Advance, Executor, Piece, cut, greedily, prompts_per_shard, sampled
 from srlm.errors import UserError
 from srlm.grading import EXACT, Grader
 from srlm.measure import condition, quantities
 from srlm.measure.intervals import by_prompt
 from srlm.measure.modes import Modes, enumerated, improved, unsearched
-from srlm.measure.search import find_modes, hopeless
+from srlm.measure.search import hopeless, lots, searched
 from srlm.policies.base import Exact, Policy
-from srlm.samples import in_parts
 from srlm.types import (
     Bools,
     Estimate,
@@ -38,13 +39,8 @@ from srlm.types import (
 SETTINGS = MeasureSettings()
 LogProb = Callable[[Sequence[Prompt], Ints, Sequence[Tokens]], Floats]
 """``Policy.log_prob``."""
-Draw = Callable[..., Samples]
-"""``samples.in_parts``, or another with its arguments."""
-
-
-ROWS = 2048
-"""Responses sampled between two signs of progress; samples share prefixes, so that 1,024 would
-leave a batch of the default size half empty."""
+Draw = Callable[[Policy, Sequence[Prompt], SampleSettings, int, Advance], Samples]
+"""(policy, prompts, settings, seed, advance) -> samples of another making."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +124,9 @@ def evaluate(
     seed: int = 0,
     max_tokens: int = 256,
     base: BaseReference | None = None,
-    draw: Draw = in_parts,
-    advance: Callable[[float], None] = lambda prompts: None,
+    executor: Executor | None = None,
+    draw: Draw | None = None,
+    advance: Advance = lambda prompts: None,
 ) -> Measurement:
     """Measure a policy on the first ``settings.prompts`` of ``prompts``.
 
@@ -144,10 +141,13 @@ def evaluate(
         max_tokens: length limit H; modes are those among responses within it.
         advance: called with the number of prompts sampled for, for progress.
         base: None where ``policy`` is the base itself.
-        draw: makes the samples, or reads those that are kept.
+        executor: has samples, greedy responses and search made, in pieces; in this process if left
+            out.
+        draw: makes the samples instead.
 
-    The same policy, prompts, settings and seed give the same result bit for bit, unless
-    ``settings.seconds`` cut the search short.
+    The same policy, prompts, settings and seed give the same result bit for bit, whatever executor,
+    unless ``settings.seconds`` cut the search short: then what was found depends on the time that
+    it took, and is as true.
 
     Raises:
         UserError: no prompts, another set of prompts than the base's, or a policy that gives
@@ -161,32 +161,22 @@ def evaluate(
             "measure: the held-out prompts are not those that the base was measured on",
             "measure the base on these prompts, or give the same prompts",
         )
-    greedy = policy.greedy(chosen, max_tokens=max_tokens)
     if isinstance(policy, Exact):
+        greedy = policy.greedy(chosen, max_tokens=max_tokens)
         samples = policy.enumerate(chosen)
         advance(len(chosen))
         modes = enumerated(samples, len(chosen))
     else:
-        samples = draw(
-            policy,
-            chosen,
-            settings.samples,
-            seed=seed,
-            max_tokens=max_tokens,
-            rows=ROWS,
-            advance=advance,
+        executor = executor or Executor()
+        greedy, samples = _outcomes(
+            policy, chosen, settings, max_tokens, seed, executor, draw, advance
         )
         if note := hopeless(samples, greedy, settings.nodes):
             modes = unsearched(len(chosen), note)
         else:
-            modes = find_modes(
-                policy.tree(chosen, max_tokens=max_tokens),
-                len(chosen),
-                nodes=settings.nodes,
-                tokens=settings.tokens,
-                seconds=settings.seconds,
-                second="least",
-            )
+            search = partial(lots, chosen, settings, max_tokens)
+            found = executor.each("modes", policy, searched, search)
+            modes = Modes.joined([lot for _, lot in found])
     modes = improved(improved(modes, greedy), samples)
     P, exact = len(chosen), isinstance(policy, Exact)
     mode_text_P = [policy.text(t) if t else None for t in modes.tokens_P]
@@ -241,6 +231,39 @@ def evaluate(
         ).tolist(),
     }
     return Measurement(out, chosen, samples, modes, greedy, condition.spread(modes.logp_P), table)
+
+
+def _outcomes(
+    policy: Policy,
+    prompts: Sequence[Prompt],
+    settings: MeasureSettings,
+    max_tokens: int,
+    seed: int,
+    executor: Executor,
+    draw: Draw | None,
+    advance: Advance,
+) -> tuple[Samples, Samples]:
+    """Greedy responses and samples."""
+
+    def joined(found: Iterator[tuple[Any, Samples]]) -> Samples:
+        return Samples.joined([replace(x, prompt_R=x.prompt_R + p.first) for p, x in found])
+
+    greedy = joined(
+        executor.each("greedy", policy, greedily, partial(_decoded, policy, prompts, max_tokens))
+    )
+    asked = SampleSettings(per_prompt=settings.samples, max_tokens=max_tokens)
+    if draw is not None:
+        return greedy, draw(policy, prompts, asked, seed, advance)
+    shards = partial(cut, policy, prompts, asked, seed)
+    return greedy, joined(executor.each("held_out", policy, sampled, shards, advance))
+
+
+def _decoded(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> Iterator[Piece]:
+    """Pieces of greedy decoding."""
+    step = prompts_per_shard(policy, max_tokens, 1)
+    for number, first in enumerate(range(0, len(prompts), step)):
+        some = tuple(prompts[first : first + step])
+        yield Piece(number, first, some, max_tokens, f"greedy {max_tokens}")
 
 
 def _of_base(P: int, answers: bool) -> dict[str, Estimate]:

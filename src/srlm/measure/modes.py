@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import chain
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +47,19 @@ class Modes:
         """True: certified, and no other outcome is as likely (within 1e-9 nats)."""
         gap_P = self.logp_P - np.where(np.isneginf(self.logp_P), 0.0, self.second_upper_P)
         return self.certified_P & (gap_P > TIE)
+
+    @classmethod
+    def joined(cls, lots: Sequence[Modes]) -> Modes:
+        """Those of some prompts after those of others; work and time add up."""
+
+        def one(xs: list[Any]) -> Any:
+            if isinstance(xs[0], np.ndarray):
+                return np.concatenate(xs)
+            return tuple(chain(*xs)) if isinstance(xs[0], tuple) else sum(xs)
+
+        columns = [f.name for f in fields(cls) if f.name != "note"]
+        made = {name: one([getattr(x, name) for x in lots]) for name in columns}
+        return cls(**made, note=lots[0].note)
 
 
 def enumerated(samples: Samples, prompts: int) -> Modes:

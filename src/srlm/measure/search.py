@@ -13,14 +13,16 @@ than prefixes were opened, and opening one costs O(log nodes) whatever the vocab
 children only the likeliest are copied off the device; the rest are one remainder, whose bound is
 the likeliest of them and which is read when it reaches the head.
 
-All prompts are searched together. A wave opens a few prefixes of each prompt in one forward
-pass, and the fewer prompts are left the more prefixes of each, so that the last hard ones do
-not cost a pass a prefix.
+The prompts of a lot are searched together. A wave opens a few prefixes of each prompt in one
+forward pass, and the fewer prompts are left the more prefixes of each, so that the last hard ones
+do not cost a pass a prefix. ``lots`` cuts many prompts into lots that are searched one after the
+other, or by several processes: each has its share of the tokens and seconds, and is the same
+wherever it is searched, unless the seconds end it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from time import perf_counter
@@ -29,11 +31,15 @@ from typing import Literal
 import numpy as np
 import torch
 
+from srlm.config import MeasureSettings
+from srlm.engines.base import Advance, Piece
 from srlm.errors import UserError
 from srlm.measure.modes import Modes
-from srlm.policies.base import PrefixTree
-from srlm.types import Floats, Ints, Samples, Tokens, rows_by_prompt
+from srlm.policies.base import Policy, PrefixTree
+from srlm.types import Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
 
+LOT = 128
+"""Prompts that are searched together, at most."""
 KEPT = 64
 """Children of a prefix that are read at a time; the rest stay a remainder."""
 ENTRIES = 1 << 24
@@ -87,8 +93,8 @@ class _Node:
 class _Search:
     """The state of a search over all prompts: heaps, best and second outcomes."""
 
-    def __init__(self, tree: PrefixTree, prompts: int, second: bool) -> None:
-        self.tree = tree
+    def __init__(self, tree: PrefixTree, prompts: int, second: bool, first: int) -> None:
+        self.tree, self.first = tree, first
         self.best_P = np.full(prompts, -np.inf)
         self.second_P = np.full(prompts, -np.inf)
         self.left_P = np.full(prompts, -np.inf)
@@ -153,7 +159,7 @@ class _Search:
         logp_B1 = np.array([[node.logp] for node in nodes])
         last_B = np.array([node.depth == self.tree.max_tokens - 1 for node in nodes])
         np.add.at(self.nodes_P, prompt_B, 1)
-        _check(value_BC[:, 0], prompt_B)
+        _check(value_BC[:, 0], prompt_B + self.first)
         if skip == 0:
             at_B = np.flatnonzero(last_B)
             self.note([nodes[b] for b in at_B], logp_B1[at_B] + value_BC[at_B, :2], token_BC[at_B])
@@ -285,6 +291,7 @@ def find_modes(
     seconds: float | None = None,
     second: Second = "every",
     batch: int = 512,
+    first: int = 0,
 ) -> Modes:
     """The mode of each prompt of ``tree`` by best-first search, certified where the budget lets.
 
@@ -301,6 +308,7 @@ def find_modes(
             more than the modes; "none".
         batch: rows that a forward pass aims at. 1 opens one prefix of each prompt at a time,
             which opens the fewest; more opens some that turn out below p*, in fewer passes.
+        first: number of the first prompt, for messages.
 
     Returns:
         ``Modes``. First the greedy path is followed, so that a search cut short has an outcome;
@@ -314,7 +322,7 @@ def find_modes(
     Source: theory.md section 2 (search); certificates as in best-first branch and bound.
     """
     begun = perf_counter()
-    search = _Search(tree, prompts, second != "none")
+    search = _Search(tree, prompts, second != "none", first)
 
     def grow(floor: Callable[[], Floats]) -> None:
         while True:
@@ -348,6 +356,35 @@ def find_modes(
         nodes_P=search.nodes_P,
         tokens=search.tokens,
         seconds=perf_counter() - begun,
+    )
+
+
+def lots(prompts: Sequence[Prompt], settings: MeasureSettings, max_tokens: int) -> Iterator[Piece]:
+    """The searches for the modes of many prompts, of ``LOT`` prompts each: their number decides
+    the lots, and nothing else.
+
+    A lot has its share of the tokens and of the seconds, by its prompts. Its least margin is
+    searched for among its own prompts, so that of all of them is found too.
+    """
+    for number, first in enumerate(range(0, len(prompts), LOT)):
+        some = tuple(prompts[first : first + LOT])
+        share = len(some) / len(prompts)
+        tokens, seconds = max(1, int(settings.tokens * share)), settings.seconds * share
+        asked = (max_tokens, settings.nodes, tokens, seconds)
+        yield Piece(number, first, some, asked, repr(asked), seconds)
+
+
+def searched(policy: Policy, lot: Piece, advance: Advance) -> Modes:
+    """``find_modes`` of a lot."""
+    max_tokens, nodes, tokens, seconds = lot.asked
+    return find_modes(
+        policy.tree(lot.prompts, max_tokens=max_tokens),
+        len(lot.prompts),
+        nodes=nodes,
+        tokens=tokens,
+        seconds=seconds,
+        second="least",
+        first=lot.first,
     )
 
 

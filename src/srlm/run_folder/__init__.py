@@ -15,7 +15,8 @@
         prompts.parquet      what they and the search say, one row per held-out prompt
         round.json           the round's record: every estimate, losses, notes, rewards
         forecast.json        forecast of the rounds after it
-        shards/              training samples that are there so far, until all of the round are
+        shards/              pieces of samples, search and judging that are there so far, by kind,
+                             until all of a stage are
         samples.parquet      training samples of pi_t, one row per response
         rewards.json         what their rewards were like: missing, spread, length, ...
         pairs.parquet        groups made of them, from which pi_{t+1} is trained

@@ -55,8 +55,8 @@ class Folder(Protocol):
         """A stage that is done."""
         ...
 
-    def shelf(self, t: int) -> Shelf:
-        """Where the shards of round t's samples are put aside until all are there."""
+    def shelf(self, t: int, kind: str) -> Shelf:
+        """Where the pieces of a kind of round t's work are put aside until all are there."""
         ...
 
     def base_log_prob(
@@ -124,7 +124,7 @@ class Memory:
         at, value = self._last[stage]
         return self._base[stage] if at != t else value
 
-    def shelf(self, t: int) -> Shelf:
+    def shelf(self, t: int, kind: str) -> Shelf:
         """In memory."""
         return MemoryShelf()
 
@@ -234,8 +234,9 @@ class RunFolder:
         for leftover in _leftovers(self.folder):
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         for t in self._records:
-            if self._path(t, "samples").is_file():
-                shelf.clear(round_folder(self.folder, t))
+            for stage, kinds in PIECES.items():
+                if self._path(t, stage).is_file():
+                    shelf.clear(round_folder(self.folder, t), kinds)
         stop = self.folder / "stop.json"
         if (recording.unsealed(stop) or {}).get("code") == OUT_OF_TIME:
             stop.unlink()
@@ -391,10 +392,9 @@ class RunFolder:
         self._unread.discard((t, stage))
         if stage == "round":
             self._write_metrics(value)
-        elif stage == "samples":
-            shelf.clear(path.parent)
         elif stage == "policy" and t:
             self._policy = (t, value[0])
+        shelf.clear(path.parent, PIECES.get(stage, ()))
 
     def get(self, t: int, stage: str) -> Any:
         """Read a stage.
@@ -420,10 +420,10 @@ class RunFolder:
         found = STAGES[stage].read(self._path(t, stage))
         return replace(found, table=self.get(t, "table")) if stage == "round" else found
 
-    def shelf(self, t: int) -> FolderShelf:
-        """In the round's folder; gone when its samples are there."""
+    def shelf(self, t: int, kind: str) -> FolderShelf:
+        """In the round's folder; gone when the stage is there (``PIECES``)."""
         whole = self._path(t, "policy") if t else located(self._config.model, download=False)
-        return FolderShelf(round_folder(self.folder, t), whole)
+        return shelf.shelf(round_folder(self.folder, t), whole, kind)
 
     def base_log_prob(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]
@@ -644,6 +644,14 @@ STAGES = {
     ),
 }
 """What a round's folder holds, by the stage's name."""
+
+PIECES = {
+    "round": ("greedy", "held_out", "modes"),
+    "forecast": ("scores",),
+    "samples": ("samples",),
+    "pairs": ("rewards",),
+}
+"""Kinds of work whose pieces are kept until a stage is there."""
 
 ORDER = {
     "policy": 0, "held_out": 1, "table": 1, "round": 1, "forecast": 2, "card": 3, "samples": 4,

@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 from filelock import FileLock, Timeout
 
 from srlm import writing
+from srlm.config import SampleSettings
+from srlm.engines.base import Advance
 from srlm.engines.files import Sampled, open_samples
 from srlm.errors import UserError
 from srlm.policies.base import Differentiable, Policy
@@ -108,17 +110,13 @@ class Kept:
         self,
         policy: Policy,
         prompts: Sequence[Prompt],
-        count: int,
-        *,
+        settings: SampleSettings,
         seed: int,
-        max_tokens: int,
-        rows: int,
-        advance: Callable[[float], None],
+        advance: Advance,
     ) -> Samples:
-        """``srlm.samples.in_parts`` by these parts; ``rows`` is not looked at."""
-        parts = self.parts(
-            policy, prompts, count, seed=seed, max_tokens=max_tokens, advance=advance
-        )
+        """All of ``parts``."""
+        asked: dict[str, Any] = {"seed": seed, "max_tokens": settings.max_tokens}
+        parts = self.parts(policy, prompts, settings.per_prompt, **asked, advance=advance)
         return Samples.joined([part for _, part in parts])
 
     def scores(self, reward: str, part: str, make: Callable[[], Floats]) -> Floats:
