@@ -1,4 +1,5 @@
-"""A Ray cluster that is played in this process: workers answer, or are lost."""
+"""A Ray cluster that is played in this process: workers answer, or are lost. What is given to them
+and what comes back goes through cloudpickle, as in a real one."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from srlm.engines import cluster
@@ -89,12 +91,17 @@ class Played:
             if self.loses(self.calls):
                 raise Lost("gone")
         try:
-            return ref.do(*ref.given)
+            return copied(ref.do(*copied(ref.given)))
         except UserError as error:
             raise Failed(error) from error
 
     def kill(self, actor: Any) -> None:
         self.killed.append(actor.number)
+
+
+def copied(value: Any) -> Any:
+    """As another process has it."""
+    return cloudpickle.loads(cloudpickle.dumps(value))
 
 
 def play(monkeypatch: pytest.MonkeyPatch, found: Played) -> None:

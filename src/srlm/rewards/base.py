@@ -37,6 +37,9 @@ class Mean(float):
         made.total, made.of = float(total), float(of)
         return made
 
+    def __getnewargs__(self) -> tuple[float, float]:  # for copies in other processes
+        return self.total, self.of
+
 
 Say = Callable[[Mapping[str, float]], Sequence[str]]
 """Sentences for the user, from the facts of a whole round."""
