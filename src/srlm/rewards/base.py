@@ -37,8 +37,9 @@ class Mean(float):
         made.total, made.of = float(total), float(of)
         return made
 
-    def __getnewargs__(self) -> tuple[float, float]:  # for copies in other processes
-        return self.total, self.of
+    def __reduce__(self) -> tuple[type[Mean], tuple[float, float]]:
+        """It is sent to other processes."""
+        return Mean, (self.total, self.of)
 
 
 Say = Callable[[Mapping[str, float]], Sequence[str]]
