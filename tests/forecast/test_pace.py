@@ -10,7 +10,7 @@ import pytest
 from srlm.errors import UserError
 from srlm.forecast import dynamics
 from srlm.forecast.after_round import asked, score_of
-from srlm.forecast.groups import Rows, best, expected_target, mixed, sampled, tilted
+from srlm.forecast.groups import Rows, best, expected_target, merged, mixed, sampled, tilted
 from srlm.forecast.pace import (
     FADES,
     FEWEST,
@@ -39,7 +39,7 @@ from srlm.policies.tabular import Tabular, rows
 from srlm.rewards.base import Reward
 from srlm.rewards.consistency import consistency
 from srlm.rewards.likelihood import likelihood
-from srlm.types import Estimate, Floats
+from srlm.types import Estimate
 from tests.forecast.looped import tables
 
 PROMPTS, RESPONSES = 40, 30
@@ -87,7 +87,7 @@ def estimates(value: dict[str, float]) -> dict[str, Estimate]:
 
 def test_groups_are_sampled_by_their_shares() -> None:
     mass = dynamics.of_shares([np.array([0.7, 0.3]), np.array([0.2, 0.5, 0.3])])
-    row_GK = sampled(mass, 4000, 5, seed=0)
+    row_GK = sampled(mass, np.repeat([0, 1], 4000), 5, seed=0)
     count_R = np.bincount(row_GK.ravel(), minlength=5) / (4000 * 5)
     np.testing.assert_allclose(count_R, mass.mass_R, atol=5 * np.sqrt(0.25 / 20_000))
     assert (row_GK[:4000] < 2).all()
@@ -95,39 +95,77 @@ def test_groups_are_sampled_by_their_shares() -> None:
 
 
 @pytest.mark.parametrize("towards", [dynamics.target, best])
-def test_expected_target_is_the_mean_over_all_groups(towards) -> None:  # type: ignore[no-untyped-def]
+@pytest.mark.parametrize(("reward", "shared"), [("consistency", False), ("likelihood", True)])
+def test_expected_target_is_the_mean_over_all_groups(towards, reward: str, shared: bool) -> None:  # type: ignore[no-untyped-def]
     """The slow twin: every group of k with its probability."""
-    share_A, answer_A, k, beta = np.array([0.5, 0.3, 0.2]), np.array([0, 1, -1]), 3, 0.4
-    want, weight = np.zeros(3), 0.0
+    share_A, answer_A, k, beta = np.array([0.55, 0.3, 0.15]), np.array([0, 1, -1]), 3, 0.4
+    want, weight, differ = np.zeros(3), 0.0, 0.0
     for group in product(range(3), repeat=k):
         votes = [sum(answer_A[i] == answer_A[j] for i in group) / k for j in group]
-        reward = [v if answer_A[j] >= 0 else np.nan for v, j in zip(votes, group, strict=True)]
-        if np.isnan(reward).all():
+        if reward == "likelihood":
+            r = np.log(share_A[list(group)])
+        else:
+            r = np.array(
+                [v if answer_A[j] >= 0 else -np.inf for v, j in zip(votes, group, strict=True)]
+            )
+        p, known = float(np.prod(share_A[list(group)])), r[r > -np.inf]
+        if not len(known):
             continue
-        r = np.nan_to_num(reward, nan=-np.inf)
         v = np.exp(r / beta) if towards is dynamics.target else (r == r.max()).astype(float)
-        p = float(np.prod(share_A[list(group)]))
         weight += p
+        differ += p * bool(np.ptp(known) > 1e-9)
         for j, x in zip(group, v / v.sum(), strict=True):
             want[j] += p * x
     mass = dynamics.of_shares([share_A])
     listed = Rows(mass.prompt_R, answer_A, np.ones(3, dtype=np.int64), np.full(3, np.nan))
-    groups = 20_000
+    groups = 8000
     found = expected_target(
-        listed, mass, score_of("consistency"), beta, k, towards=towards, groups=groups
+        listed, mass, score_of(reward), beta, k, towards=towards, groups=groups, shared=shared
     )
-    np.testing.assert_allclose(
-        found.there.mass_R, want / weight, atol=5 * 0.5 / np.sqrt(groups * weight)
-    )
-    differ = 1 - sum(p**k for p in (0.5, 0.3)) - _silent(share_A, k)
-    assert found.unequal <= differ + 5 * 0.5 / np.sqrt(groups)
+    wide = 5 * 0.5 / np.sqrt(groups)
+    np.testing.assert_allclose(found.there.mass_R, want / weight, atol=k * wide)
+    assert found.unequal == pytest.approx(differ, abs=wide)
 
 
-def _silent(share_A: Floats, k: int) -> float:
-    """Probability that fewer than two kinds of answers are among the readable ones of a group."""
-    a, b, none = share_A
-    alone = sum((x + none) ** k - x**k - none**k for x in (a, b))
-    return float(alone + none**k)
+def test_a_target_has_mass_wherever_it_should() -> None:
+    """A mode of 0.02 is in no group of a few samples, and yet the round is pulled towards it."""
+    share_A = np.array([0.02, *[0.98 / 70] * 70])
+    mass = dynamics.of_shares([share_A] * 50)
+    R = len(mass.prompt_R)
+    listed = Rows(mass.prompt_R, np.tile(np.arange(71), 50), np.ones(R, int), np.full(R, np.nan))
+    for seed in range(3):
+        found = expected_target(
+            listed, mass, score_of("likelihood"), 0.5, 8, groups=1, shared=True, seed=seed
+        )
+        mode_P = found.there.mass_R[::71]
+        # w / (w + those of seven others), w = pi^2: as if all others were the same.
+        w, other = 0.02**2, (0.98 / 70) ** 2
+        alone = 0.02 * w / (w + 7 * other)
+        rest = 0.98 * other / (other + 7 * other)
+        assert mode_P.min() > 0
+        assert mode_P.mean() == pytest.approx(alone / (alone + rest), rel=0.05)
+
+
+def test_rows_that_are_alike_may_be_one() -> None:
+    rng = np.random.default_rng(5)
+    prompt_R = np.repeat(np.arange(6), 20)
+    answer_R, length_R = rng.integers(-1, 3, 120), rng.integers(1, 3, 120)
+    score_R = np.where(rng.random(120) < 0.3, np.nan, 1.0)
+    listed = Rows(prompt_R, answer_R, length_R, score_R)
+    share_R = rng.random(120)
+    share_R /= np.bincount(prompt_R, share_R)[prompt_R]
+    mass = dynamics.Mass(prompt_R, np.log(share_R), -length_R.astype(float))
+    few, whole, of_R = merged(listed, mass)
+    assert len(few.prompt_R) < 110
+    for name in ("prompt_R", "answer_R", "length_R", "score_R"):
+        np.testing.assert_array_equal(getattr(few, name)[of_R], getattr(listed, name))
+    np.testing.assert_array_equal(whole.logp_R[of_R], mass.logp_R)
+    np.testing.assert_allclose(whole.mass_R, np.bincount(of_R, share_R), atol=1e-12)
+    assert (np.diff(few.prompt_R) >= 0).all()
+    for name in ("likelihood", "consistency", "likelihood-per-token"):
+        a = score_of(name)(listed)(mass)
+        b = score_of(name)(few)(whole)[of_R]
+        np.testing.assert_allclose(a, b, atol=1e-12)
 
 
 def test_many_samples_are_all_responses() -> None:

@@ -24,7 +24,7 @@ from scipy.optimize import brentq
 
 from srlm.forecast import dynamics
 from srlm.forecast.dynamics import Ballot, Mass, Score
-from srlm.types import Floats, Ints
+from srlm.types import Bools, Floats, Ints
 
 STEEPEST = 8.0
 
@@ -87,9 +87,17 @@ def expected_target(
     *,
     towards: Target = dynamics.target,
     groups: int,
+    shared: bool = False,
     seed: int = 0,
 ) -> Pull:
-    """The target of a round on k samples per prompt, averaged over groups. O(R + P groups k).
+    """The target of a round on k samples per prompt, averaged over groups. O(R groups k).
+
+    Every row with mass has groups of its own, which it joins as the first of k:
+
+        target(y|x) proportional to pi(y|x) E[v_1 | y_1 = y],
+
+    the same mean as over groups of k samples (they are exchangeable), with less noise, and with
+    mass wherever the target has some: a row of 0.01 is in no group of a few hundred samples.
 
     Args:
         rows, mass: the samples of pi_t and their shares.
@@ -97,23 +105,34 @@ def expected_target(
         beta: of the update.
         k: samples of a prompt in a round.
         towards: the update's target on a group.
-        groups: per prompt; the mean over them has a standard error of at most 0.5/sqrt(groups)
-            per prompt, independent over prompts.
+        groups: for each row.
+        shared: the rows of a prompt join the same groups, so that their noise cancels: right where
+            the reward of a response does not depend on the rest of its group.
         seed: of the groups.
     """
     P = mass.prompts
-    row_GK = sampled(mass, groups, k, seed)
-    row_R, group_R = row_GK.ravel(), np.repeat(np.arange(P * groups), k)
+    alive_A = np.flatnonzero(mass.mass_R > 0)
+    first_G = np.repeat(alive_A, groups)
+    if shared:
+        rest_GK = sampled(mass, np.repeat(np.arange(P), groups), k - 1, seed)
+        rest_GK = rest_GK.reshape(P, groups, k - 1)[mass.prompt_R[alive_A]].reshape(-1, k - 1)
+    else:
+        rest_GK = sampled(mass, mass.prompt_R[first_G], k - 1, seed)
+    row_R = np.column_stack([first_G, rest_GK]).ravel()
+    G = len(first_G)
+    group_R = np.repeat(np.arange(G), k)
     part = Mass(group_R, np.full(len(row_R), -np.log(k)), mass.logp_R[row_R])
     reward_R = score_of(rows.at(row_R, group_R))(part)
-    there = towards(part, reward_R, beta)
-    taught_G = np.bincount(group_R, np.isfinite(reward_R), minlength=P * groups) > 0
-    share_R = there.mass_R * taught_G[group_R]
-    total_R = np.bincount(row_R, share_R, minlength=len(mass.prompt_R))
-    count_P = np.bincount(mass.prompt_R, total_R, minlength=P)
-    at = mass.prompt_R
-    new_R = np.where(count_P[at] == 0, mass.mass_R, total_R / np.maximum(count_P, 1e-300)[at])
-    return Pull(moved_to(mass, new_R), unequal(reward_R, group_R, P * groups))
+    there_GK = towards(part, reward_R, beta).mass_R.reshape(G, k)
+    known_GK = np.isfinite(reward_R).reshape(G, k)
+    share_A = (there_GK[:, 0] * known_GK.any(1)).reshape(-1, groups).mean(1)
+    new_R = np.zeros(len(mass.prompt_R))
+    new_R[alive_A] = mass.mass_R[alive_A] * share_A
+    total_R = np.bincount(mass.prompt_R, new_R, minlength=P)[mass.prompt_R]
+    new_R = np.where(total_R == 0, mass.mass_R, new_R / np.maximum(total_R, 1e-300))
+    differ_A = unequal(reward_R, group_R, G).reshape(-1, groups).mean(1)
+    differ = float(np.sum(mass.mass_R[alive_A] * differ_A) / P)
+    return Pull(moved_to(mass, new_R), differ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,13 +144,13 @@ class Pull:
     """Share of the groups whose responses have unequal rewards: those that say which is better."""
 
 
-def unequal(reward_R: Floats, group_R: Ints, groups: int) -> float:
-    """Share of the groups with two known rewards that differ."""
+def unequal(reward_R: Floats, group_R: Ints, groups: int) -> Bools:
+    """Which groups have two known rewards that differ, [groups]."""
     known_R = np.isfinite(reward_R)
     low_G, high_G = np.full(groups, np.inf), np.full(groups, -np.inf)
     np.minimum.at(low_G, group_R[known_R], reward_R[known_R])
     np.maximum.at(high_G, group_R[known_R], reward_R[known_R])
-    return float((high_G - low_G > 1e-9 * np.maximum(1.0, np.abs(high_G))).mean())
+    return np.asarray(high_G - low_G > 1e-9 * np.maximum(1.0, np.abs(high_G)))
 
 
 def exact_target(
@@ -139,20 +158,38 @@ def exact_target(
 ) -> Pull:
     """The target of a round on all responses, where they are listed. O(R)."""
     reward_R = score_of(rows)(mass)
-    return Pull(towards(mass, reward_R, beta), unequal(reward_R, mass.prompt_R, mass.prompts))
+    differ_P = unequal(reward_R, mass.prompt_R, mass.prompts)
+    return Pull(towards(mass, reward_R, beta), float(differ_P.mean()))
 
 
-def sampled(mass: Mass, groups: int, k: int, seed: int) -> Ints:
-    """Rows of ``groups`` groups of k samples of each prompt, [P groups, k], by their shares."""
-    P = mass.prompts
-    first_P = np.searchsorted(mass.prompt_R, np.arange(P))
+def sampled(mass: Mass, prompt_G: Ints, k: int, seed: int) -> Ints:
+    """Rows of groups of k samples, [G, k], each of its prompt, by their shares."""
+    first_P = np.searchsorted(mass.prompt_R, np.arange(mass.prompts))
     upto_R = np.cumsum(mass.mass_R)
     start_P = np.concatenate([[0.0], upto_R])[first_P]
     end_P = np.append(first_P[1:], len(mass.prompt_R))
     width_P = upto_R[end_P - 1] - start_P
-    u_PX = np.random.default_rng(seed).random((P, groups * k))
-    at = np.searchsorted(upto_R, start_P[:, None] + u_PX * width_P[:, None], side="right")
-    return np.clip(at, first_P[:, None], end_P[:, None] - 1).reshape(P * groups, k)
+    u_GK = np.random.default_rng(seed).random((len(prompt_G), k))
+    at_GK = start_P[prompt_G, None] + u_GK * width_P[prompt_G, None]
+    row_GK = np.searchsorted(upto_R, at_GK, side="right")
+    return np.clip(row_GK, first_P[prompt_G, None], end_P[prompt_G, None] - 1)
+
+
+def merged(rows: Rows, mass: Mass) -> tuple[Rows, Mass, Ints]:
+    """Rows that no reward tells apart made one, and the merged row of each. O(R log R)."""
+    fields = (rows.prompt_R, rows.answer_R, rows.length_R, rows.score_R, mass.logp_R)
+    order_R = np.lexsort(fields[::-1])
+    new_R = np.zeros(len(order_R), dtype=bool)
+    for field_R in fields:
+        a, b = field_R[order_R][1:], field_R[order_R][:-1]
+        new_R[1:] |= (a != b) & ~((a != a) & (b != b))  # two nan are equal
+    of_R = np.empty(len(order_R), dtype=np.int64)
+    of_R[order_R] = np.cumsum(new_R)
+    first_M = order_R[np.flatnonzero(np.append(True, new_R[1:]))]
+    with np.errstate(divide="ignore"):
+        log_M = np.log(np.bincount(of_R, mass.mass_R))
+    prompt_M = rows.prompt_R[first_M]
+    return rows.at(first_M, prompt_M), Mass(prompt_M, log_M, mass.logp_R[first_M]), of_R
 
 
 def moved_to(mass: Mass, share_R: Floats) -> Mass:

@@ -52,7 +52,9 @@ from srlm.forecast.groups import (
     best,
     exact_target,
     expected_target,
+    merged,
     mixed,
+    moved_to,
     tilted,
 )
 from srlm.forecast.powers import Known, sharpen
@@ -101,8 +103,9 @@ STEPS = np.linspace(0.0, 1.0, 5)
 """Shares of the way at which a round is worked out before it is made, so that it can be fitted."""
 HABITS = (0.0, 0.35, 0.7, 1.0, MOST_WAY)
 """And shares of the length's way."""
-PULLS = 4096
-"""Groups behind an expected target, over all prompts."""
+PULLS = 8192
+"""Groups behind an expected target, over all rows; ``LEAST_GROUPS`` of each row at least."""
+LEAST_GROUPS = 2
 FORECAST = (
     "sampling_accuracy",
     "vote_share",
@@ -155,17 +158,21 @@ def pull(state: State, mass: Mass, method: Method, seed: int) -> Pull:
     """Where the next round from ``mass`` is pulled to."""
     if method.k is None:
         return exact_target(state.rows, mass, method.score_of, method.beta, towards=method.towards)
-    groups = max(4, -(-PULLS // max(mass.prompts, 1)))
-    return expected_target(
-        state.rows,
-        mass,
+    rows, whole, of_R = merged(state.rows, mass)
+    found = expected_target(
+        rows,
+        whole,
         method.score_of,
         method.beta,
         method.k,
         towards=method.towards,
-        groups=groups,
+        groups=max(LEAST_GROUPS, -(-PULLS // max(len(of_R), 1))),
+        shared=state.mode_R is not None,
         seed=seed,
     )
+    ratio_M = np.divide(found.there.mass_R, whole.mass_R, where=whole.mass_R > 0,
+                        out=np.zeros(len(whole.mass_R)))  # fmt: skip
+    return Pull(moved_to(mass, mass.mass_R * ratio_M[of_R]), found.unequal)
 
 
 def figures(state: State, mass: Mass) -> dict[str, float]:
