@@ -272,6 +272,7 @@ def _forecast(
         method.update.beta,
         None if listed else method.samples.per_prompt,
         config.update.kind,
+        moves=bool(parts),
     )
     made = after_round.forecast_after(records, state, before, rounds, config.seed)
     folder.keep(t, "forecast", made)

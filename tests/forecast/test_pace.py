@@ -310,6 +310,16 @@ def test_every_update_has_later_rounds_with_bands(update: str) -> None:
     assert votes == sorted(votes)
 
 
+def test_scores_that_move_with_the_policy_are_told_one_round() -> None:
+    first = state(table())
+    now = estimates(figures(first, first.mass))
+    done = [Gone(Estimate(0.5, 0.4, 0.6, PROMPTS, ""), 0.9, 1.0)]
+    for moves in (False, True):
+        method = Method(score_of("consistency"), 0.3, 8, moves=moves)
+        later = later_rounds(first, now, done, method, at=1, ahead=3)
+        assert [row["supported"] for row in later] == [True, not moves, not moves]
+
+
 def test_scores_of_a_forecast() -> None:
     row = {"round": 1, "kappa": {"value": 2.2, "low": 2.0, "high": 2.3},
            "sampling_accuracy": {"value": 0.5, "low": 0.4, "high": 0.45}}  # fmt: skip

@@ -130,6 +130,9 @@ class Method:
     k: int | None
     """Samples of a prompt in a round; None where all responses are listed."""
     update: str = "weighted"
+    moves: bool = False
+    """The reward reads more of the policy than its samples show (itself as judge, its certainty):
+    scores stand for the next round; that they stay so afterwards is an assumption."""
 
     @property
     def towards(self) -> Target:
@@ -410,7 +413,9 @@ def later_rounds(
         row: dict[str, Any] = {
             "round": at + j + 1,
             "unequal": apart[j],
-            "supported": last.habit is None and not drifts(apart[j], last.kept),
+            "supported": last.habit is None
+            and not drifts(apart[j], last.kept)
+            and not (method.moves and j > 0),
         }
         kept = {"sampling_accuracy": last.kept ** ((j + 1) / 2)}
         if state.mode_R is None:

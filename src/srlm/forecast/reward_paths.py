@@ -2,8 +2,9 @@
 
 Votes are followed on the draws of the answers' posterior, so that they have no horizon. Every
 other reward is followed on the samples themselves: rewards of likelihood are read anew each round,
-a vote within a sum too, and whatever else was scored (a judge, self-certainty) keeps the scores of
-the base. That carries as far as the samples' effective number.
+a vote within a sum too, and whatever else was scored keeps the scores of the base. That carries as
+far as the samples' effective number; where the model scores itself (a judge, self-certainty), whose
+scores move with it, for one round.
 """
 
 from __future__ import annotations
@@ -35,9 +36,12 @@ VOTES: dict[str, dynamics.Votes] = {
 """``vote share`` is ``--reward consistency``, ``hard vote`` is TTRL's."""
 FROM_FILE = ("likelihood", "likelihood-per-token")
 """Rewards that log-probabilities and lengths are enough for."""
+ITSELF = ("judge", "judge-pairwise", "meta-judge", "self-certainty")
+"""Rewards that the policy gives in ways that its samples do not show."""
 Parts = Mapping[str, float]
 """Parts of a reward with their weights: ``consistency``, of ``FROM_FILE``, or names of scores."""
 FROZEN = "scores of the base, not read anew"
+MOVES = "the model's own scores move as it is trained: one round is told"
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,16 +172,19 @@ def _sample_path(
     start = dynamics.Mass(prompt_R, log_mass_R, logp_R)
     whole = dynamics.combined([(score(part), weight) for part, weight in parts.items()])
     path = dynamics.trajectory(start, dynamics.exact(whole, beta), rounds)
+    moves = any(part.partition("/")[0] in ITSELF for part in parts)
     method = f"{name}, self-normalised weights on the samples"
     right_TP = [mass.expect(right_R) for mass in path]
     carried_T = [float((mass.effective_samples() >= LEAST).mean()) for mass in path]
     carried_T[0] = 1.0  # the samples as they are
     accuracy = []
-    for right_P, carried in zip(right_TP, carried_T, strict=True):
+    for t, (right_P, carried) in enumerate(zip(right_TP, carried_T, strict=True)):
         e = about.still(right_P, method) if labelled else undefined(name, "no right answers")
         if carried < CARRIED:
             note = f"only {carried:.0%} of prompts have {LEAST:g} effective samples"
             e = Estimate(e.value, e.low, e.high, e.n, method, EXTRAPOLATED, note)
+        elif moves and t > 1:
+            e = Estimate(e.value, e.low, e.high, e.n, method, EXTRAPOLATED, MOVES)
         accuracy.append(e)
     none = undefined(name, "votes are not its measure")
     made = RewardPath(
@@ -185,7 +192,7 @@ def _sample_path(
         tuple(accuracy),
         (none,) * len(path),
         tuple(float(m.expect(length_R).mean()) for m in path),
-        note=FROZEN if set(parts) - {*FROM_FILE, "consistency"} else "",
+        note=MOVES if moves else FROZEN if set(parts) - {*FROM_FILE, "consistency"} else "",
     )
     if not labelled:
         return made
