@@ -142,6 +142,7 @@ def test_a_frozen_reward_tilts_the_base() -> None:
         max_tokens=1,
     )
     path = found.paths[-1]
+    assert path.carried == 3  # a reward that does not move with the policy
     pi_PV = np.exp(logits - np.logaddexp.reduce(logits, axis=1)[:, None])
     for t, e in enumerate(path.accuracy):
         tilted = pi_PV * np.exp(0.7 * t * (np.arange(V) == 1))
@@ -152,6 +153,22 @@ def test_a_frozen_reward_tilts_the_base() -> None:
     moved = [dynamics.vote_round(v[None], dynamics.by_share, 1.0)[0, 1] for v in pi_PV]
     assert share.low is not None and share.high is not None
     assert share.low - 0.02 <= np.mean(moved) <= share.high + 0.02
+
+
+def test_scores_that_move_with_the_policy_carry_one_round() -> None:
+    prompts = [Prompt(f"{i:016x}", i, ("1",)) for i in range(20)]
+    found = forecast_rewards(
+        Tabular(np.random.default_rng(0).normal(size=(20, 4))),
+        prompts,
+        rewards={"judge": lambda policy, prompts, samples: np.ones(len(samples.text_R))},
+        reward="judge",
+        grader=EXACT,
+        beta=1.0,
+        rounds=3,
+        samples=64,
+        max_tokens=1,
+    )
+    assert found.paths[-1].carried == 1
 
 
 def test_adaptive_samples_stop_where_the_vote_is_clear() -> None:
