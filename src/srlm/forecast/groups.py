@@ -8,7 +8,8 @@ A round of training sees k samples of each prompt, not pi_t itself, so what it i
 
 with the rewards of the group as the loop reads them (a vote among k samples, not among all). Groups
 without any reward teach nothing and are left out. As k grows it tends to the exact target
-(``srlm.forecast.dynamics``); for votes that are close it is far from it.
+(``srlm.forecast.dynamics``); for votes that are close it is far from it. Groups are drawn from few
+samples, in which a vote agrees with itself too often: ``chance_of_another`` mends that.
 
 Everything here moves the shares of a prompt's samples, as in ``dynamics``: the groups are sampled
 from the shares, so that later rounds need no new samples.
@@ -88,6 +89,7 @@ def expected_target(
     towards: Target = dynamics.target,
     groups: int,
     shared: bool = False,
+    other_R: Floats | None = None,
     seed: int = 0,
 ) -> Pull:
     """The target of a round on k samples per prompt, averaged over groups. O(R groups k).
@@ -108,6 +110,8 @@ def expected_target(
         groups: for each row.
         shared: the rows of a prompt join the same groups, so that their noise cancels: right where
             the reward of a response does not depend on the rest of its group.
+        other_R: probability that a row that a group has already stands for another answer
+            (``chance_of_another``); None where the rows are all that the policy says.
         seed: of the groups.
     """
     P = mass.prompts
@@ -118,11 +122,14 @@ def expected_target(
         rest_GK = rest_GK.reshape(P, groups, k - 1)[mass.prompt_R[alive_A]].reshape(-1, k - 1)
     else:
         rest_GK = sampled(mass, mass.prompt_R[first_G], k - 1, seed)
-    row_R = np.column_stack([first_G, rest_GK]).ravel()
-    G = len(first_G)
+    row_GK = np.column_stack([first_G, rest_GK])
+    row_R, G = row_GK.ravel(), len(first_G)
     group_R = np.repeat(np.arange(G), k)
     part = Mass(group_R, np.full(len(row_R), -np.log(k)), mass.logp_R[row_R])
-    reward_R = score_of(rows.at(row_R, group_R))(part)
+    group = rows.at(row_R, group_R)
+    if other_R is not None:
+        group = replace(group, answer_R=_others(rows, row_GK, other_R, seed + 1).ravel())
+    reward_R = score_of(group)(part)
     there_GK = towards(part, reward_R, beta).mass_R.reshape(G, k)
     known_GK = np.isfinite(reward_R).reshape(G, k)
     share_A = (there_GK[:, 0] * known_GK.any(1)).reshape(-1, groups).mean(1)
@@ -133,6 +140,41 @@ def expected_target(
     differ_A = unequal(reward_R, group_R, G).reshape(-1, groups).mean(1)
     differ = float(np.sum(mass.mass_R[alive_A] * differ_A) / P)
     return Pull(moved_to(mass, new_R), differ)
+
+
+def _others(rows: Rows, row_GK: Ints, other_R: Floats, seed: int) -> Ints:
+    """Answers of the rows of groups, some of those drawn again changed to new ones, [G, k]."""
+    answer_GK = rows.answer_R[row_GK]
+    again_GK = np.zeros(row_GK.shape, dtype=bool)
+    for j in range(1, row_GK.shape[1]):
+        again_GK[:, j] = (row_GK[:, :j] == row_GK[:, j, None]).any(1)
+    g, j = np.nonzero(again_GK & (answer_GK >= 0))
+    other = np.random.default_rng(seed).random(len(g)) < other_R[row_GK[g, j]]
+    answer_GK[g[other], j[other]] = rows.answer_R.max() + j[other]
+    return answer_GK
+
+
+def chance_of_another(rows: Rows, copies_R: Ints) -> Floats:
+    """Probability that a row of samples, drawn again, stands for another answer, [R].
+
+    Groups drawn from n samples with replacement agree too often: a sample agrees with itself. Two
+    draws agree on an answer that n_a of the n samples have as often as two of the policy's own,
+    n_a (n_a - 1) / (n (n - 1)) (unbiased), if the same sample drawn twice agrees with itself with
+    probability (n_a - 1) / (n - 1).
+
+    Args:
+        rows: distinct samples.
+        copies_R: how many samples each of them stands for.
+
+    >>> one = Rows(np.zeros(3, int), np.array([0, 0, 1]), np.ones(3, int), np.ones(3))
+    >>> chance_of_another(one, np.array([2, 1, 1])).round(3)
+    array([0.167, 0.333, 1.   ])
+    """
+    most = int(rows.answer_R.max(initial=0)) + 2
+    key_R = rows.prompt_R * most + rows.answer_R + 1
+    n_R = np.bincount(rows.prompt_R, copies_R)[rows.prompt_R]
+    same_R = np.bincount(key_R, copies_R)[key_R]
+    return np.asarray((n_R - same_R) / np.maximum(n_R - 1, 1) / copies_R)
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,6 +50,7 @@ from srlm.forecast.groups import (
     ScoreOf,
     Target,
     best,
+    chance_of_another,
     exact_target,
     expected_target,
     merged,
@@ -71,7 +72,7 @@ FADES: Mapping[str, float] = {
 rewards has no gradient at all; the first two go on learning from its samples."""
 BEST = ("best-of-n", "dpo", "ipo")
 """Updates that are pulled to the best response of a group, not to exp(r / beta)."""
-SLOWS = {"vote_share": 0.93, "confidence": 0.98}
+SLOWS = {"vote_share": 0.97, "confidence": 0.98}
 """By which s falls from round to round, by x."""
 PRIOR_SHARE = {"vote_share": 0.65, "confidence": 0.55}
 """s before any round is seen: the middle of the runs on which the constants were chosen."""
@@ -152,6 +153,12 @@ class State:
     """The row of each prompt's likeliest response, for the likelihood; else None."""
 
     @property
+    def sampled(self) -> bool:
+        """The rows are samples, not all responses or distinct ones with their probabilities."""
+        share_P = np.bincount(self.rows.prompt_R)
+        return np.allclose(self.mass.mass_R * share_P[self.rows.prompt_R], 1.0)
+
+    @property
     def sure_name(self) -> str:
         """x: what a round's share is read off."""
         return "vote_share" if self.mode_R is None else "confidence"
@@ -171,6 +178,7 @@ def pull(state: State, mass: Mass, method: Method, seed: int) -> Pull:
         towards=method.towards,
         groups=max(LEAST_GROUPS, -(-PULLS // max(len(of_R), 1))),
         shared=state.mode_R is not None,
+        other_R=chance_of_another(rows, np.bincount(of_R)) if state.sampled else None,
         seed=seed,
     )
     ratio_M = np.divide(found.there.mass_R, whole.mass_R, where=whole.mass_R > 0,
