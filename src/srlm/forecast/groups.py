@@ -148,9 +148,9 @@ def _others(rows: Rows, row_GK: Ints, other_R: Floats, seed: int) -> Ints:
     again_GK = np.zeros(row_GK.shape, dtype=bool)
     for j in range(1, row_GK.shape[1]):
         again_GK[:, j] = (row_GK[:, :j] == row_GK[:, j, None]).any(1)
-    g, j = np.nonzero(again_GK & (answer_GK >= 0))
-    other = np.random.default_rng(seed).random(len(g)) < other_R[row_GK[g, j]]
-    answer_GK[g[other], j[other]] = rows.answer_R.max() + j[other]
+    at_D, place_D = np.nonzero(again_GK & (answer_GK >= 0))
+    other = np.random.default_rng(seed).random(len(at_D)) < other_R[row_GK[at_D, place_D]]
+    answer_GK[at_D[other], place_D[other]] = rows.answer_R.max() + place_D[other]
     return answer_GK
 
 
