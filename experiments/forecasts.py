@@ -372,39 +372,53 @@ def ok(flag: bool) -> str:
 
 
 def sign(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Whether the forecast of the base, before any training, has the sign of the change right."""
+    """Whether the forecast of the base, before any training, has the sign of the change right, in
+    the last round that it does not mark as extrapolated; none where its interval holds both."""
     lines = [
-        "| start | reward | seeds | accuracy: base → round 4 | forecast before training: round 4 | "
-        "signs right |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| start | reward | seeds | told up to round | accuracy: base → that round | "
+        "forecast before training | both signs in its interval | signs right |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for start, reward, some in grouped(rows):
-        told = [r for r in some if later(r, 0)]
+        told = [(r, ends[-1]) for r in some if (ends := [x for x in later(r, 0) if carried(x)])]
         if not told:
+            lines.append(f"| {start} | {reward} | {seeds(some)} | not told |" + " – |" * 4)
             continue
-        first, last, ahead = (
-            [r["rounds"][0]["sampling_accuracy"] for r in told],
-            [r["rounds"][-1]["sampling_accuracy"] for r in told],
-            [later(r, 0)[-1]["sampling_accuracy"]["value"] for r in told],
+        first = [r["rounds"][0]["sampling_accuracy"] for r, _ in told]
+        came = [r["rounds"][x["round"]]["sampling_accuracy"] for r, x in told]
+        ahead = [x["sampling_accuracy"] for _, x in told]
+        sure = [not e["low"] <= a <= e["high"] for a, e in zip(first, ahead, strict=True)]
+        hits = sum(
+            s and (b > a) == (e["value"] > a)
+            for s, a, b, e in zip(sure, first, came, ahead, strict=True)
         )
-        hits = sum((b > a) == (c > a) for a, b, c in zip(first, last, ahead, strict=True))
         lines.append(
-            f"| {start} | {reward} | {seeds(told)} | {spread(first)} → {spread(last)} | "
-            f"{spread(ahead)} | {hits} of {len(told)}{ok(hits == len(told))} |"
+            f"| {start} | {reward} | {seeds(some)} | "
+            f"{', '.join(map(str, sorted({x['round'] for _, x in told})))} | "
+            f"{spread(first)} → {spread(came)} | {spread([e['value'] for e in ahead])} | "
+            f"{len(sure) - sum(sure)} | {hits} of {sum(sure)}{ok(hits == sum(sure))} |"
         )
     return lines
+
+
+def carried(ahead: dict[str, Any]) -> bool:
+    """Whether a round ahead is one that the forecast does not mark as extrapolated."""
+    return bool(ahead.get("supported", True))
 
 
 def later(row: dict[str, Any], made: int) -> list[dict[str, Any]]:
     return next((f["later"] for f in row["forecasts"] if f["made"] == made), [])
 
 
-def errors(row: dict[str, Any], made: int, name: str) -> list[tuple[float, bool]]:
-    """Forecast - measured (relative for ``RATIOS``), and whether the band holds it."""
+def errors(
+    row: dict[str, Any], made: int, name: str, only: bool | None = None
+) -> list[tuple[float, bool]]:
+    """Forecast - measured (relative for ``RATIOS``), and whether the band holds it; of the rounds
+    that are (not) extrapolated only, if asked."""
     out = []
     for ahead in later(row, made):
         seen, e = row["rounds"][ahead["round"]].get(name), ahead.get(name) or {}
-        if seen is None or e.get("value") is None:
+        if seen is None or e.get("value") is None or only not in (None, carried(ahead)):
             continue
         scale = seen if name in RATIOS else 1.0
         out.append(((e["value"] - seen) / scale, e["low"] <= seen <= e["high"]))
@@ -412,21 +426,19 @@ def errors(row: dict[str, Any], made: int, name: str) -> list[tuple[float, bool]
 
 
 def piloted(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Errors after a pilot of one round; of runs that it marks as extrapolated apart."""
+    """Errors after a pilot of one round; of rounds that it marks as extrapolated apart."""
     lines = [
-        "| start | reward, update | seeds | share of round 1 | accuracy, rounds 2–4: worst | "
+        "| start | reward, update | seeds | share of round 1 | rounds | accuracy: worst | "
         "κ of votes: worst | in the bands |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for start, reward, every in grouped(rows):
-        for carried in (True, False):
-            some = [
-                r for r in every if later(r, 1) and later(r, 1)[0].get("supported", True) == carried
-            ]
-            acc = [x for r in some for x in errors(r, 1, "sampling_accuracy")]
+        for only in (True, False):
+            some = [r for r in every if any(carried(x) == only for x in later(r, 1))]
+            acc = [x for r in some for x in errors(r, 1, "sampling_accuracy", only)]
             if not acc:
                 continue
-            votes = [x for r in some for x in errors(r, 1, "kappa_vote")]
+            votes = [x for r in some for x in errors(r, 1, "kappa_vote", only)]
             worst = max((x for x, _ in acc), key=abs)
             k = max((x for x, _ in votes), key=abs, default=None)
             share = [
@@ -435,15 +447,16 @@ def piloted(rows: Sequence[dict[str, Any]]) -> list[str]:
                 for f in r["forecasts"]
                 if f["made"] == 1 and f["share"]
             ]
+            rounds = sorted({x["round"] for r in some for x in later(r, 1) if carried(x) == only})
             inside = sum(b for _, b in acc + votes)
             cells = (
-                f"{worst:+.3f}{ok(abs(worst) <= 0.03 or not carried)}",
-                "not told" if k is None else f"{k:+.1%}{ok(abs(k) <= 0.1 or not carried)}",
+                f"{worst:+.3f}{ok(abs(worst) <= 0.03 or not only)}",
+                "not told" if k is None else f"{k:+.1%}{ok(abs(k) <= 0.1 or not only)}",
             )
             lines.append(
-                f"| {start} | {reward}{'' if carried else ' †'} | {seeds(some)} | "
-                f"{spread([x for x in share if x is not None])} | {' | '.join(cells)} | "
-                f"{inside} of {len(acc + votes)} |"
+                f"| {start} | {reward}{'' if only else ' †'} | {seeds(some)} | "
+                f"{spread([x for x in share if x is not None])} | {', '.join(map(str, rounds))} | "
+                f"{' | '.join(cells)} | {inside} of {len(acc + votes)} |"
             )
     return lines
 
@@ -666,9 +679,10 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## After one pilot round",
         "",
-        "Aims: accuracy within 0.03, κ of votes within 10%. Worst of rounds 2 to 4 and of the "
-        "seeds. †: the forecast itself, which sees no answers, marks these rounds as extrapolated, "
-        "for the length moved at another pace than the rest; they are shown and count as flagged, "
+        "Aims: accuracy within 0.03, κ of votes within 10%. Worst of the rounds and of the seeds. "
+        "†: the forecast itself, which sees no answers, marks these rounds as extrapolated: the "
+        "length moved at another pace than the rest, few groups have unequal rewards, or the model "
+        "scores itself, which tells one round ahead; they are shown and count as flagged, "
         "not as forecast. κ of votes is not told where less than half of the responses would be "
         "parseable. Runs whose reward needs the model keep the forecasts made when they were "
         "trained.",
