@@ -206,7 +206,7 @@ def paired(own: Samples, first: int, found: Scored, method: Method) -> Paired:
 
 CHECKED, SIZE, GAP = "engine: checked", "engine: |gap|, nats", "engine: gap, nats"
 """Facts of samples of an engine: share of the responses scored here too, and of those the mean
-difference of a response's log-probability here and there."""
+difference of a response's log-probability here and there, where the engine gave any."""
 
 
 def with_gap(found: Scored, samples: Samples) -> Scored:
@@ -214,19 +214,17 @@ def with_gap(found: Scored, samples: Samples) -> Scored:
     if samples.gap_R is None:
         return found
     gap_G = samples.gap_R[np.isfinite(samples.gap_R)]
-    facts = {
-        CHECKED: Mean(float((~np.isnan(samples.gap_R)).sum()), len(samples)),
-        SIZE: Mean(float(np.abs(gap_G).sum()), len(gap_G)),
-        GAP: Mean(float(gap_G.sum()), len(gap_G)),
-    }
+    facts = {CHECKED: Mean(float((~np.isnan(samples.gap_R)).sum()), len(samples))}
+    if len(gap_G):
+        facts[SIZE] = Mean(float(np.abs(gap_G).sum()), len(gap_G))
+        facts[GAP] = Mean(float(gap_G.sum()), len(gap_G))
     return replace(found, facts={**found.facts, **facts}, say=partial(_say_gap, found.say))
 
 
 def _say_gap(say: Say, facts: Mapping[str, float]) -> list[str]:
-    checked, size, gap = facts[CHECKED], facts[SIZE], facts[GAP]
-    assert isinstance(size, Mean)
-    if not size.of:
+    if SIZE not in facts:
         return [*say(facts), "the engine gave no log-probabilities; all are the policy's"]
+    checked, size, gap = facts[CHECKED], facts[SIZE], facts[GAP]
     return [
         *say(facts),
         f"the engine's log-probabilities are {size:.2g} nats a response off the policy's, on "

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from srlm.forecast.trajectory import Point
-from srlm.forecast.verdict import Verdict, commonest, decide
+from srlm.forecast.verdict import Verdict, commonest, decide, needed
 from srlm.types import Estimate
 
 N = 200
@@ -147,3 +147,28 @@ def test_one_prompt_has_no_interval_and_no_verdict() -> None:
     assert found.verdict == "unclear"
     assert found.gain is not None
     assert found.gain.low is None
+
+
+@pytest.mark.parametrize(
+    ("sampling", "mode", "want"),
+    [
+        (0.2, 0.8, ("unclear", "go", "go", "go")),
+        (0.8, 0.2, ("unclear", "no-go", "no-go", "no-go")),
+        (0.5, 0.6, ("unclear", "unclear", "unclear", "go")),
+        (0.0, 0.0, ("unclear", "unclear", "unclear", "no-go")),
+        (1.0, 1.0, ("unclear", "unclear", "unclear", "no-go")),
+    ],
+)
+def test_the_same_shares_over_more_prompts(
+    sampling: float, mode: float, want: tuple[str, ...]
+) -> None:
+    """5, 16, 64 and 256 prompts."""
+    found = [verdict(sampling, mode, prompts=n) for n in (5, 16, 64, 256)]
+    assert tuple(x.verdict for x in found) == want
+
+
+def test_needed_prompts_tell() -> None:
+    """With the number that it asks for, the same shares are told."""
+    few = verdict(0.5, 0.65, prompts=20)
+    assert few.verdict == "unclear" and few.gain is not None
+    assert verdict(0.5, 0.65, prompts=needed(few.gain)).verdict == "go"

@@ -60,7 +60,7 @@ def test_unchanged_table_is_level() -> None:
     assert change("confidence", *ends).direction == "level"
 
 
-@pytest.mark.parametrize(("gap", "direction"), [(0.1, "level"), (0.2, "rose"), (-0.2, "fell")])
+@pytest.mark.parametrize(("gap", "direction"), [(0.1, "unclear"), (0.2, "rose"), (-0.2, "fell")])
 def test_without_tables_the_intervals_combine(gap: float, direction: str) -> None:
     """Two half-widths of .1 combine to .141."""
     values = np.full(9, 0.5)

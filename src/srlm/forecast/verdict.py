@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from srlm.forecast.trajectory import Point
-from srlm.measure.intervals import mean
+from srlm.measure.intervals import FEWEST, enough, mean
 from srlm.types import Estimate, Floats
 
 WORTH = 0.01
 """Least gain in sampling accuracy that is worth a training."""
+TOLD = 0.05
+"""Half-width of an interval of the gain that is narrow enough, where the gain is smaller."""
 SHARED = 0.2
 """Share of prompts with one and the same mode from which on it is named."""
 GROWTH = 0.05
@@ -65,7 +67,8 @@ def decide(
 
     With answers: go where the limit (mode accuracy) is above sampling accuracy by
     ``WORTH`` or more with 95% confidence, no-go where it is below with 95% confidence or where
-    no gain above ``WORTH`` is left within it, else unclear. Without answers: no-go where the
+    no gain above ``WORTH`` is left within it (a prompt's weight added), else unclear. A gain or
+    loss takes ``FEWEST`` prompts that show one. Without answers: no-go where the
     limit is a collapse (many modes one and the same response that is commoner among them
     than among the samples, or less than half of the length), else unclear, for confidence is no
     correctness.
@@ -102,9 +105,10 @@ def decide(
     if gain.value is None or gain.low is None or gain.high is None:
         few = f"{gain.n} prompt with an answer gives no interval"
         return Verdict("unclear", few, "Measure on more prompts.", gain)
+    told = np.count_nonzero(mode_right_P != sampling_P) >= FEWEST
     limit = f"limit: mode accuracy {np.mean(mode_right_P):.3f}"
     accuracy, before = "sampling accuracy", _n(first.sampling_accuracy)
-    if gain.low >= WORTH:
+    if told and gain.low >= WORTH:
         reached = _reached(points)
         text = f"{accuracy} {before}; {limit}"
         if reached.round:
@@ -117,17 +121,30 @@ def decide(
             if majority[1] >= float(np.mean(mode_right_P)) - WORTH:
                 advice += " Beside a majority vote it saves inference, not errors."
         return Verdict("go", text, advice, gain)
-    if gain.high < 0:
+    if told and gain.high < 0:
         why = f"; {shown}" if common.share >= SHARED else ""
         return Verdict("no-go", f"{accuracy} {before}; {limit}{why}", ELSEWHERE, gain)
-    if gain.high < WORTH:
+    if gain.n >= FEWEST and gain.high + 1 / gain.n < WORTH:
         text = f"nothing to gain: {accuracy} {before}, {limit}"
         return Verdict("no-go", text, "Keep the base.", gain)
     text = (
         f"{accuracy} {before}, {limit}: difference {gain.value:+.3f} "
         f"[{gain.low:+.3f}, {gain.high:+.3f}]"
     )
-    return Verdict("unclear", text, "Measure on more prompts.", gain)
+    few = f"Measure on more prompts: {needed(gain):,} or more."
+    return Verdict("unclear", text, few, gain)
+
+
+def needed(gain: Estimate) -> int:
+    """Prompts with which a gain of this size would be told from ``WORTH``, or one under ``TOLD``
+    would have an interval of that half-width.
+
+    >>> needed(Estimate(0.1, -0.01, 0.21, 24, ""))
+    69
+    """
+    assert gain.value is not None and gain.low is not None and gain.high is not None
+    half = (gain.high - gain.low) / 2 + 1 / gain.n
+    return max(enough(gain.n, half, max(abs(gain.value - WORTH), TOLD)), gain.n + 1)
 
 
 def _reached(points: Sequence[Point]) -> Point:

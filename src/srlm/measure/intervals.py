@@ -16,6 +16,9 @@ from scipy import stats
 from srlm.types import Estimate, Floats, Ints, undefined
 
 Counts = npt.NDArray[np.uint16]
+FEWEST = 6
+"""Prompts that must differ before a difference is given a sign: of 5 all have the same one with
+probability 2^-4 where none is meant, of 6 with 2^-5 < 0.05."""
 RESAMPLES = 2000
 CHUNK = 1 << 19
 """Numbers held at once: resamples are made in blocks of CHUNK / n."""
@@ -157,6 +160,18 @@ def share(
         return undefined(name, note or "no prompts to count")
     low, high = clopper_pearson(hits, n)
     return Estimate(hits / n, low, high, n, name, guarantee, note)
+
+
+def enough(n: int, half: float, aim: float) -> int:
+    """Prompts at which an interval of half-width ``half`` over n prompts would have ``aim``, for it
+    shrinks with the root of their number: n (half / aim)^2, rounded up to two digits.
+
+    >>> enough(16, 0.2, 0.05), enough(100, 0.07, 0.05), enough(1000, 0.1, 0.05)
+    (260, 200, 4000)
+    """
+    count = n * (half / aim) ** 2
+    unit = 10.0 ** max(np.floor(np.log10(max(count, 1.0))) - 1, 0)
+    return int(np.ceil(count / unit - 1e-9) * unit)
 
 
 def by_prompt(value_R: Floats, weight_R: Floats, prompt_R: Ints, prompts: int) -> Floats:

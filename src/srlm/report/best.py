@@ -52,7 +52,7 @@ def _equals(name: str, best: Round, others: list[Round]) -> str:
     same = [
         str(r.round)
         for r in others
-        if r.round != best.round and change(name, r, best).direction in ("level", "unknown")
+        if r.round != best.round and change(name, r, best).direction not in ("rose", "fell")
     ]
     if not same:
         return ""

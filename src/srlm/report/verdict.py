@@ -11,6 +11,7 @@ from srlm.report.changes import Change, change
 from srlm.report.warnings import VERY_LOW_FIDELITY, Notice
 from srlm.report.words import NAMES, SYMBOL, number, percent, sentence
 from srlm.run_folder import Aim, Run
+from srlm.types import Round
 
 LIMITS: dict[Aim, str] = {"responses": "mode_accuracy", "answers": "vote_accuracy"}
 """Of the base: where sampling accuracy goes."""
@@ -19,7 +20,7 @@ KEPT = "base_answer_share"
 
 NAMED = {KEPT: "share of the base's answers"}
 
-Status = Literal["improved", "sharpened", "unchanged", "failing", "failed", "base only"]
+Status = Literal["improved", "sharpened", "unchanged", "unclear", "failing", "failed", "base only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,11 @@ class Verdict:
     """What became of the run.
 
     ``improved``: sampling accuracy rose and stayed; ``failed``: it fell below the base's, or
-    stayed below one half while confidence rose (or, without answers, the policy became less
-    sure); ``failing``: a failure has begun, named in ``reason``; ``unchanged``: neither;
+    stayed, below one half, while confidence rose (or, without answers, the policy became less
+    sure); ``failing``: a failure has begun, named in ``reason``; ``unchanged``: it stayed;
     ``sharpened``: surer of the base's own modes, and no answers to say whether that is good;
-    ``base only``: no round is done.
+    ``unclear``: the held-out prompts are too few to say any of these; ``base only``: no round is
+    done. Each is said only where the intervals over the prompts carry it.
     """
 
     status: Status
@@ -56,13 +58,21 @@ def judge(run: Run, best: Best, found: Sequence[Notice]) -> Verdict:
         return _base_only(run)
     of = _with_answers if run.has_answers else _without_answers
     status, reason, text = of(run, best, {notice.code for notice in found})
-    return Verdict(status, reason, sentence(text), _advice(status, best))
+    asked = change("sampling_accuracy" if run.has_answers else run.sure_name, *_ends(run))
+    return Verdict(status, reason, sentence(text), _advice(status, best, asked))
 
 
 Judged = tuple[Status, str, str]
 
 
-def _advice(status: Status, best: Best) -> str:
+def _ends(run: Run) -> tuple[Round, Round]:
+    return run.rounds[0], run.rounds[-1]
+
+
+def _advice(status: Status, best: Best, asked: Change) -> str:
+    if status == "unclear":
+        few = f"{asked.needed:,} or more" if asked.needed > asked.n else "more"
+        return f"Measure on {few} held-out prompts (prompts.held_out, measure.prompts)."
     if best.round:
         use = f"round {best.round}: rounds/{best.round:03d}/policy."
         read = status == "sharpened"
@@ -86,11 +96,12 @@ def _base_only(run: Run) -> Verdict:
 
 
 def _with_answers(run: Run, best: Best, codes: set[str]) -> Judged:
-    first, last = run.rounds[0], run.rounds[-1]
+    first, last = _ends(run)
     acc, conf = change("sampling_accuracy", first, last), change(run.sure_name, first, last)
-    since = change("sampling_accuracy", run.rounds[best.round], last)
-    both = f"{_moved(acc)}{_headroom(run)}, {_moved(conf)}, {_kept(run)}"
-    wrong = (last["sampling_accuracy"].value or 0.0) < 0.5
+    since = _since("sampling_accuracy", run, best)
+    both = f"{_moved(acc)}{_headroom(run, acc)}, {_moved(conf)}, {_kept(run)}"
+    high = last["sampling_accuracy"].high
+    wrong = high is not None and high < 0.5
 
     if acc.direction == "fell":
         if conf.direction == "rose":
@@ -116,12 +127,13 @@ def _with_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     modes = change(limit, first, last) if limit else None
     if modes is not None and modes.direction == "fell":
         return "failing", "mode drift", f"{_moved(modes)}; {both}"
-    few = " (too few prompts to tell)" if acc.direction == "unknown" else ""
-    return "unchanged", "", both + few
+    if acc.direction in ("unclear", "unknown"):
+        return "unclear", "", f"too few held-out prompts to tell ({acc.n}): {both}"
+    return "unchanged", "", both
 
 
 def _without_answers(run: Run, best: Best, codes: set[str]) -> Judged:
-    first, last = run.rounds[0], run.rounds[-1]
+    first, last = _ends(run)
     spread = run.spread_name or run.kappa_name
     conf, kappa = change(run.sure_name, first, last), change(spread, first, last)
     moved = f"{_moved(conf)}, {_moved(kappa)}, {_kept(run)}"
@@ -130,7 +142,7 @@ def _without_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     if "diverged" in codes or (less and run.aim != "elsewhere"):
         reason = "diverged" if "diverged" in codes else "less sure"
         return "failed", reason, f"{reason}: {moved}{end}"
-    since = change(KEPT, run.rounds[best.round], last)
+    since = _since(KEPT, run, best)
     if "base-answers-lost" in codes and since.direction == "fell":
         return "failing", "the base's answers are lost", f"{_moved(since)}, {moved}{end}"
     if "length-collapse" in codes:
@@ -140,22 +152,31 @@ def _without_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     gained = change(KEPT, first, last).direction == "rose"
     if run.aim == "responses" and top is not None and top < VERY_LOW_FIDELITY and not gained:
         return "failing", "mode drift", moved + end
-    few = " (too few prompts to tell)" if conf.direction == "unknown" else ""
-    return ("sharpened" if conf.direction == "rose" else "unchanged"), "", f"{moved}{few}{end}"
+    if conf.direction in ("unclear", "unknown"):
+        return "unclear", "", f"too few held-out prompts to tell ({conf.n}): {moved}{end}"
+    return ("sharpened" if conf.direction == "rose" else "unchanged"), "", f"{moved}{end}"
+
+
+def _since(name: str, run: Run, best: Best) -> Change:
+    """The change since the best round, which is the best of all but the last."""
+    return change(name, run.rounds[best.round], run.rounds[-1], among=len(run.rounds) - 1)
 
 
 def _moved(c: Change, digits: int = 3) -> str:
-    """``confidence 0.576 → 0.998``; with ``(no change)`` inside the interval."""
+    """``confidence 0.576 → 0.998``; with ``(no change)``, or ``(unclear)`` where too few prompts
+    tell."""
     name = SYMBOL.get(c.name, NAMED.get(c.name, c.name.replace("_", " ")))
     if c.value is None:
         return f"{name} not measured"
-    same = " (no change)" if c.direction == "level" else ""
+    same = {"level": " (no change)", "unclear": " (unclear)"}.get(c.direction, "")
     return f"{name} {number(c.start.value, digits)} → {number(c.end.value, digits)}{same}"
 
 
-def _headroom(run: Run) -> str:
-    """Share of the way from the base's accuracy to where the reward leads; of other rewards, which
-    lead past what the base tells, nothing."""
+def _headroom(run: Run, acc: Change) -> str:
+    """Share of the way from the base's accuracy to where the reward leads, where accuracy surely
+    rose; of other rewards, which lead past what the base tells, nothing."""
+    if acc.direction != "rose":
+        return ""
     first, last = run.rounds[0], run.rounds[-1]
     name = LIMITS.get(run.aim)
     ends = [e.value for e in (first["sampling_accuracy"], last["sampling_accuracy"])]
@@ -171,4 +192,4 @@ def _headroom(run: Run) -> str:
 def _kept(run: Run) -> str:
     if run.aim == "responses":
         return f"fidelity {number(run.rounds[-1]['fidelity'].value)}"
-    return _moved(change(KEPT, run.rounds[0], run.rounds[-1]))
+    return _moved(change(KEPT, *_ends(run)))

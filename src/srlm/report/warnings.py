@@ -1,8 +1,9 @@
 """Warnings of a run: signs that self-rewarding goes wrong, and reasons to doubt its numbers.
 
 Each is a check, with the numbers that set it off and what to do. A check compares rounds through
-``changes.change``, so that a movement inside its interval sets nothing off. Thresholds that are no
-interval are the constants below.
+``changes.change``, so that a movement inside its interval sets nothing off, nor one of a handful of
+prompts; a check that looks at several pairs of rounds widens the intervals so that they hold
+together. Thresholds that are no interval are the constants below.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 
+from srlm.measure.intervals import FEWEST
 from srlm.report.best import Best
 from srlm.report.changes import Change, change
 from srlm.report.words import NAMES, SYMBOL, count, number, percent, with_interval
@@ -62,11 +64,12 @@ def confident_and_wrong(run: Run, best: Best) -> Notice | None:
     """
     sure = run.sure_name
     pairs = [*_steps(run), (run.rounds[best.round], run.rounds[-1])]
+    k = len(pairs)
     falls = [
         (c, s)
         for a, b in pairs
-        if (c := change("sampling_accuracy", a, b)).direction == "fell"
-        and (s := change(sure, a, b)).direction == "rose"
+        if (c := change("sampling_accuracy", a, b, among=k)).direction == "fell"
+        and (s := change(sure, a, b, among=k)).direction == "rose"
     ]
     if not falls:
         return None
@@ -108,8 +111,9 @@ def diverged(run: Run, best: Best) -> Notice | None:
                 advice,
             )
     name = run.spread_name or run.kappa_name
-    for a, b in _steps(run):
-        kappa, entropy = change(name, a, b), change("entropy", a, b)
+    steps = _steps(run)
+    for a, b in steps:
+        kappa, entropy = (change(x, a, b, among=len(steps)) for x in (name, "entropy"))
         loss = [r.loss_progress for r in run.rounds[a.round + 1 : b.round + 1]]
         worst = min((p for p in loss if p is not None), default=None)
         spread = kappa.direction == entropy.direction == "rose"
@@ -134,7 +138,9 @@ def kappa_rising(run: Run, best: Best) -> Notice | None:
     name = run.spread_name
     if name is None:
         return None
-    rises = [c for a, b in _steps(run) if (c := change(name, a, b)).direction == "rose"]
+    steps = _steps(run)
+    moves = [change(name, a, b, among=len(steps)) for a, b in steps]
+    rises = [c for c in moves if c.direction == "rose"]
     if not rises:
         return None
     worst = max(rises, key=lambda c: abs(c.value or 0.0))
@@ -198,7 +204,8 @@ def base_answers_lost(run: Run, best: Best) -> Notice | None:
     """Fewer samples than in an earlier round have the base's majority answer, and accuracy did not
     rise."""
     name, last = "base_answer_share", run.rounds[-1]
-    changes = [change(name, r, last) for r in run.rounds[:-1]]
+    before = run.rounds[:-1]
+    changes = [change(name, r, last, among=len(before)) for r in before]
     falls = [c for c in changes if c.direction == "fell"]
     if not falls:
         return None
@@ -208,7 +215,7 @@ def base_answers_lost(run: Run, best: Best) -> Notice | None:
         return None
     return Notice(
         "base-answers-lost",
-        "note" if accuracy == "level" else "serious",
+        "note" if accuracy in ("level", "unclear") else "serious",
         "Answers drift away from the base's majority answers",
         f"{NAMES[name]} {_moved(worst)}.",
         f"Use round {worst.start_round}, unless the reward is known to be right where most samples "
@@ -217,17 +224,17 @@ def base_answers_lost(run: Run, best: Best) -> Notice | None:
 
 
 def length_changed(run: Run, best: Best) -> Notice | None:
-    """Mean length at the end is less than 2/3 or more than 3/2 of the base's.
+    """Mean length at the end is less than 2/3 or more than 3/2 of the base's, surely.
 
     Shorter responses are serious, unless more of them are right.
     """
     c = change("length", run.rounds[0], run.rounds[-1])
-    if not c.start.value or c.end.value is None or c.direction not in ("rose", "fell"):
+    if not c.start.value or c.end.value is None or c.low is None or c.high is None:
         return None
-    ratio = c.end.value / c.start.value
-    if 1 / LENGTH_RATIO < ratio < LENGTH_RATIO:
+    ratio, short = c.end.value / c.start.value, c.direction == "fell"
+    nearest = 1 + (c.high if short else c.low) / c.start.value
+    if c.direction not in ("rose", "fell") or 1 / LENGTH_RATIO < nearest < LENGTH_RATIO:
         return None
-    short = ratio < 1
     better = change("sampling_accuracy", run.rounds[0], run.rounds[-1]).direction == "rose"
     why = "Read the modes below: are short responses what the reward should favour?"
     if run.aim == "responses":
@@ -370,8 +377,11 @@ def heavy_tail(run: Run, best: Best) -> Notice | None:
 def saturated(run: Run, best: Best) -> Notice | None:
     """Nearly all samples of a prompt are the same response: another round learns nothing."""
     last = run.rounds[-1]
-    distinct, drawn = last["distinct_responses"].value, run.config.get("measure.samples")
-    if distinct is None or not isinstance(drawn, int) or distinct * drawn >= FEW_DISTINCT:
+    e, drawn = last["distinct_responses"], run.config.get("measure.samples")
+    distinct, most = e.value, e.value if e.high is None else e.high
+    if distinct is None or most is None or not isinstance(drawn, int):
+        return None
+    if e.n < FEWEST or most * drawn >= FEW_DISTINCT:
         return None
     return Notice(
         "saturated",
