@@ -442,37 +442,23 @@ class ModelSettings(Settings):
     )
 
 
-class ServerSettings(Settings):
-    """A server that samples in the place of a model here."""
-
-    panel: ClassVar[str] = "Server"
-
-    url: str | None = setting(
-        "address of an OpenAI-compatible server (vLLM, SGLang, llama.cpp), as"
-        " http://localhost:8000/v1; --model is its name for the model. Chat completions, or"
-        " completions with --chat never. The key is read from OPENAI_API_KEY",
-        None,
-        flag="--server",
-    )
-    concurrency: Count = setting("requests at once", 16)
-    timeout: Positive = setting("seconds that a request may take", 600.0)
-    retries: int = setting("tries more for a request that failed", 4, ge=0)
-
-
 class EngineSettings(Settings):
-    """What makes the samples of a run. No setting here decides what the samples are of."""
+    """What makes samples. No setting here decides what they are of."""
 
     panel: ClassVar[str] = "Engine"
 
     kind: Literal["local", "server", "vllm", "ray"] = setting(
-        "what makes the training samples: this process; OpenAI-compatible servers; vLLM on this"
-        " machine; workers of a Ray cluster, to the same bytes as this process, and held-out"
-        " samples, search and judging too",
+        "what makes the samples (run: the training samples): this process; OpenAI-compatible"
+        " servers; vLLM on this machine; workers of a Ray cluster, to the same bytes as this"
+        " process, and (run: held-out samples,) search and judging too",
         "local",
         flag="--engine",
     )
     url: str | None = setting(
-        "server: its address, as http://localhost:8000/v1, or several with commas between",
+        "server: its address, as http://localhost:8000/v1, or several with commas between."
+        " forecast without --engine: a server (vLLM, SGLang, llama.cpp) in the place of a model"
+        " here; --model is its name for the model. Chat completions, or completions with --chat"
+        " never. The key is read from OPENAI_API_KEY",
         None,
         flag="--server",
     )
@@ -488,13 +474,11 @@ class EngineSettings(Settings):
         "ray: HOST:PORT of its head (default: RAY_ADDRESS, or a cluster started on this machine)",
         None,
     )
-    concurrency: Count = shared(ServerSettings, "concurrency")
-    timeout: Positive = shared(
-        ServerSettings,
-        "timeout",
-        description="seconds that a request, a reload, or a shard of vLLM may take",
+    concurrency: Count = setting("server: requests at once", 16)
+    timeout: Positive = setting(
+        "seconds that a request, a reload, or a shard of vLLM may take", 600.0
     )
-    retries: int = shared(ServerSettings, "retries")
+    retries: int = setting("server: tries more for a request that failed", 4, ge=0)
     rescore: float = setting(
         "server, vllm: share of the samples whose log-probabilities are checked; 1: all are made"
         " here, and a server is asked for none",
@@ -562,6 +546,7 @@ class ProbeConfig(ModelSettings):
         " exp(-mu) (default: 5, where search certifies too little and that takes few more samples)",
         None,
     )
+    engine: EngineSettings = EngineSettings()
 
 
 class PilotSettings(Settings):
@@ -598,7 +583,6 @@ class ForecastConfig(ProbeConfig):
         None,
     )
     judge: JudgeSettings = JudgeSettings()
-    server: ServerSettings = ServerSettings()
     pilot: PilotSettings = PilotSettings()
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from srlm.config import ProbeConfig
+from srlm.config import EngineSettings, ProbeConfig
 from srlm.data import prompt_id, prompts_for
 from srlm.errors import UserError
 from srlm.grading import EXACT, Grader
@@ -132,6 +132,11 @@ def command(config: ProbeConfig, count: int, out: Path) -> str:
     """
     if out.exists():
         raise UserError(f"{out}: exists already", "give another --out")
+    if config.engine != EngineSettings():
+        raise UserError(
+            "srlm instruct with --engine or its settings: it samples in this process",
+            "leave them out",
+        )
     prompts, _, read, _ = prompts_for(config.prompts)
     made = instruct(
         load_for(config),

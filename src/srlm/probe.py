@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +20,14 @@ from srlm.config import (
     ProbeConfig,
     RunConfig,
     SamplesConfig,
+    SampleSettings,
     flatten,
     reward_parts,
     score_values,
 )
 from srlm.cost import plan
+from srlm.engines import opened as engines
+from srlm.engines.base import Advance, Executor, drawn
 from srlm.engines.files import open_samples
 from srlm.engines.server import Server
 from srlm.engines.server import check as check_server
@@ -32,23 +35,24 @@ from srlm.errors import UserError
 from srlm.forecast.from_samples import SamplesForecast, Source, forecast_file, forecast_tallies
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.forecast.reward_paths import FROM_FILE, Parts
-from srlm.forecast.sampling import FIRST, More, check, collect, of_policy, of_server, others_of
+from srlm.forecast.sampling import More, check, collect, of_policy, of_server, others_of
 from srlm.forecast.tally import known_answers, references
 from srlm.grading import Grader, grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Distributions, Exact, Language, Policy
-from srlm.policies.load import fitting, load_for
+from srlm.policies.load import fitting, load_for, located
 from srlm.progress import Progress
 from srlm.report.page import write_forecast, write_measurement, write_samples_forecast
 from srlm.report.samples_forecast import print_samples_forecast
 from srlm.report.terminal import print_forecast, print_measurement, print_pilot
 from srlm.rewards.asking import score_tokens
-from srlm.rewards.base import Reward
+from srlm.rewards.base import Reward, Scored
+from srlm.rounds import with_gap
 from srlm.run_folder import read_run, write_prompt_table
-from srlm.run_folder.kept import Kept, cut_before, digest, keeping, prompts_per_part
+from srlm.run_folder.kept import cut_before, digest, keeping
 from srlm.run_folder.manifest import hash_model
 from srlm.runner import MAKERS, run
-from srlm.types import Estimate, Prompt
+from srlm.types import Estimate, Prompt, Samples
 from srlm.writing import write_json
 
 C = TypeVar("C", bound=ProbeConfig)
@@ -84,8 +88,8 @@ def measure(
         budget: seconds that the work is cut to.
     """
     opened, config = planned(config, budget, progress, out)
-    with _kept(opened, config, out) as kept:
-        found = _look(opened, config, beta=1.0, rounds=1, kept=kept, progress=progress)
+    with _executor(opened, config, out) as executor:
+        found = _look(opened, config, beta=1.0, rounds=1, executor=executor, progress=progress)
     by_samples = _by_samples(opened, found, config, progress, unasked=budget is None)
     print_measurement(found, Console(highlight=False), by_samples)
     data = to_json(found) | {name: e.to_json() for name, e in by_samples.items()}
@@ -144,7 +148,7 @@ def forecast_any(
         budget: seconds that the work is cut to, a pilot not counted.
         dry: say what it would cost, and stop.
     """
-    if config.server.url is not None:
+    if config.engine.url is not None and config.engine.kind == "local":
         if budget is not None:
             raise UserError(
                 "--budget with --server: its time is not known",
@@ -174,10 +178,9 @@ def forecast(
     """
     piloted = pilot(config, out, progress) if config.pilot.rounds else None
     opened, config = planned(config, budget, progress, out)
-    with _kept(opened, config, out) as kept:
-        found = _look(
-            opened, config, beta=config.beta, rounds=config.rounds, kept=kept, progress=progress
-        )
+    asked: dict[str, Any] = {"beta": config.beta, "rounds": config.rounds}
+    with _executor(opened, config, out) as executor:
+        found = _look(opened, config, **asked, executor=executor, progress=progress)
     console = console or Console(highlight=False)
     if piloted is not None:
         said = f"{found.verdict.reason}{at_pace(piloted['later'][-1])}"
@@ -244,6 +247,7 @@ def pilot_settings(config: ForecastConfig) -> RunConfig:
         asked
         | {"rounds": config.pilot.rounds, "prompts": prompts, "update": update}
         | {"reward": config.reward, "judge": config.judge.model_dump()}
+        | {"engine": config.engine.model_dump()}
         | {"samples": train | {"max_tokens": config.max_tokens}}
     )
 
@@ -254,6 +258,7 @@ def open_probe(config: ProbeConfig) -> Opened:
     Raises:
         UserError: prompts, answers, model: whatever is wrong with them.
     """
+    engines.check(config.engine)
     everything, _, read, notes = reading.prompts_for(config.prompts)
     chosen = by_hash(everything, config.most_prompts)
     policy = load_for(config)
@@ -282,6 +287,8 @@ def planned(
         return opened, config
     if budget is None and progress.quiet:
         return opened, config
+    if config.engine.kind != "local":
+        progress.note(f"Times are those of this process, not of --engine {config.engine.kind}")
     search = not isinstance(config, ForecastConfig) or config.reward == "likelihood"
     made, fitted = plan(
         opened.policy, opened.prompts, config, opened.max_tokens, budget, search=search
@@ -314,11 +321,22 @@ def _look(
     *,
     beta: float,
     rounds: int,
-    kept: Kept,
+    executor: Executor,
     progress: Progress,
 ) -> Forecast:
+    def draw(
+        policy: Policy,
+        prompts: Sequence[Prompt],
+        asked: SampleSettings,
+        seed: int,
+        advance: Advance,
+    ) -> Samples:
+        shelf = executor.shelf("samples")
+        parts = drawn(executor.engine, policy, prompts, asked, seed, shelf, advance)
+        return Samples.joined(list(parts))
+
     with progress.stage("samples and search", total=len(opened.prompts)) as bar:
-        return make_forecast(
+        found = make_forecast(
             opened.policy,
             opened.prompts,
             grader=opened.grader,
@@ -329,16 +347,24 @@ def _look(
             nodes=config.nodes,
             tokens=config.tokens,
             seconds=config.seconds,
-            draw=kept.draw,
+            executor=executor,
+            draw=draw,
             advance=bar.advance,
             seed=config.seed,
         )
+    samples = found.measurement.samples
+    for note in with_gap(Scored(samples.logp_R), samples).notes:
+        progress.note(note)
+    return found
 
 
-def _kept(
+@contextmanager
+def _executor(
     opened: Opened, config: ProbeConfig, out: Path | None, until: str | None = None
-) -> AbstractContextManager[Kept]:
-    """The samples kept in ``out``: all that decides them is remembered, and compared."""
+) -> Iterator[Executor]:
+    """The engine of the settings; what it makes is kept in ``out``: all that decides it is
+    remembered, and compared."""
+    base = located(config.model, download=False)
     settings: dict[str, Any] = {}
     if out is not None:
         settings = {
@@ -352,10 +378,12 @@ def _kept(
             **config.model_dump(include={"seed", "device", "dtype"}),
             **config.prompts.model_dump(include={"chat", "system", "chat_args"}),
         }
-    first = config.samples if until is None else FIRST
-    step = prompts_per_part(opened.policy, first, opened.max_tokens)
     cut = {"most_prompts": len(opened.prompts), "samples": config.samples}
-    return keeping(out, settings, step, cut | {"seconds": config.seconds})
+    with engines.opened(config, base) as engine:
+        if out is not None:
+            settings["engine"] = engine.name
+        with keeping(out, settings, base, cut | {"seconds": config.seconds}) as kept:
+            yield Executor(engine, kept.shelf)
 
 
 def _with_table(
@@ -433,12 +461,12 @@ def forecast_rewards(
     parts = {} if config.reward == ALL else reward_parts(config.reward)
     scorers, doubts = _scorers(opened, config, parts)
     with (
-        _kept(opened, config, out, config.until) as kept,
+        _executor(opened, config, out, config.until) as executor,
         progress.stage("samples", total=len(opened.prompts)) as bar,
     ):
         more = of_policy(
             opened.policy,
-            kept,
+            executor,
             scorers,
             seed=config.seed,
             max_tokens=opened.max_tokens,
@@ -470,7 +498,12 @@ def forecast_server(
     Raises:
         UserError: rewards that need the model here; whatever the server does wrong.
     """
-    assert config.server.url is not None
+    assert config.engine.url is not None
+    if "," in config.engine.url:
+        raise UserError(
+            f"--server {config.engine.url} without --engine server: it asks one",
+            "name one, or give --engine server and the model here",
+        )
     parts = dict.fromkeys(FROM_FILE, 1.0) if config.reward == ALL else reward_parts(config.reward)
     beyond = [name for name in parts if name not in (*FROM_FILE, "consistency")]
     if beyond:
@@ -484,15 +517,15 @@ def forecast_server(
     everything, _, read, notes = reading.prompts_for(config.prompts)
     prompts = by_hash(everything, config.most_prompts)
     server = Server(
-        url=config.server.url,
+        url=config.engine.url,
         model=config.model,
         chat=config.prompts.chat == "auto",
         system=config.prompts.system,
         logprobs=any(name in FROM_FILE for name in parts),
         max_tokens=config.max_tokens,
-        concurrency=config.server.concurrency,
-        timeout=config.server.timeout,
-        retries=config.server.retries,
+        concurrency=config.engine.concurrency,
+        timeout=config.engine.timeout,
+        retries=config.engine.retries,
         key=os.environ.get("OPENAI_API_KEY"),
     )
     check_server(server, prompts)
@@ -513,7 +546,7 @@ def forecast_server(
         **config.prompts.model_dump(include={"chat", "system"}),
     }
     with (
-        keeping(out, settings, 1) as kept,
+        keeping(out, settings) as kept,
         progress.stage("samples", total=len(prompts)) as bar,
     ):
         more = of_server(server, kept, seed=config.seed, advance=bar.advance)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +17,6 @@ from srlm.engines.base import (
     Advance,
     Engine,
     Executor,
-    Piece,
     Shelf,
     drawn,
     prompts_per_shard,
@@ -34,6 +31,7 @@ from srlm.pairs import Pair
 from srlm.policies.base import Exact, Policy
 from srlm.rewards.base import Mean, Reward, Say, Scored, scored
 from srlm.rewards.likelihood import likelihood
+from srlm.rewards.pieces import in_pieces
 from srlm.rewards.report import RewardReport, Seen, joined, seen, summary
 from srlm.train import Fit, Objective, fit, weighted_objective
 from srlm.types import Estimate, Pairs, Prompt, Round, Samples, undefined
@@ -120,7 +118,7 @@ def rewards_and_pairs(
             the policy.
     """
     if method.asks:
-        for own, first, found in made_rewards(
+        for own, first, found in rewards_in_pieces(
             policy, prompts, parts, method, executor, "rewards", advance
         ):
             yield paired(own, first, found, method)
@@ -133,7 +131,7 @@ def rewards_and_pairs(
         yield paired(own, first, found, method)
 
 
-def made_rewards(
+def rewards_in_pieces(
     policy: Policy,
     prompts: Sequence[Prompt],
     parts: Iterable[Samples],
@@ -142,44 +140,9 @@ def made_rewards(
     kind: str,
     advance: Advance = lambda prompts: None,
 ) -> Iterator[tuple[Samples, int, Scored]]:
-    """Rewards that the policy is asked for, of the prompts of a shard at a time.
-
-    Yields:
-        Samples that count their prompts from 0, the number of their first prompt, their rewards.
-    """
+    """``in_pieces`` of the method's reward."""
     step = prompts_per_shard(policy, method.samples.max_tokens, method.samples.per_prompt)
-    do = partial(rewarded, method.reward)
-    says: list[Say] = []
-
-    def pieces() -> Iterator[Piece]:
-        number = 0
-        for part in parts:
-            for first in range(int(part.prompt_R[0]), int(part.prompt_R[-1]) + 1, step):
-                begin, end = np.searchsorted(part.prompt_R, [first, first + step])
-                own = part.take(np.arange(begin, end))
-                own = replace(own, prompt_R=own.prompt_R - first)
-                some = tuple(prompts[first : first + int(own.prompt_R[-1]) + 1])
-                yield Piece(number, first, some, own, _told(own))
-                number += 1
-
-    found = executor.each(kind, policy, do, pieces, advance, lambda made: says.append(made.say))
-    for piece, made in found:
-        if not says:  # all were there: sentences are not kept
-            says.append(do(policy, piece, lambda prompts: None).say)
-        yield piece.asked, piece.first, replace(made, say=says[0])
-
-
-def rewarded(reward: Reward, policy: Policy, piece: Piece, advance: Advance) -> Scored:
-    """The rewards of a piece's samples."""
-    return scored(reward(policy, piece.prompts, piece.asked), piece.asked)
-
-
-def _told(samples: Samples) -> str:
-    """A hash of what rewards are of."""
-    told = hashlib.sha256(json.dumps(samples.tokens_R).encode())
-    for column in (samples.prompt_R, samples.logp_R, samples.weight_R):
-        told.update(column.tobytes())
-    return told.hexdigest()
+    return in_pieces(policy, prompts, parts, method.reward, step, executor, kind, advance)
 
 
 def paired(own: Samples, first: int, found: Scored, method: Method) -> Paired:

@@ -42,7 +42,7 @@ from srlm.rewards.likelihood import likelihood
 from srlm.rewards.likelihood_per_token import likelihood_per_token
 from srlm.rewards.meta_judge import meta_judge
 from srlm.rewards.self_certainty import self_certainty
-from srlm.rounds import Method, made_rewards
+from srlm.rounds import Method, rewards_in_pieces
 from srlm.rows import Source
 from srlm.run_cost import fitted, plan_run
 from srlm.run_folder import RunFolder, aim_of, hash_model
@@ -199,7 +199,7 @@ class _Given(NamedTuple):
 def _given(config: RunConfig) -> _Given:
     prompts, source, read, notes = data.prompts_for(config.prompts)
     method_of(config)  # whether the settings go together, before anything is loaded
-    engines.check(config)
+    engines.check(config.engine, config.samples)
     training, held_out = data.split(prompts, config.prompts.held_out)
     return _Given(prompts, training, held_out, source, read, notes)
 
@@ -260,7 +260,7 @@ def _forecast(
         asking, asked = replace(method, reward=reward), held_out[: method.measure.prompts]
         executor = Executor(method.engine, partial(folder.shelf, t))
         policy = folder.get(t, "policy")
-        found = made_rewards(policy, asked, [samples], asking, executor, "scores")
+        found = rewards_in_pieces(policy, asked, [samples], asking, executor, "scores")
         score_R = np.concatenate([x.reward_R for _, _, x in found])
     likelihood = aim_of({"reward": config.reward}) == "responses"
     state = after_round.state_of(

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from srlm import runner
 from srlm.config import MeasureSettings
 from srlm.engines import base
 from srlm.engines.base import Advance, Do, Engine, Executor, Weights, here
+from srlm.engines.cluster import mapped, on_cluster
 from srlm.errors import UserError
+from srlm.lab.work import run as lab
 from srlm.measure import search
 from srlm.measure.evaluate import evaluate
 from srlm.measure.modes import Modes
 from srlm.measure.search import find_modes, lots, searched
 from srlm.rewards.base import JudgeTraining, Mean, Scored
-from srlm.rounds import Method, made_rewards
+from srlm.rounds import Method, rewards_in_pieces
 from srlm.run_folder.check import check
 from srlm.run_folder.shelf import FolderShelf, shelf
 from srlm.types import Prompt, Samples
@@ -79,6 +83,25 @@ def test_a_run_by_workers_is_the_run(
         assert run(tmp_path, f"ray{k}", **changes, **{"engine.kind": "ray"}) == expected
         assert ray.calls > 20
     assert played[-1].killed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("world", [1, 2])
+def test_a_run_and_claims_by_a_real_cluster(tmp_path: Path, world: int) -> None:
+    ray = pytest.importorskip("ray")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    claims = ["greedy", "contraction"]
+    ray.init("local", num_cpus=world, include_dashboard=False, log_to_driver=False)
+    try:
+        expected = run(tmp_path, "local", **JUDGED)
+        assert run(tmp_path, "ray", **JUDGED, **{"engine.kind": "ray"}) == expected
+        here, there = lab(claims, quick=True), lab(claims, quick=True, over=mapped(None))
+    finally:
+        ray.shutdown()
+        torch.set_num_threads(threads)
+    for one, other in zip(here, there, strict=True):
+        assert replace(one, seconds=0.0).to_json() == replace(other, seconds=0.0).to_json()
 
 
 class Dies(Exception):
@@ -150,7 +173,7 @@ def test_rewards_from_the_shelf_have_their_sentences(tmp_path: Path) -> None:
     method = Method(reward=reward, asks=True)
 
     def made(executor: Executor) -> list[Any]:
-        return list(made_rewards(policy, prompts, parts, method, executor, "rewards"))
+        return list(rewards_in_pieces(policy, prompts, parts, method, executor, "rewards"))
 
     first = made(Executor(shelf=shelved(tmp_path)))
     assert calls == [4, 4, 1]
@@ -207,8 +230,6 @@ def test_pieces_are_read_as_they_were_put(tmp_path: Path) -> None:
 
 
 def test_a_policy_in_memory_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    from srlm.engines.cluster import on_cluster
-
     play(monkeypatch, Played(1))
     engine = on_cluster(None, lambda folder: tiny.policy())
     with pytest.raises(UserError, match="memory"):

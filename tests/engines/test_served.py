@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from srlm.cli import app
 from srlm.config import SampleSettings
 from srlm.engines import base
 from srlm.engines.base import Engine, MemoryShelf, Shelf, drawn
@@ -25,6 +27,7 @@ from srlm.errors import UserError
 from srlm.policies.hf import CausalLM
 from srlm.policies.load import load
 from srlm.run_folder import read_run
+from srlm.run_folder.tables import read_samples
 from srlm.runner import run
 from srlm.samples import sample
 from srlm.types import Samples
@@ -143,16 +146,6 @@ def policy(folder: Path) -> CausalLM:
     return made
 
 
-@dataclass
-class At(MemoryShelf):
-    """Shards in memory of a policy that lies in a folder."""
-
-    weights: Path | None = None
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-
 def engine(folder: Path, *urls: str, **changes: Any) -> Engine:
     settings: dict[str, Any] = {"retries": 1, "timeout": 5.0, "sleep": lambda seconds: None}
     model = changes.pop("model", "")
@@ -162,7 +155,7 @@ def engine(folder: Path, *urls: str, **changes: Any) -> Engine:
 
 
 def taken(made: Engine, policy: CausalLM, folder: Path, shelf: Shelf | None = None) -> Samples:
-    shelf = shelf or At(folder)
+    shelf = shelf or MemoryShelf(folder)
     return Samples.joined(list(drawn(made, policy, PROMPTS, SETTINGS, 3, shelf)))
 
 
@@ -266,7 +259,7 @@ def test_a_run_by_a_server_that_takes_each_rounds_weights(
         served = config.model_copy(update={"engine": config.engine.model_copy(update=made)})
         with pytest.raises(UserError, match="500"):
             run(served, tmp_path / "run")
-        kept = list((tmp_path / "run/rounds/000/shards").glob("*.parquet"))
+        kept = list((tmp_path / "run/rounds/000/shards/samples").glob("*.parquet"))
         assert len(kept) == 3  # 7 requests for samples, 2 a shard
         failing, before = False, len(fake.asked)
         run(served, tmp_path / "run")
@@ -299,3 +292,27 @@ def test_the_same_samples_give_the_same_bytes(tmp_path: Path, folder: Path) -> N
     for name in names:
         one, two = (tmp_path / x / "rounds" / name for x in ("one", "two"))
         assert one.read_bytes() == two.read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    "words", [["measure"], ["forecast"], ["forecast", "--reward", "consistency"]]
+)
+def test_a_forecast_of_a_servers_samples(folder: Path, tmp_path: Path, words: list[str]) -> None:
+    """The model is here too: it searches, and its log-probabilities are the ones that count."""
+    prompts = tiny.write_prompts(tmp_path / "p.jsonl", PROMPTS, ["a"] * len(PROMPTS))
+    command = [*words, "--model", str(folder), "--prompts", str(prompts), "--max-tokens", "4"]
+    command += ["--samples", "8", "--answer", "text", "-q", "--out", str(tmp_path / "out")]
+    fake = Fake(load(folder))
+    with serving(fake) as url:
+        more = ["--engine", "server", "--server", url, "--rescore", "1"]
+        done = CliRunner().invoke(app, [*command, *more], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        with pytest.raises(UserError, match="engine"):  # its samples are no others'
+            CliRunner().invoke(app, command, catch_exceptions=False)
+    parts = [read_samples(p) for p in sorted((tmp_path / "out/samples").glob("*.parquet"))]
+    found = Samples.joined(parts)
+    assert len(found) == 8 * len(PROMPTS)
+    assert found.gap_R is not None and not np.isnan(found.gap_R).any()  # all are scored here
+    policy = load(folder)
+    made = [policy.log_prob(PROMPTS, x.prompt_R, x.tokens_R) for x in parts]
+    assert found.logp_R == pytest.approx(np.concatenate(made), abs=1e-4)

@@ -47,7 +47,7 @@ def taken(vllm: Vllm, folder: Path, place: Path, lengths: list[int]) -> Samples:
     prompts = tiny.prompts(["abcdefgh"[k % 8] * n for k, n in enumerate(lengths)])
     engine = Engine(vllm, "vllm", rescored=1.0)
     return Samples.joined(
-        list(drawn(engine, policy, prompts, SETTINGS, 0, FolderShelf(place, folder)))
+        list(drawn(engine, policy, prompts, SETTINGS, 0, FolderShelf(place / "shards", folder)))
     )
 
 
@@ -98,12 +98,12 @@ def test_what_is_not_installed_is_named(
     config = tiny.config(folder, tmp_path / "p.jsonl")
     for changes in ({"kind": "vllm"}, {"kind": "server"}, {"url": "http://x"}):
         with pytest.raises(UserError):
-            opened.check(changed(config, **changes))
+            opened.check(changed(config, **changes).engine)
     served = changed(config, kind="server", url="http://a/v1,http://b/v1")
-    opened.check(served)
+    opened.check(served.engine, served.samples)
     mu = served.samples.model_copy(update={"mu": 5.0})
     with pytest.raises(UserError, match="mu"):
-        opened.check(served.model_copy(update={"samples": mu}))
+        opened.check(served.engine, mu)
     with opened.opened(served, folder) as engine:
         assert [s.url for s in engine.sampler.servers] == ["http://a/v1", "http://b/v1"]
 

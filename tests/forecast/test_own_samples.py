@@ -12,6 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from srlm.cli import app
+from srlm.engines import base, opened
 from srlm.engines.files import open_samples
 from srlm.errors import UserError
 from srlm.forecast import dynamics
@@ -19,12 +20,13 @@ from srlm.forecast.from_samples import forecast_file
 from srlm.forecast.sampling import counts_of_looks, forecast_rewards
 from srlm.forecast.tally import known_answers
 from srlm.grading import EXACT, grader
+from srlm.measure import search
 from srlm.policies.base import Policy
 from srlm.policies.hf import CausalLM
 from srlm.policies.tabular import Tabular
-from srlm.run_folder import kept
 from srlm.types import Floats, Prompt, Samples
 from tests import tiny
+from tests.engines.played import Played, play
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +84,7 @@ def test_a_sum_of_rewards(model: Path, prompts: Path, tmp_path: Path) -> None:
 def test_an_interrupted_command_goes_on_to_the_same_result(
     command: str, model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kept, "ROWS", 32)  # three parts
+    monkeypatch.setattr(base, "_rows", lambda policy, tokens: 32)  # three shards
     more = ["--reward", "self-certainty"] if command == "forecast" else []
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert srlm(*given(command, model, prompts, *more, "--out", whole)).exit_code == 0
@@ -101,11 +103,70 @@ def test_an_interrupted_command_goes_on_to_the_same_result(
     parts = list((broken / "samples").glob("*.parquet"))
     assert len(parts) == 2 and not list(broken.rglob("*.partial"))
     assert len(list(open_samples(broken))) == 8 * 8
-    monkeypatch.setattr(kept, "ROWS", 8)  # what was begun decides
     assert srlm(*given(command, model, prompts, *more, "--out", broken)).exit_code == 0
     assert len(list((broken / "samples").glob("*.parquet"))) == 3
     name = f"{command}.json"
     assert (broken / name).read_bytes() == (whole / name).read_bytes()
+
+
+COMMANDS = {
+    "measure": ("measure", ()),
+    "forecast": ("forecast", ()),
+    "rewards": ("forecast", ("--reward", "self-certainty")),
+    "looks": ("forecast", ("--reward", "consistency", "--until", "0.01", "--samples", 32)),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_workers_make_the_same(
+    name: str, model: Path, prompts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Samples, search and scores by two workers of which one is lost again and again."""
+    monkeypatch.setattr(base, "_rows", lambda policy, tokens: 32)
+    monkeypatch.setattr(search, "LOT", 5)
+    command, more = COMMANDS[name]
+    words = given(command, model, prompts, *more)
+    assert srlm(*words, "--out", tmp_path / "local").exit_code == 0
+    ray = Played(2, loses=lambda n: n % 3 == 0)
+    play(monkeypatch, ray)
+    assert srlm(*words, "--out", tmp_path / "ray", "--engine", "ray").exit_code == 0
+    assert ray.killed
+
+    def kept(side: str, folder: str) -> dict[str, bytes]:
+        files = (tmp_path / side / folder).rglob("*.*")
+        return {str(p.relative_to(tmp_path / side)): p.read_bytes() for p in files}
+
+    for folder in ("samples", "greedy", "scores"):
+        assert kept("local", folder) == kept("ray", folder)
+    assert bool(kept("ray", "modes")) == (not more)
+    name = f"{command}.json"
+    local, other = (json.loads((tmp_path / x / name).read_text()) for x in ("local", "ray"))
+    assert local == other
+    memory = tmp_path / "memory.json"
+    assert srlm(*words, "--json", memory, "--engine", "ray").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "match"),
+    [
+        ("measure", ["--server", "http://127.0.0.1:9/v1"], "asks no server"),
+        ("measure", ["--engine", "server"], "no address"),
+        ("measure", ["--ray-address", "127.0.0.1:9"], "no Ray cluster"),
+        ("forecast", ["--engine", "vllm", "--server", "http://127.0.0.1:9/v1"], "asks no server"),
+        ("forecast", ["--server", "http://a/v1,http://b/v1", "--reward", "consistency"], "one"),
+    ],
+)
+def test_engines_that_do_not_fit_are_refused(
+    command: str,
+    words: list[str],
+    match: str,
+    model: Path,
+    prompts: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opened, "require_vllm", lambda: None)
+    with pytest.raises(UserError, match=match):
+        srlm(*given(command, model, prompts, *words))
 
 
 @pytest.mark.parametrize("words", [["--seed", 3], ["--samples", 4], ["--most-prompts", 5]])

@@ -152,12 +152,16 @@ class Shelf(Protocol):
 
 
 class MemoryShelf:
-    """Shards in memory; each is handed out once."""
+    """Shards in memory; each is handed out once.
 
-    weights: Path | None = None
+    Args:
+        weights: where the policy lies, if anywhere.
+    """
+
     scratch: Path | None = None
 
-    def __init__(self) -> None:
+    def __init__(self, weights: Path | None = None) -> None:
+        self.weights = weights
         self._there: dict[str, Any] = {}
 
     def has(self, key: str) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from srlm.config import RunConfig
+from srlm.config import EngineSettings, ProbeConfig, RunConfig, SampleSettings
 from srlm.engines.base import LOCAL, Engine
 from srlm.engines.cluster import answering, on_cluster
 from srlm.engines.served import Served
@@ -20,13 +20,17 @@ from srlm.errors import UserError
 from srlm.policies.load import load_for
 
 
-def check(config: RunConfig) -> None:
+def check(own: EngineSettings, samples: SampleSettings | None = None) -> None:
     """See that the settings go together and that what they name is there; nothing is begun.
+
+    Args:
+        own: of the engine.
+        samples: of a run.
 
     Raises:
         UserError: they do not, or it is not.
     """
-    kind, own = config.engine.kind, config.engine
+    kind = own.kind
     if kind == "server":
         if own.url is None:
             raise UserError("--engine server: no address", "give --server http://localhost:8000/v1")
@@ -49,8 +53,10 @@ def check(config: RunConfig) -> None:
             f"--engine {kind} with --ray-address: it uses no Ray cluster",
             "use --engine ray, or leave it out",
         )
-    if kind in ("server", "vllm") and (
-        config.samples.mu is not None or config.samples.source != "sampling"
+    if (
+        samples is not None
+        and kind in ("server", "vllm")
+        and (samples.mu is not None or samples.source != "sampling")
     ):
         raise UserError(
             f"--engine {kind} with --mu or --source enumerate: it samples so many of each prompt",
@@ -59,16 +65,12 @@ def check(config: RunConfig) -> None:
 
 
 @contextmanager
-def opened(config: RunConfig, base: Path) -> Iterator[Engine]:
-    """The engine that the settings name, until the run ends.
+def opened(config: RunConfig | ProbeConfig, base: Path) -> Iterator[Engine]:
+    """The engine that the settings name, while inside; they are checked.
 
     Args:
-        base: folder of the run's model.
-
-    Raises:
-        UserError: as ``check``.
+        base: folder of the model.
     """
-    check(config)
     own = config.engine
     if own.kind == "local":
         yield LOCAL

@@ -14,11 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from srlm.config import ALL, BETA, width_of
+from srlm.config import ALL, BETA, SampleSettings, width_of
+from srlm.engines.base import Advance, Executor, drawn, prompts_per_shard
 from srlm.engines.files import Sampled
 from srlm.engines.server import Server, sample
 from srlm.errors import UserError
@@ -37,14 +37,15 @@ from srlm.forecast.tally import Tally, rows_of, tallies
 from srlm.forecast.verdict import WORTH
 from srlm.grading import EXACT, Grader
 from srlm.policies.base import Policy
-from srlm.rewards.base import Reward, scored
+from srlm.rewards.base import Reward
+from srlm.rewards.pieces import in_pieces
 from srlm.run_folder.kept import Kept
-from srlm.types import Floats, Prompt, Samples
+from srlm.types import Prompt
 
 FIRST = 8
 """Samples per prompt before the first look."""
-STEP = 32
-"""Prompts that are sampled at once where nothing is kept."""
+SAMPLES = SampleSettings()
+"""Plain ones."""
 PROMPTS_TELL = 0.1
 """Share of an interval's variance from samples under which only more prompts make it narrower."""
 More = Callable[[Sequence[Prompt], int, int], Iterable[Sampled]]
@@ -127,14 +128,14 @@ def _enough(mine: Sequence[Shares], width: float | None, seed: int) -> bool:
 
 def of_policy(
     policy: Policy,
-    kept: Kept,
+    executor: Executor,
     rewards: Mapping[str, Reward],
     *,
     seed: int,
     max_tokens: int,
-    advance: Callable[[float], None],
+    advance: Advance,
 ) -> More:
-    """Samples of a policy, kept as they are made, with the scores of ``rewards``.
+    """Samples of a policy with the scores of ``rewards``, made by an executor.
 
     Args:
         rewards: by name, with whatever else decides their scores after a ``/``.
@@ -142,22 +143,29 @@ def of_policy(
 
     def more(some: Sequence[Prompt], count: int, look: int) -> Iterable[Sampled]:
         own = seed if look == 0 else _seed(seed, look)
-        parts = kept.parts(
-            policy, some, count, seed=own, max_tokens=max_tokens, look=look, advance=advance
-        )
-        for name, part in parts:
-            first, last = int(part.prompt_R[0]), int(part.prompt_R[-1])
-            here = replace(part, prompt_R=part.prompt_R - first)
-            scores = {}
-            for of, reward in rewards.items():
-                score = partial(_score, reward, policy, some[first : last + 1], here)
-                scores[of.partition("/")[0]] = kept.scores(of.replace("/", "-"), name, score)
+        asked = SAMPLES.model_copy(update={"per_prompt": count, "max_tokens": max_tokens})
+        shelf = executor.shelf("samples")
+        parts = drawn(executor.engine, policy, some, asked, own, shelf, advance)
+        if not rewards:
+            for part in parts:
+                yield from rows_of(some, part, {})
+            return
+        held, step = list(parts), prompts_per_shard(policy, max_tokens, count)
+        each = [
+            in_pieces(policy, some, held, reward, step, executor, f"scores/{look:02d}-{file}")
+            for reward, file in ((r, of.replace("/", "-")) for of, r in rewards.items())
+        ]
+        names = [of.partition("/")[0] for of in rewards]
+        for made in zip(*each, strict=True):
+            here, first, _ = made[0]
+            part = replace(here, prompt_R=here.prompt_R + first)
+            scores = {n: found.reward_R for n, (_, _, found) in zip(names, made, strict=True)}
             yield from rows_of(some, part, scores)
 
     return more
 
 
-def of_server(server: Server, kept: Kept, *, seed: int, advance: Callable[[float], None]) -> More:
+def of_server(server: Server, kept: Kept, *, seed: int, advance: Advance) -> More:
     """Samples of a server, kept prompt by prompt as they come."""
 
     def more(some: Sequence[Prompt], count: int, look: int) -> Iterable[Sampled]:
@@ -173,10 +181,6 @@ def of_server(server: Server, kept: Kept, *, seed: int, advance: Callable[[float
             yield from responses or ()
 
     return more
-
-
-def _score(reward: Reward, policy: Policy, prompts: Sequence[Prompt], part: Samples) -> Floats:
-    return scored(reward(policy, prompts, part), part).reward_R
 
 
 def _seed(seed: int, look: int) -> int:
@@ -220,7 +224,7 @@ def forecast_rewards(
     scorers = dict(rewards or {})
     more = of_policy(
         policy,
-        Kept(None, STEP),
+        Executor(),
         scorers,
         seed=seed,
         max_tokens=max_tokens,

@@ -423,7 +423,7 @@ class RunFolder:
     def shelf(self, t: int, kind: str) -> FolderShelf:
         """In the round's folder; gone when the stage is there (``PIECES``)."""
         whole = self._path(t, "policy") if t else located(self._config.model, download=False)
-        return shelf.shelf(round_folder(self.folder, t), whole, kind)
+        return shelf.shelf(round_folder(self.folder, t) / shelf.NAME, whole, kind)
 
     def base_log_prob(
         self, prompts: Sequence[Prompt], prompt_R: Ints, tokens_R: Sequence[Tokens]

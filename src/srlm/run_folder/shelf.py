@@ -163,8 +163,8 @@ class FolderShelf:
 
 
 def shelf(place: Path, weights: Path, kind: str) -> FolderShelf:
-    """The shelf of a kind of work in a round's folder."""
-    return FolderShelf(place / NAME / kind, weights, FORMS.get(kind, SAMPLES))
+    """The shelf of a kind of work, in a folder of its name."""
+    return FolderShelf(place / kind, weights, FORMS.get(kind.partition("/")[0], SAMPLES))
 
 
 def clear(place: Path, kinds: Sequence[str]) -> None:
