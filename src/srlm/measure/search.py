@@ -40,6 +40,8 @@ from srlm.types import Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
 
 LOT = 128
 """Prompts that are searched together, at most."""
+BATCH = 512
+"""Rows that a forward pass aims at."""
 KEPT = 64
 """Children of a prefix that are read at a time; the rest stay a remainder."""
 ENTRIES = 1 << 24
@@ -290,7 +292,7 @@ def find_modes(
     tokens: int | None = None,
     seconds: float | None = None,
     second: Second = "every",
-    batch: int = 512,
+    batch: int = BATCH,
     first: int = 0,
 ) -> Modes:
     """The mode of each prompt of ``tree`` by best-first search, certified where the budget lets.
@@ -363,20 +365,21 @@ def lots(prompts: Sequence[Prompt], settings: MeasureSettings, max_tokens: int) 
     """The searches for the modes of many prompts, of ``LOT`` prompts each: their number decides
     the lots, and nothing else.
 
-    A lot has its share of the tokens and of the seconds, by its prompts. Its least margin is
-    searched for among its own prompts, so that of all of them is found too.
+    A lot has its share of the tokens, of the seconds and of the rows of a pass, by its prompts: so
+    it opens what it would in a search of all of them. Its least margin is searched for among its
+    own prompts, so that of all of them is found too.
     """
     for number, first in enumerate(range(0, len(prompts), LOT)):
         some = tuple(prompts[first : first + LOT])
         share = len(some) / len(prompts)
         tokens, seconds = max(1, int(settings.tokens * share)), settings.seconds * share
-        asked = (max_tokens, settings.nodes, tokens, seconds)
+        asked = (max_tokens, settings.nodes, tokens, seconds, max(1, int(BATCH * share)))
         yield Piece(number, first, some, asked, repr(asked), seconds)
 
 
 def searched(policy: Policy, lot: Piece, advance: Advance) -> Modes:
     """``find_modes`` of a lot."""
-    max_tokens, nodes, tokens, seconds = lot.asked
+    max_tokens, nodes, tokens, seconds, batch = lot.asked
     return find_modes(
         policy.tree(lot.prompts, max_tokens=max_tokens),
         len(lot.prompts),
@@ -384,6 +387,7 @@ def searched(policy: Policy, lot: Piece, advance: Advance) -> Modes:
         tokens=tokens,
         seconds=seconds,
         second="least",
+        batch=batch,
         first=lot.first,
     )
 
