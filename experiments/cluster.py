@@ -257,6 +257,9 @@ def pieces(folder: Path) -> Counter[tuple[str, str]]:
     return Counter((p.parent.parent.name, p.name) for p in there)
 
 
+NONE = "scoring or an update"
+
+
 class Seen:
     """The pieces that a run has put aside so far, also those that are gone since."""
 
@@ -277,7 +280,7 @@ class Seen:
             for file, kinds in PIECES.items()
             if kind in kinds and not (self._folder / "rounds" / t / file).is_file()
         ]
-        return NAMES[found[-1]] if found else "none"
+        return NAMES[found[-1]] if found else NONE
 
 
 def kills(each: int = EACH) -> dict[str, Any]:
