@@ -27,6 +27,7 @@ import numpy as np
 from experiments import published
 from experiments.common import kept, write
 from experiments.corpora import CORPORA, OWN
+from experiments.votes import Given, counted, ends, majority, numbered, votes
 from srlm.config import RunConfig, flatten, resolve
 from srlm.demo.base import cache_folder
 from srlm.demo.corpus import CORPUS_VERSION, write_prompts
@@ -36,14 +37,13 @@ from srlm.forecast import after_round, dynamics, pace
 from srlm.forecast.answers import Counts, estimate, posterior
 from srlm.forecast.groups import mixed, moved_to
 from srlm.forecast.pace import FORECAST, RATIOS
-from srlm.grading import grader
+from srlm.forecast.sampling import collect
+from srlm.grading import EXACT, grader
 from srlm.measure.agreement import base_answer_share
 from srlm.measure.answer_level import vote_curve
-from srlm.policies.load import load
 from srlm.progress import Progress
 from srlm.run_folder import Run, aim_of, read_run
 from srlm.runner import run
-from srlm.samples import in_parts
 from srlm.stopping import after_measuring, after_rewards, rule_of
 from srlm.types import Bools, Estimate, Ints, Prompt, Round
 
@@ -66,10 +66,12 @@ FEW = ("likelihood-per-token", "self-certainty")
 """On three starts, one seed for choosing and one apart."""
 UPDATES = ("best-of-n", "square", "dpo")
 """Beside weighted, on two starts and the seeds for choosing."""
-MANY = {True: 512, False: 256}
-"""Samples of the base behind what votes lead to, on the seeds for choosing and on those apart."""
+MANY = 320
+"""Other samples of the base: of the last ones the truth about votes, of the first ``MOST`` it is
+told as well."""
 TOLD_FROM = (16, 32)
-VOTES = 40
+MOST, UNTIL = 64, "0.02"
+"""Adaptive samples: per prompt at most, and the width of the interval that ends them."""
 TOLD = ("sampling_accuracy", "vote_share", "kappa_vote", "confidence", "kappa")
 
 
@@ -225,8 +227,8 @@ def forms(found: Run) -> dict[str, list[float]]:
 
 
 def where_votes_lead(found: Run, start: str, seed: int) -> dict[str, Any]:
-    """Accuracy of the mode and of a majority of 16 as 16 and 32 of the base's held-out samples tell
-    them, beside what many others say."""
+    """Accuracy of the mode and of a majority of 16 as few of the base's samples tell them, beside
+    what many others say."""
     read = grader(str(found.config["prompts.answer"]))
     samples, table = found.held_out(0), found.rounds[0].table
     assert samples is not None and table is not None
@@ -238,86 +240,52 @@ def where_votes_lead(found: Run, start: str, seed: int) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for n in TOLD_FROM:
         some = counted(code_R.reshape(P, -1)[:, :n], right_R.reshape(P, -1)[:, :n])
-        post = posterior(some)
-        drawn = [post.shares(p) for p in range(P)]
-        mode_BP = np.column_stack([x.mode_right_B() for x in drawn])
-        kappa_BP = np.column_stack([1 / x.top_B() for x in drawn])
-        for name, value_BP in (("mode", mode_BP), ("kappa", kappa_BP)):
-            out[f"{name} from {n}"] = estimate(value_BP, name, these=True).to_json()
-    vote = vote_curve(samples, answers, right_R, P, [16])[16]
+        out |= {f"{name} from {n}": e for name, e in told(some).items()}
     code_PK, many_PK = many_votes(found, start, seed)
-    every = counted(code_PK, many_PK)
-    rival_P = np.array([max((n for a, n in enumerate(c.count_A) if a != c.right), default=0)
-                        for c in every])  # fmt: skip
-    hits_P = np.array([c.hits for c in every])
-    K = code_PK.shape[1]
-    out |= {
-        "many": K,
-        "mode": float(((hits_P > rival_P) + 0.5 * (hits_P == rival_P)).mean()),
-        "kappa": float((K / np.maximum(hits_P, rival_P)).mean()),
+    first = code_PK[:, :MOST], many_PK[:, :MOST]
+    out |= {f"{name} from {MOST}": e for name, e in told(counted(*first)).items()}
+    given = Given(*first)
+    every, _ = collect(given, given.prompts, MOST, EXACT, until=UNTIL, seed=seed)
+    out |= {f"{name} adaptively": e for name, e in told([t.counts() for t in every]).items()}
+    vote = vote_curve(samples, answers, right_R, P, [16])[16]
+    code_PK, many_PK = code_PK[:, MOST:], many_PK[:, MOST:]
+    mode_P, top_P = ends(counted(code_PK, many_PK))
+    return out | {
+        "many": code_PK.shape[1],
+        "samples": given.mean,
+        "mode": float(mode_P.mean()),
+        "kappa": float((1 / top_P).mean()),
         "vote of 16 from 32": vote.value,
         "vote of 16": majority(code_PK, many_PK, 16),
     }
-    return out
 
 
-def numbered(prompt_R: Sequence[int], answers: Sequence[str | None]) -> Ints:
-    """A number for each answer of each prompt; -1 where there is none."""
-    index: dict[tuple[int, str], int] = {}
-    rows = zip(prompt_R, answers, strict=True)
-    return np.array(
-        [-1 if a is None else index.setdefault((p, a), len(index)) for p, a in rows], dtype=np.int64
-    )
-
-
-def counted(code_PK: Ints, right_PK: Bools) -> list[Counts]:
-    """How often each answer was given; spellings that are all right count as one."""
-    out = []
-    for code_K, right_K in zip(code_PK, right_PK, strict=True):
-        read_K = code_K >= 0
-        wrong_A = np.unique(code_K[read_K & ~right_K], return_counts=True)[1]
-        hits = int(right_K.sum())
-        count_A = np.array(([hits] if hits else []) + wrong_A.tolist(), dtype=np.int64)
-        out.append(Counts(count_A, 0 if hits else -1, int((~read_K).sum())))
-    return out
-
-
-def majority(code_PK: Ints, right_PK: Bools, k: int) -> float:
-    """Accuracy of a majority of k of many samples, ties by lot: ``VOTES`` votes a prompt."""
-    rng = np.random.default_rng(0)
-    won = []
-    for code_K, right_K in zip(code_PK, right_PK, strict=True):
-        names, of_K = np.unique(np.where(right_K, -2, code_K), return_inverse=True)
-        row_VK = rng.permuted(np.tile(np.arange(len(of_K)), (VOTES, 1)), axis=1)[:, :k]
-        count_VA = np.array([np.bincount(of_K[row], minlength=len(names)) for row in row_VK])
-        count_VA = count_VA[:, names != -1]
-        top_VA = (count_VA == count_VA.max(1, keepdims=True)) & (count_VA > 0)
-        hit_V = top_VA[:, names[names != -1] == -2].any(1)
-        won.append(float((hit_V / np.maximum(top_VA.sum(1), 1)).mean()))
-    return float(np.mean(won))
+def told(some: Sequence[Counts]) -> dict[str, Any]:
+    """The mode's accuracy and kappa of answers, of these prompts, as their samples tell them."""
+    post = posterior(some)
+    drawn = [post.shares(p) for p in range(len(some))]
+    mode_BP = np.column_stack([x.mode_right_B() for x in drawn])
+    kappa_BP = np.column_stack([1 / x.top_B() for x in drawn])
+    return {
+        name: estimate(value_BP, name, these=True).to_json()
+        for name, value_BP in (("mode", mode_BP), ("kappa", kappa_BP))
+    }
 
 
 def many_votes(found: Run, start: str, seed: int) -> tuple[Ints, Bools]:
     """Answers of ``MANY`` of the base's samples of each held-out prompt, [P, K]; kept beside the
     bases."""
-    K = MANY[seed in CHOSEN]
-    path = cache_folder() / f"votes-{CORPUS_VERSION}-{start}-{seed}-{K}.npz"
-    if not path.exists():
-        table = found.rounds[0].table
-        assert table is not None
-        policy = load(str(found.config["model"]), device="cpu")
-        rows = zip(table.prompt_id, table.prompt, table.answers, strict=True)
-        prompts = [Prompt(i, text, answers) for i, text, answers in rows]
-        drawn = in_parts(
-            policy, prompts, K, seed=777_001 + seed, max_tokens=24, rows=4096,
-            advance=lambda prompts: None,
-        )  # fmt: skip
-        read = grader(str(found.config["prompts.answer"]))
-        answers_R = read.answers(drawn.text_R, drawn.finished_R, drawn.prompt_R)
-        right_R = read.grades(drawn.text_R, drawn.finished_R, prompts, drawn.prompt_R) == 1
-        np.savez_compressed(path, code=numbered(drawn.prompt_R.tolist(), answers_R), right=right_R)
-    with np.load(path) as kept_votes:
-        return kept_votes["code"].reshape(-1, K), kept_votes["right"].reshape(-1, K)
+    table = found.rounds[0].table
+    assert table is not None
+    rows = zip(table.prompt_id, table.prompt, table.answers, strict=True)
+    return votes(
+        cache_folder() / f"votes-{CORPUS_VERSION}-{start}-{seed}-{MANY}.npz",
+        str(found.config["model"]),
+        [Prompt(i, text, answers) for i, text, answers in rows],
+        grader(str(found.config["prompts.answer"])),
+        MANY,
+        777_001 + seed,
+    )
 
 
 def stop_of(found: Run) -> dict[str, Any]:
@@ -496,11 +464,13 @@ def shapes(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def destinations(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """The mode's accuracy as few samples tell it beside what many say."""
+    ways = [*(f"from {n}" for n in (*TOLD_FROM, MOST)), "adaptively"]
     lines = [
-        "| start | seeds | accuracy of the mode, by many votes | told from 16: worst | "
-        "from 32: worst | in their 90% intervals | vote of 16, by many | "
-        "from 32 samples: worst | κ of answers, from 32: worst |",
-        "|" + " --- |" * 9,
+        "| start | seeds | accuracy of the mode, by many votes | "
+        f"{' | '.join(f'{way}: worst' for way in ways)} | samples per prompt | in their 90% "
+        "intervals | vote of 16, by many | from 32 samples: worst | κ of answers, from 32: worst |",
+        "|" + " --- |" * 12,
     ]
     for start, _, some in grouped([r for r in rows if "destination" in r]):
         found = [r["destination"] for r in some]
@@ -509,15 +479,21 @@ def destinations(rows: Sequence[dict[str, Any]]) -> list[str]:
             x = max((of(d) for d in found), key=abs)
             return f"{x:+.3f}{ok(abs(x) <= aim)}"
 
+        def error(way: str, found: Sequence[Any] = found) -> str:
+            some = [d for d in found if f"mode {way}" in d]
+            return worst(lambda x: x[f"mode {way}"]["value"] - x["mode"], some) if some else "–"
+
         held = [
-            d[f"mode from {n}"]["low"] <= d["mode"] <= d[f"mode from {n}"]["high"]
+            d[f"mode {way}"]["low"] <= d["mode"] <= d[f"mode {way}"]["high"]
             for d in found
-            for n in TOLD_FROM
+            for way in ways
+            if f"mode {way}" in d
         ]
+        taken = [d["samples"] for d in found if "samples" in d]
         cells = [
             spread([d["mode"] for d in found]),
-            worst(lambda d: d["mode from 16"]["value"] - d["mode"]),
-            worst(lambda d: d["mode from 32"]["value"] - d["mode"]),
+            *(error(way) for way in ways),
+            f"{np.mean(taken):.1f}" if taken else "–",
             f"{sum(held)} of {len(held)}",
             spread([d["vote of 16"] for d in found]),
             worst(lambda d: d["vote of 16 from 32"] - d["vote of 16"]),
@@ -640,6 +616,7 @@ def spread(x: Sequence[float]) -> str:
 def page(result: dict[str, Any]) -> str:
     """The page in docs/."""
     rows = result["rows"]
+    many = sorted({r["destination"]["many"] for r in rows if "destination" in r})
     chosen = [r for r in rows if r["seed"] in CHOSEN]
     apart = [r for r in rows if r["seed"] in APART]
     plain = [r for r in chosen if r["update"] == "weighted"]
@@ -671,8 +648,9 @@ def page(result: dict[str, Any]) -> str:
         "## Where votes lead",
         "",
         "Aim: within 0.02 of the vote of infinitely many. The truth is a vote of "
-        f"{MANY[True]} other samples per prompt ({MANY[False]} on seeds apart); it is told from 16 "
-        "and from 32 samples. The vote of 16 is itself below the mode, so it is compared with "
+        f"{' to '.join(map(str, many))} other samples per prompt; it is told from 16 and 32 "
+        f"samples, from {MOST} of which the truth has none, and adaptively from up to as many "
+        f"(`--until {UNTIL}`). The vote of 16 is itself below the mode, so it is compared with "
         "votes of 16 among the many.",
         "",
         *both(destinations, plain),
