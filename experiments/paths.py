@@ -73,8 +73,8 @@ def config_of(seed: int, changes: dict[str, Any], quick: bool) -> RunConfig:
 
 
 def one(config: RunConfig, out: Path) -> dict[str, Any]:
-    """A run's rounds in figures, and where it stopped."""
-    summary = run(config, out, progress=Progress(quiet=True))
+    """A run's rounds in figures."""
+    run(config, out, progress=Progress(quiet=True))
     made, rounds = read_run(out), []
     for line in (record.to_json() for record in made.rounds):
         figures = {name: line[name]["value"] for name in MEASURED}
@@ -82,7 +82,7 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
         figures["distinguishable"] = distinguishable(made.pairs(line["round"]))
         figures["seconds"] = round(sum(line["seconds"].values()), 1)
         rounds.append(figures)
-    return {"beta": config.update.beta, "rounds": rounds, "stop": dict(summary.stop)}
+    return {"beta": config.update.beta, "rounds": rounds}
 
 
 def voted(config: RunConfig, found: Run, t: int) -> dict[str, float]:
@@ -143,29 +143,30 @@ def page(result: dict[str, Any]) -> str:
         "prompts the quick, wrong number is likelier than any one worked path to the right one, "
         "and less likely than all of them together (`experiments.ways`). Likelihood self-reward "
         "leads to the likeliest response; consistency, the share of a prompt's own samples that "
-        "reach the same number, leads to the likeliest answer. All runs with `--stop auto`; "
-        "strengths and learning rates were chosen on seed 10.",
+        "reach the same number, leads to the likeliest answer. "
+        "Strengths and learning rates were chosen on seed 10. An earlier rule of `--stop auto` "
+        "ended the runs; what it keeps now: [forecasts beside runs](forecasts.md).",
         "",
-        "Base, and the round that `--stop auto` calls best (all accuracies on held-out prompts; "
+        "Base and last round (all accuracies on held-out prompts; "
         f"*answer mode*: majority of {DRAWS} samples):",
         "",
-        "| seed | run | beta | best round of | stopped by | base mode | base answer mode | greedy "
+        "| seed | run | beta | rounds | base mode | base answer mode | greedy "
         "| against base mode | sampling | mode | answer mode | κ | fidelity |",
-        "|" + " --- |" * 14,
+        "|" + " --- |" * 13,
     ]
     for row in result["rows"]:
-        first, best = row["rounds"][0], row["rounds"][row["stop"]["best"]]
+        first, last = row["rounds"][0], row["rounds"][-1]
 
-        def change(key: str, a: Any = first, b: Any = best) -> str:
+        def change(key: str, a: Any = first, b: Any = last) -> str:
             return f"{a[key]:.3f} → {b[key]:.3f}"
 
         lines.append(
-            f"| {row['seed']} | {row['run']} | {row['beta']:g} | {row['stop']['best']} of "
-            f"{row['stop']['round']} | {row['stop']['code']} | {first['mode_accuracy']:.3f} | "
+            f"| {row['seed']} | {row['run']} | {row['beta']:g} | "
+            f"{len(row['rounds']) - 1} | {first['mode_accuracy']:.3f} | "
             f"{first['answer_mode_accuracy']:.3f} | {change('greedy_accuracy')} | "
-            f"{best['greedy_accuracy'] - first['mode_accuracy']:+.3f} | "
+            f"{last['greedy_accuracy'] - first['mode_accuracy']:+.3f} | "
             f"{change('sampling_accuracy')} | {change('mode_accuracy')} | "
-            f"{change('answer_mode_accuracy')} | {change('kappa')} | {best['fidelity']:.3f} |"
+            f"{change('answer_mode_accuracy')} | {change('kappa')} | {last['fidelity']:.3f} |"
         )
     lines += [
         "",
@@ -176,13 +177,11 @@ def page(result: dict[str, Any]) -> str:
         "follows.",
         "",
         "| seed | run | round | greedy | sampling | mode | answer mode | trap: sampling | trap: "
-        "mode | trap: answer mode | κ | fidelity | distinguishable | s | |",
-        "|" + " --- |" * 15,
+        "mode | trap: answer mode | κ | fidelity | distinguishable | s |",
+        "|" + " --- |" * 14,
     ]
     for row in result["rows"]:
         for t, now in enumerate(row["rounds"]):
-            named = [name for name in ("best", "round") if row["stop"][name] == t]
-            told = {"best": "best", "round": "stops here"}
             apart = "–" if now["distinguishable"] is None else f"{now['distinguishable']:.2f}"
             figures = " | ".join(
                 f"{now[name]:.3f}"
@@ -200,11 +199,8 @@ def page(result: dict[str, Any]) -> str:
             )
             lines.append(
                 f"| {row['seed']} | {row['run']} | {t} | {figures} | {apart} | "
-                f"{now['seconds']:.0f} | {', '.join(told[name] for name in named)} |"
+                f"{now['seconds']:.0f} |"
             )
-    lines += ["", "Why each run ended:", ""]
-    for row in result["rows"]:
-        lines.append(f"- seed {row['seed']}, {row['run']}: {row['stop']['reason']}.")
     return "\n".join(lines) + "\n"
 
 

@@ -39,7 +39,6 @@ from benchmarks.environment import environment
 from experiments.common import Clock, kept, opened, write
 from experiments.corpora import OWN, config_of
 from experiments.rewards_page import page
-from srlm import stopping as stop
 from srlm.config import RunConfig, reward_parts
 from srlm.grading import grader
 from srlm.rewards.base import scored
@@ -47,7 +46,7 @@ from srlm.rewards.report import report
 from srlm.rounds import derived
 from srlm.run_folder import Run, read_run
 from srlm.runner import reward_of, run
-from srlm.types import Estimate, Floats, Prompt, Samples, rows_by_prompt
+from srlm.types import Floats, Prompt, Samples, rows_by_prompt
 from srlm.writing import write_text
 
 ASKED: dict[str, dict[str, Any]] = {
@@ -140,7 +139,7 @@ def plainly(config: RunConfig, reward: str) -> RunConfig:
 
 
 def one(config: RunConfig, out: Path) -> dict[str, Any]:
-    """A run's rounds in figures, and where --stop auto would have ended it."""
+    """A run's rounds in figures."""
     shutil.rmtree(out, ignore_errors=True)  # what a cut-off run left has no times
     clock = Clock()
     run(config, out, progress=clock)  # type: ignore[arg-type]
@@ -168,29 +167,7 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
             figures["auc"] = judge_auc(config, judging, made, t, t)
             figures["auc_base"] = judge_auc(config, judging, made, t, 0)
         rounds.append(figures)
-    ended = stopped(config, made)
-    return {"beta": config.update.beta, "rounds": rounds, "stop": ended.to_json()}
-
-
-def stopped(config: RunConfig, found: Run) -> stop.Stop:
-    """Where --stop auto would have ended a run that continued, read off its files."""
-    rule = stop.rule_of(config.reward)
-    history = [record.estimates for record in found.rounds]
-    votes = []
-    for t, after in enumerate(found.rounds[1:]):
-        assert after.rewards is not None
-        votes.append(Estimate.from_json(after.rewards["vote_correlation"]))
-        made = found.pairs(t)
-        assert made is not None
-        apart = made.distinguishable
-        end = (
-            stop.by_measurement(history[: t + 1], rule)
-            or stop.by_rewards(history[: t + 1], apart, rule)
-            or stop.by_judge(history[: t + 1], votes, rule)
-        )
-        if end:
-            return end
-    return stop.by_measurement(history, rule) or stop.at_the_end(history, rule)
+    return {"beta": config.update.beta, "rounds": rounds}
 
 
 def distinct_responses(found: Run, t: int) -> float:

@@ -104,26 +104,21 @@ def _within(rows: list[Row]) -> list[str]:
 
 
 def _past_the_mode(rows: list[Row]) -> list[str]:
-    """What `--stop auto` keeps of a judge's gain."""
+    """What a judge gains beyond the limit of the likelihood."""
     lines = [
-        "## Past the mode, with --stop auto",
+        "## Past the mode",
         "",
-        "Likelihood leads to the base's mode accuracy and no further. The round that `--stop auto` "
-        "would have named, read off a run that went on: its greedy accuracy less the base's mode "
-        "accuracy, and that of the last round.",
+        "Likelihood leads to the base's mode accuracy and no further. A judge's greedy accuracy "
+        "less that, in rounds 1, 2, ...: it rises and may fall again. Where `--stop auto` ends "
+        "runs: [forecasts beside runs](forecasts.md).",
         "",
-        "| start | seed | reward | base's mode | stop | best round | greedy | gain | last round's "
-        "gain |",
-        "|" + " --- |" * 9,
+        "| start | seed | reward | base's mode | gain by round |",
+        "|" + " --- |" * 5,
     ]
     for row in rows:
-        base, end = row["rounds"][0]["mode_accuracy"], row["stop"]
-        greedy, last = (row["rounds"][t]["greedy_accuracy"] for t in (end["best"], -1))
-        lines.append(
-            f"| {row['start']} | {row['seed']} | {row['reward']} | {base:.3f} | {end['code']} "
-            f"after {end['round']} | {end['best']} | {greedy:.3f} | {greedy - base:+.3f} | "
-            f"{last - base:+.3f} |"
-        )
+        base = row["rounds"][0]["mode_accuracy"]
+        gains = ", ".join(f"{r['greedy_accuracy'] - base:+.3f}" for r in row["rounds"][1:])
+        lines.append(f"| {row['start']} | {row['seed']} | {row['reward']} | {base:.3f} | {gains} |")
     return lines
 
 
