@@ -16,6 +16,7 @@ from srlm.config import resolve
 from srlm.cost import Pace
 from srlm.defaults import settle
 from srlm.grading import EXACT
+from srlm.policies import devices
 from srlm.progress import Progress
 from srlm.run_cost import LEAST_PROMPTS, LEAST_SAMPLES, Paces, RunPlan, fitted, plan_run
 from srlm.runner import dry_run, run
@@ -103,6 +104,23 @@ def test_timing_changes_nothing() -> None:
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert all(p.grad is None for p in after)
     assert plan_run(tiny.tabular(), x[:14], x[14:], asked) is None
+
+
+@pytest.mark.skipif(not devices.STATUS.is_file(), reason="the system does not say")
+def test_memory_counts_what_the_process_holds_beside_the_weights() -> None:
+    policy, cpu = tiny.policy(), torch.device("cpu")
+    shape = policy.budget.shape
+    before = devices.beside_weights(cpu, shape)
+    more = torch.ones(1 << 24)  # 64 MB
+    after = devices.beside_weights(cpu, shape)
+    assert after - before > 0.9 * more.nbytes
+    weights = shape.width * shape.parameters
+    assert devices.beside_weights(torch.device("meta"), shape) == 0
+    x = tiny.texts(20)
+    config = settle(tiny.config(Path("m"), Path("p")), policy, 14, EXACT, 4).config
+    plan = plan_run(policy, x[:14], x[14:], config)
+    assert plan is not None and plan.memory is not None
+    assert plan.memory > before + 0.9 * more.nbytes + weights
 
 
 def test_a_run_ends_when_its_time_is_up_and_goes_on(

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from srlm.config import ProbeConfig
 from srlm.policies.base import Differentiable, Exact, Language, Policy
+from srlm.policies.devices import beside_weights
 from srlm.progress import duration
 from srlm.types import Prompt
 
@@ -153,7 +154,9 @@ def plan(
     """
     if isinstance(policy, Exact):
         return None, config
-    began = clock()
+    began, held_now = clock(), 0
+    if isinstance(policy, Differentiable):
+        held_now = beside_weights(policy.budget.device, policy.budget.shape)
     found = pace(
         policy, prompts, config.samples, max_tokens=max_tokens, seed=config.seed, clock=clock
     )
@@ -173,6 +176,7 @@ def plan(
         length = max(len(policy.encode(x)) for x in prompts) + max_tokens
         rows = min(P * K, room_of.rows(length))
         held = min(config.tokens, config.nodes * P, room_of.held())
-        memory, batches = shape.search(held, rows, length), math.ceil(P * K / rows)
+        memory = held_now + shape.search(held, rows, length)
+        batches = math.ceil(P * K / rows)
     low, high = found.seconds(P, K, batches)
     return Plan(P, K, max_tokens, seconds, low, high, found.tokens, memory), config

@@ -20,6 +20,7 @@ import torch
 from srlm.config import RunConfig, kept, reward_parts
 from srlm.cost import SEARCH_SHARE, Pace, pace
 from srlm.policies.base import Differentiable, Exact, Language, Policy
+from srlm.policies.devices import beside_weights
 from srlm.policies.network import CHUNK
 from srlm.progress import duration
 from srlm.train import CHECKED_SHARE
@@ -207,6 +208,9 @@ def plan_run(
     """
     if isinstance(policy, Exact):
         return None
+    held_now = 0
+    if isinstance(policy, Differentiable):
+        held_now = beside_weights(policy.budget.device, policy.budget.shape)
     found = paces(policy, training, config, clock=clock)
     made = RunPlan(config, len(training), len(held_out), found, None, None)
     if not (isinstance(policy, Differentiable) and isinstance(policy, Language)):
@@ -226,7 +230,7 @@ def plan_run(
         made.a_round * (found.prompt + config.samples.per_prompt * config.samples.max_tokens)
     )
     peak = max(shape.search(held, rows, length), trained.update(min(budget.trained(), work), chunk))
-    return replace(made, memory=peak, policy_bytes=policy_bytes)
+    return replace(made, memory=held_now + peak, policy_bytes=policy_bytes)
 
 
 def fitted(made: RunPlan, room: float) -> tuple[RunPlan, list[str]]:

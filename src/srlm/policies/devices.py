@@ -11,6 +11,9 @@ scores of the vocabulary at once (``srlm.policies.network``):
   their gradients), + N w n (2 K + 10 H + 6 F) + 12 C; with layers computed again in the backward
   pass N w (n H + 2 K + 10 H + 6 F) in place of the third term.
 
+On the CPU all of these come beside what the process holds anyway: interpreter, libraries,
+tokenizer (``beside_weights``; half a gigabyte, most of it torch and transformers).
+
 Budgets are shares of what the device has, not of what is free at the moment, so that a run that is
 taken up again continues bit for bit; where it is less all the same, parts are halved.
 
@@ -42,6 +45,7 @@ TRAINED = {"cpu": 1 << 11}
 LEAST_BYTES = 3 << 25
 """Activations of a pass with gradient that are always allowed."""
 CGROUP = Path("/sys/fs/cgroup/memory.max")
+STATUS = Path("/proc/self/status")
 
 
 def find(name: str) -> torch.device:
@@ -85,6 +89,16 @@ def memory(device: torch.device) -> int:
         most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = CGROUP.read_text(encoding="ascii").strip() if CGROUP.is_file() else "max"
     return min(most, int(limit)) if limit.isdecimal() else most
+
+
+def beside_weights(device: torch.device, shape: Shape) -> int:
+    """Bytes of main memory that the process holds now beside a model's weights, which are on the
+    device; 0 where the device has memory of its own, or the system does not say."""
+    if device.type != "cpu" or not STATUS.is_file():
+        return 0
+    told = dict(line.split(":", 1) for line in STATUS.read_text(encoding="ascii").splitlines())
+    resident = 1024 * int(told["VmRSS"].split()[0])
+    return max(0, resident - shape.width * shape.parameters)
 
 
 @dataclass(frozen=True, slots=True)
