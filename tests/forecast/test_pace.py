@@ -354,6 +354,20 @@ def test_scores_that_move_with_the_policy_are_told_one_round() -> None:
         assert [row["supported"] for row in later] == [True, not moves, not moves]
 
 
+def test_a_forecast_follows_so_many_samples_at_most() -> None:
+    whole = state(table(), modes=True)
+    assert whole.first(PROMPTS * RESPONSES) is whole
+    few = whole.first(5 * RESPONSES + 3)
+    assert few.mass.prompts == 5
+    own = state(table(5), modes=True)
+    for name in ("prompt_R", "answer_R", "length_R"):
+        np.testing.assert_array_equal(
+            getattr(few.rows, name), getattr(whole.rows, name)[: 5 * RESPONSES]
+        )
+    assert len(own.right_R) == len(few.right_R)
+    assert whole.first(1).mass.prompts == 1
+
+
 def test_scores_of_a_forecast() -> None:
     row = {"round": 1, "kappa": {"value": 2.2, "low": 2.0, "high": 2.3},
            "sampling_accuracy": {"value": 0.5, "low": 0.4, "high": 0.45}}  # fmt: skip

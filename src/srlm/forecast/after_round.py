@@ -12,7 +12,15 @@ from srlm.forecast import dynamics
 from srlm.forecast.dynamics import Mass, Score
 from srlm.forecast.groups import Rows, ScoreOf
 from srlm.forecast.make import read_all
-from srlm.forecast.pace import Gone, Method, State, forecast_json, gone, later_rounds
+from srlm.forecast.pace import (
+    MOST_ROWS,
+    Gone,
+    Method,
+    State,
+    forecast_json,
+    gone,
+    later_rounds,
+)
 from srlm.forecast.powers import sharpen
 from srlm.forecast.trajectory import Evidence, gather
 from srlm.grading import Grader
@@ -161,6 +169,7 @@ def forecast_after(
         method: of the rounds.
         seed: of the groups.
     """
+    state = state.first(MOST_ROWS)
     done = paces_of(records, before)
     t = records[-1].round
     now = records[-1].estimates

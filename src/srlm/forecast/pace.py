@@ -104,9 +104,10 @@ STEPS = np.linspace(0.0, 1.0, 5)
 """Shares of the way at which a round is worked out before it is made, so that it can be fitted."""
 HABITS = (0.0, 0.35, 0.7, 1.0, MOST_WAY)
 """And shares of the length's way."""
-PULLS = 8192
-"""Groups behind an expected target, over all rows; ``LEAST_GROUPS`` of each row at least."""
-LEAST_GROUPS = 2
+PULLS = 16384
+"""Groups behind an expected target, over all rows; one of each row at least."""
+MOST_ROWS = 65_536
+"""Samples that a forecast of later rounds follows: of the first prompts, where there are more."""
 FORECAST = (
     "sampling_accuracy",
     "vote_share",
@@ -152,6 +153,18 @@ class State:
     mode_R: Bools | None = None
     """The row of each prompt's likeliest response, for the likelihood; else None."""
 
+    def first(self, rows: int) -> State:
+        """Of the first prompts, as many as have so many rows at most; one at least."""
+        prompt_R = self.rows.prompt_R
+        if len(prompt_R) <= rows:
+            return self
+        stop = int(np.searchsorted(prompt_R, max(prompt_R[rows], 1)))
+        some = slice(0, stop)
+        mass = Mass(prompt_R[some], self.mass.log_mass_R[some], self.mass.logp_R[some])
+        at = np.arange(stop)
+        mode_R = None if self.mode_R is None else self.mode_R[some]
+        return State(self.rows.at(at, prompt_R[some]), mass, self.right_R[some], mode_R)
+
     @property
     def sampled(self) -> bool:
         """The rows are samples, not all responses or distinct ones with their probabilities."""
@@ -176,7 +189,7 @@ def pull(state: State, mass: Mass, method: Method, seed: int) -> Pull:
         method.beta,
         method.k,
         towards=method.towards,
-        groups=max(LEAST_GROUPS, -(-PULLS // max(len(of_R), 1))),
+        groups=max(1, -(-PULLS // max(len(whole.prompt_R), 1))),
         shared=state.mode_R is not None,
         other_R=chance_of_another(rows, np.bincount(of_R)) if state.sampled else None,
         seed=seed,
