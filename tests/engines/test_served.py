@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +28,7 @@ from srlm.runner import run
 from srlm.samples import sample
 from srlm.types import Samples
 from tests import tiny
+from tests.engines.serving import serving
 
 SETTINGS = SampleSettings(per_prompt=4, max_tokens=5)
 PROMPTS = tiny.texts(6)
@@ -48,6 +45,8 @@ class Fake:
     """Nats a response; None: no log-probabilities."""
     given: int | None = None
     """Choices of an answer; None: as many as are asked for."""
+    slots: int = 99
+    """More are refused."""
     names: tuple[str, ...] = ("m",)
     trouble: Callable[[int], Any] = lambda count: None
     """By the number of the request for samples: a status or bytes in the answer's place."""
@@ -69,6 +68,8 @@ class Fake:
             return None
         if isinstance(body["prompt"], list) and not self.ids:
             return 422
+        if body["n"] > self.slots:
+            return 400
         self.asked.append(body)
         if (wrong := self.trouble(len(self.asked))) is not None:
             return wrong
@@ -99,39 +100,6 @@ class Fake:
         if self.ids:
             out["token_ids"] = list(found.tokens_R[r])
         return out
-
-
-@contextmanager
-def serving(fake: Fake) -> Iterator[str]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            self.give(fake.answer(self.path, body))
-
-        def do_GET(self) -> None:
-            self.give(fake.answer(self.path, None))
-
-        def give(self, made: Any) -> None:
-            status, data = (made, b"trouble") if isinstance(made, int) else (200, made)
-            data = data if isinstance(data, bytes) else json.dumps(data).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            with suppress(BrokenPipeError):
-                self.wfile.write(data)
-
-        def log_message(self, *words: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +152,16 @@ def test_two_servers_share_the_prompts_and_one_may_fail(policy: CausalLM, folder
     with serving(good) as one, serving(bad) as two:
         found = taken(engine(folder, one, two, concurrency=1), policy, folder)
     assert len(found) == 24 and len(good.asked) + 2 >= 6
+
+
+def test_more_choices_than_a_server_gives_are_asked_for_in_parts(
+    policy: CausalLM, folder: Path
+) -> None:
+    fake = Fake(load(folder), slots=3)
+    with serving(fake) as url:
+        found = taken(engine(folder, url), policy, folder)
+    assert list(np.bincount(found.prompt_R)) == [4] * 6
+    assert {a["n"] for a in fake.asked} == {1, 2}
 
 
 @pytest.mark.parametrize("given", [1, 3])
@@ -241,6 +219,9 @@ def test_tokens_of_another_vocabulary_are_named(policy: CausalLM) -> None:
             reading.row({"text": text, "token_ids": ids, "finish_reason": "stop"})
     row = reading.row({"text": "abz", "finish_reason": "length"})  # z is no token: anew
     assert row.tokens == (4, 5, tiny.UNKNOWN) and np.isnan(row.logp) and not row.finished
+    pieces = [{"id": i, "token": w, "logprob": -0.5} for i, w in ((4, "a"), (tiny.EOS, ""))]
+    told = reading.row({"text": "a", "finish_reason": "stop", "logprobs": {"content": pieces}})
+    assert (told.tokens, told.logp, told.finished) == ((4, tiny.EOS), -1.0, True)  # llama.cpp
     cut = reading.row({"text": "ab", "token_ids": [4, tiny.EOS, 5], "finish_reason": "length"})
     assert cut.tokens == (4, tiny.EOS) and cut.finished
 

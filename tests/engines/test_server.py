@@ -123,7 +123,35 @@ def test_servers_that_do_not_know_a_word_are_asked_without_it() -> None:
     with serving(strict) as (url, asked):
         found = dict(sample(of(url, concurrency=1), PROMPTS[:3], 4, seed=0))
     assert [len(found[p]) for p in range(3)] == [4] * 3
-    assert ["min_p" in a for a in asked] == [True, True, False, False, False]
+    assert ["min_p" in a for a in asked] == [True] * 4 + [False] * 3
+
+
+def refuses(asked: Any, most: int, longest: int) -> Any:
+    """As a server that gives so many responses at once to prompts of so many letters."""
+    prompt = asked.get("prompt") or asked["messages"][-1]["content"]
+    if asked["n"] > most or len(prompt) > longest:
+        return 400
+    return {"choices": [{"text": "x"}]} if prompt == "a" else choices(asked)
+
+
+def test_so_many_responses_as_a_server_gives_are_asked_for() -> None:
+    with serving(lambda asked, h: refuses(asked, 3, 9)) as (url, asked):
+        found = dict(sample(of(url, chat=False, concurrency=1), PROMPTS[:2], 8, seed=0))
+    assert [len(found[p]) for p in range(2)] == [8, 8]
+    assert [a["n"] for a in asked if a["max_tokens"] > 1] == [8, 4, *[2] * 8]
+    assert all(a["top_k"] == 0 for a in asked)
+    sent = [(a["prompt"], a["seed"]) for a in asked if a["n"] == 2]
+    assert len(set(sent)) == len(sent)
+
+
+def test_a_prompt_that_is_refused_is_no_word_that_is_not_known() -> None:
+    long = Prompt("0", "2+2=" + " " * 9, (), 9)
+    with (
+        serving(lambda asked, h: refuses(asked, 9, 9)) as (url, asked),
+        pytest.raises(UserError, match="400"),
+    ):
+        list(sample(of(url, chat=False, concurrency=1), [*PROMPTS[:1], long], 1, seed=0))
+    assert all(a["top_k"] == 0 for a in asked) and len(asked) == 3
 
 
 def half(asked: Any, h: BaseHTTPRequestHandler) -> None:
@@ -187,7 +215,8 @@ def test_a_refusal_is_said_at_once(status: int, remedy: str) -> None:
         list(sample(of(url), PROMPTS[:1], 2, seed=0))
     assert str(status) in error.value.problem and "trouble" in error.value.problem
     assert remedy in error.value.remedy
-    assert len(asked) == (3 if status == 400 else 1)  # without words that it may not know
+    # three ways, two of them tried on a token more; then one response
+    assert len(asked) == (6 if status == 400 else 1)
 
 
 def test_no_server_is_named() -> None:

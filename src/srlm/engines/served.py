@@ -2,9 +2,10 @@
 
 Prompts are sent as the policy's own tokens where the server takes them (vLLM, SGLang, llama.cpp's
 ``llama-server``), else as the text that they are after the chat template, through ``completions``.
-Responses come back as token ids where the server gives them (vLLM: ``return_token_ids``), else as
-the texts of their tokens, each of which is looked up, else they are tokenized anew; then their
-log-probabilities are not taken, since they are those of other tokens.
+Responses come back as token ids where the server gives them (vLLM: ``return_token_ids``; llama.cpp
+beside the log-probabilities), else as the texts of their tokens, each of which is looked up, else
+they are tokenized anew; then their log-probabilities are not taken, since they are those of other
+tokens.
 
 Temperature 1 and nothing cut off is asked for in the words of each kind of server
 (``server.WAYS``). What a server takes is found out by one request of one token.
@@ -47,6 +48,8 @@ from srlm.policies.hf import CausalLM
 from srlm.types import Prompt, Samples, Tokens
 
 LOST = "\N{REPLACEMENT CHARACTER}"
+PIECE = {"token_ids": "id", "tokens": "token", "token_logprobs": "logprob"}
+"""What llama.cpp's server says of each token, in the place of a list of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,21 +98,25 @@ class Reading:
             raise Again(f"an answer that cannot be read: {short(repr(choice))}")
         told = choice.get("logprobs")
         told = told if isinstance(told, dict) else {}
+        pieces = told.get("content")
+        if isinstance(pieces, list) and all(isinstance(x, dict) for x in pieces):
+            told = {name: [x.get(key) for x in pieces] for name, key in PIECE.items()}
         value = told.get("token_logprobs")
         known = isinstance(value, list) and all(isinstance(x, int | float) for x in value)
         logp = [float(x) for x in value] if known and value else []
-        tokens = self._tokens(choice, told.get("tokens"))
+        tokens = self._tokens(choice["text"], choice.get("token_ids"), told)
         if tokens is None:
             tokens, logp = self._anew(choice["text"]), []
         ended = choice.get("finish_reason") == "stop"
         return self._ended(tokens, logp, ended=ended)
 
-    def _tokens(self, choice: dict[str, Any], texts: Any) -> list[int] | None:
-        ids = choice.get("token_ids")
-        if isinstance(ids, list) and all(isinstance(i, int) for i in ids):
-            self._check(ids, choice["text"])
-            return ids
-        if isinstance(texts, list) and "".join(map(str, texts)) == choice["text"]:
+    def _tokens(self, text: str, own: Any, told: dict[str, Any]) -> list[int] | None:
+        for ids in (own, told.get("token_ids")):
+            if isinstance(ids, list) and all(isinstance(i, int) for i in ids):
+                self._check(ids, text)
+                return ids
+        texts = told.get("tokens")
+        if isinstance(texts, list) and "".join(map(str, texts)) == text:
             found = [self.token_of.get(text, -1) for text in texts]
             if -1 not in found:
                 return found
@@ -168,12 +175,7 @@ class Served:
         self, weights: Weights, shards: Iterable[Shard], advance: Advance
     ) -> Iterator[tuple[Shard, Samples]]:
         """The shards, a request a prompt."""
-        policy = weights.policy
-        if not isinstance(policy, CausalLM):
-            raise UserError(
-                f"--engine server with {type(policy).__name__}: servers serve language models",
-                "use --engine local",
-            )
+        policy = language_model(weights, "server")
         with whole(weights) as folder:
             first = weights.folder is not None and weights.folder.resolve() == self.base.resolve()
             self._give(folder.resolve(), first=first)
@@ -289,6 +291,21 @@ class Served:
             f"{server.url}: {trouble}",
             "start the server, or see --server and --reload; then give the same command again",
         )
+
+
+def language_model(weights: Weights, engine: str) -> CausalLM:
+    """The policy that an engine is to sample.
+
+    Raises:
+        UserError: it is no language model.
+    """
+    policy = weights.policy
+    if not isinstance(policy, CausalLM):
+        raise UserError(
+            f"--engine {engine} with {type(policy).__name__}: it samples language models alone",
+            "use --engine local",
+        )
+    return policy
 
 
 @contextmanager

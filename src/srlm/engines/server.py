@@ -1,7 +1,8 @@
 """Samples from an OpenAI-compatible server: vLLM, SGLang, llama.cpp and others.
 
 One request asks for all samples of a prompt that are still missing; servers that give fewer at a
-time are asked again. Requests run in threads, ``concurrency`` at once a server. What a server
+time are asked again, and those that refuse so many (llama.cpp's gives as many as it has slots) for
+half as many. Requests run in threads, ``concurrency`` at once a server. What a server
 answers with trouble (a status of 429 or 5xx, no connection, half an answer, no answer in time) is
 tried again after a pause, ``retries`` times; then, and at once for other errors, the server is
 left out, and where there is no other the work stops with an error that says which. Prompts that are
@@ -155,6 +156,7 @@ def spread(
     todo: queue.SimpleQueue[J | None] = queue.SimpleQueue()
     done: queue.SimpleQueue[tuple[J, Server, list[T] | BaseException]] = queue.SimpleQueue()
     stop, left = threading.Event(), {id(server) for server in servers}
+    most = {id(server): count for server in servers}
 
     def work(server: Server) -> None:
         while (job := todo.get()) is not None:
@@ -162,7 +164,7 @@ def spread(
                 todo.put(job)
                 return
             try:
-                done.put((job, server, _one(server, job, count, seed, stop, ask, where)))
+                done.put((job, server, _one(server, job, count, seed, stop, ask, where, most)))
             except BaseException as error:  # raised again where the results are read
                 left.discard(id(server))  # here: it is asked no more before it is read
                 if not left:
@@ -208,14 +210,24 @@ def _one(
     stop: threading.Event,
     ask: Callable[[Server, J, int, int], list[T]],
     where: Callable[[J], str],
+    most: dict[int, int],
 ) -> list[T]:
-    """All results of a job."""
+    """All results of a job.
+
+    Args:
+        most: results that a server is asked for at once; halved where it refuses so many.
+    """
     found: list[T] = []
     tries = 0
     while len(found) < count:
+        asked = min(count - len(found), most[id(server)])
         try:
-            found += ask(server, job, count - len(found), seed + len(found))[: count - len(found)]
+            found += ask(server, job, asked, seed + len(found))[:asked]
             tries = 0
+        except Refusal as refusal:
+            if refusal.status not in WRONG or asked == 1:
+                raise
+            most[id(server)] = min(most[id(server)], asked // 2)
         except Again as trouble:
             tries += 1
             if tries > server.retries or stop.is_set():
@@ -253,16 +265,34 @@ def _ask(server: Server, prompt: Prompt, count: int, seed: int) -> list[Sampled]
 
 
 def _sent_plainly(server: Server, kind: str, asked: dict[str, Any]) -> Any:
-    """The answer in the first of ``WAYS`` that the server takes."""
+    """The answer in the first of ``WAYS`` that the server takes.
+
+    A way is given up where one token of one response is refused too: a prompt may be too long, or
+    the responses too many.
+    """
     while True:
         way = server.ways[0]
         try:
             return send(server, kind, asked | way)
         except Refusal as refusal:
-            if refusal.status not in WRONG or not way:
+            if refusal.status not in WRONG or not way or _takes(server, kind, asked | way):
                 raise
             with suppress(ValueError):  # another thread saw it first
                 server.ways.remove(way)
+
+
+def _takes(server: Server, kind: str, asked: dict[str, Any]) -> bool:
+    """Whether one token is given in the same words, to any prompt."""
+    prompt = (
+        {"messages": [{"role": "user", "content": "a"}]} if "messages" in asked else {"prompt": "a"}
+    )
+    try:
+        send(server, kind, asked | prompt | {"n": 1, "max_tokens": 1})
+    except Refusal as refusal:
+        if refusal.status not in WRONG:
+            raise
+        return False
+    return True
 
 
 def choices_of(answer: Any) -> list[Any]:

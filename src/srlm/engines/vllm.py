@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from srlm.engines.base import Advance, Shard, Weights, untrusted
-from srlm.engines.served import whole
+from srlm.engines.served import language_model, whole
 from srlm.errors import UserError
 from srlm.policies.hf import CausalLM
 from srlm.types import Samples
@@ -121,12 +121,7 @@ class Vllm:
         self, weights: Weights, shards: Iterable[Shard], advance: Advance
     ) -> Iterator[tuple[Shard, Samples]]:
         """The shards, each by the first worker that is free."""
-        policy = weights.policy
-        if not isinstance(policy, CausalLM):
-            raise UserError(
-                f"--engine vllm with {type(policy).__name__}: vLLM runs language models",
-                "use --engine local",
-            )
+        policy = language_model(weights, "vllm")
         try:
             with whole(weights) as folder:
                 self._load(folder.resolve(), eager=policy.device.type == "cpu")
