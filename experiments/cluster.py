@@ -544,7 +544,8 @@ on all machines.
 - What becomes of a run whose head is lost was not tried: start the cluster, and give the same
   command.
 
-`srlm lab all --engine ray --out runs/lab` makes the cells of the lab's sweeps by workers of one
+`srlm measure` and `srlm forecast` take the same options: samples, search and scores by the workers,
+with the model's folder in the place of the run's. `srlm lab all --engine ray --out runs/lab` makes the cells of the lab's sweeps by workers of one
 thread each, and keeps each as it comes; what is no sweep is done here. The figures are those of
 `--engine local` with one thread.
 """  # noqa: E501

@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
+from typer.testing import CliRunner
 
 from srlm import lab
+from srlm.cli import app
 from srlm.engines.cluster import mapped
 from srlm.errors import UserError
 from srlm.lab.fits import bootstrap_slope, log_slope
@@ -138,6 +140,18 @@ def test_claims_over_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     assert ray.killed
     for one, other in zip(alone, found, strict=True):
         assert replace(one, seconds=0.0).to_json() == replace(other, seconds=0.0).to_json()
+
+
+def test_the_command_over_workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    ray = Played(1)
+    play(monkeypatch, ray)
+    words = ["lab", "greedy", "--quick", "-q", "--out", str(tmp_path)]
+    assert (
+        CliRunner().invoke(app, [*words, "--engine", "ray"], catch_exceptions=False).exit_code == 0
+    )
+    assert ray.calls == len(list((tmp_path / "cells").iterdir())) > 1
+    with pytest.raises(UserError, match="ray-address"):
+        CliRunner().invoke(app, [*words, "--ray-address", "127.0.0.1:9"], catch_exceptions=False)
 
 
 def test_the_page_is_inert_and_the_same_every_time() -> None:
