@@ -427,7 +427,7 @@ class MeasureSettings(Settings):
     samples: int = setting("samples per prompt", 16, ge=2)
     nodes: Count = setting("search: prefixes per prompt, at most", 2000)
     tokens: Count = setting("search: tokens through the model, at most", 1 << 20)
-    seconds: Positive = setting("search: seconds, at most", 120.0)
+    seconds: Positive = setting("search: seconds, at most; of ray's workers together", 120.0)
 
 
 class ModelSettings(Settings):
@@ -450,7 +450,7 @@ class EngineSettings(Settings):
     kind: Literal["local", "server", "vllm", "ray"] = setting(
         "what makes the samples (run: the training samples): this process; OpenAI-compatible"
         " servers; vLLM on this machine; workers of a Ray cluster, to the same bytes as this"
-        " process, and (run: held-out samples,) search and judging too",
+        " process, which search and judge too (run: and make the held-out samples)",
         "local",
         flag="--engine",
     )
