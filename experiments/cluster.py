@@ -5,9 +5,9 @@
 ``kills``: 30 runs on two nodes of one CPU each, in which a worker, a node or the driver is killed
 by SIGKILL at a random number of pieces of held-out samples, search, samples and judging, ten times
 each; then the same command again. Each folder is compared with that of the local engine, byte for
-byte, and its samples are counted. ``workers``: a
-round's samples by the local engine and by 1, 2 and 4 workers, their bytes and their times; alone on
-the machine. ``memory``: the driver's greatest resident memory from a thousand to a million prompts.
+byte, and its samples are counted; where it was stopped it goes on. ``workers``: a round's samples
+by the local engine and by 1, 2 and 4 workers, their bytes and their times; alone on the machine.
+``memory``: the driver's greatest resident memory from a thousand to a million prompts.
 ``handled``: what a sample costs the run itself. Every section writes docs/cluster.md from the
 results of all; ``page`` does that alone.
 
@@ -41,6 +41,7 @@ from srlm.writing import write_json, write_text
 
 HERE = Path(__file__).parent
 RESULTS, PAGE = HERE / "results" / "cluster.json", HERE.parent / "docs" / "cluster.md"
+SOFAR = RESULTS.with_name("cluster-kills.jsonl")
 HOSTS, PORT = ("127.0.0.2", "127.0.0.3"), 6399
 KINDS, EACH = ("worker", "node", "driver"), 10
 LAST = 80
@@ -284,20 +285,22 @@ class Seen:
 
 
 def kills(each: int = EACH) -> dict[str, Any]:
-    """Runs in which something is killed, and the same command again."""
+    """Runs in which something is killed, and the same command again. Each is put into ``SOFAR``,
+    and where that is there they go on after it; it goes when all are done."""
     import ray  # noqa: F401  (once, not in every child)
 
     import srlm.runner  # noqa: F401
 
-    at_random = random.Random(0)
     rows: list[dict[str, Any]] = []
+    if SOFAR.exists():
+        rows = [json.loads(line) for line in SOFAR.read_text().splitlines()]
     with tempfile.TemporaryDirectory() as name, nodes() as cluster:
         base = Path(name)
         config = inputs(base)
         assert ended(forked(lambda: go(config, base / "local", None))) == 0
         expected = contents(base / "local")
-        for i in range(each * len(KINDS)):
-            kind, out = KINDS[i % len(KINDS)], base / f"{i}"
+        for i in range(len(rows), each * len(KINDS)):
+            kind, out, at_random = KINDS[i % len(KINDS)], base / f"{i}", random.Random(i)
             began = time.monotonic()
             driver = forked(lambda: go(config, out, cluster.address))  # noqa: B023
             at, seen = at_random.randrange(1, LAST), Seen(out)
@@ -327,9 +330,11 @@ def kills(each: int = EACH) -> dict[str, Any]:
                 }
             )
             print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+            write_text(SOFAR, "".join(json.dumps(row) + "\n" for row in rows))
             shutil.rmtree(out)
             if kind == "node":
                 cluster.start(1)
+    SOFAR.unlink()
     return {"runs": rows}
 
 
