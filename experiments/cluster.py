@@ -258,7 +258,7 @@ def pieces(folder: Path) -> Counter[tuple[str, str]]:
     return Counter((p.parent.parent.name, p.name) for p in there)
 
 
-NONE = "scoring or an update"
+NONE = "none"
 
 
 class Seen:
@@ -566,7 +566,7 @@ node, or the run itself. Then the same command was given again.
 | --- | --- | --- | --- | --- | --- | --- |
 {rows}
 
-What was being made when it was killed: {stages}.
+Pieces that were being made when it was killed (none: scoring, an update): {stages}.
 """  # noqa: E501
 
 WORKERS = """
