@@ -30,6 +30,8 @@ from srlm.types import Prompt
 from tests import tiny
 from tests.engines.serving import serving
 
+pytestmark = pytest.mark.slow
+
 LENGTH, SAMPLES = 3, 300
 LEAST = 5.0
 """Expected count of a cell of a chi-square test, at least."""
@@ -290,7 +292,6 @@ def test_a_server_that_samples_by_generate_agrees(
     assert p_of(way, monkeypatch, tmp_path, model, server) > AGREES
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [*FAULTS, "other weights"])
 @pytest.mark.parametrize("way", WAYS)
 def test_one_that_samples_otherwise_is_caught(
