@@ -2,7 +2,8 @@
 
 A program, so that torch is imported once for all of them: ``python -m tests.killing JOBS``, a JSON
 file with a list of jobs, each with ``config``, ``folder`` and ``kills``: pairs of a write (its
-number, negative from the end; the end of its path; or "every") and a phase. It writes
+number, negative from the end; the end of its path; "every"; or "some", each third of those) and a
+phase. Of the pieces of a stage, which are alike, "every" is the first. It writes
 ``folder/whole``, an uninterrupted run, and ``folder/NAME`` for each kill; the killed runs go on by
 the same call. It prints, as JSON, the exit codes and the number of writes of the whole run.
 """
@@ -92,19 +93,19 @@ def forked(act: Callable[[], None]) -> int:
 
 
 def counted(config: dict[str, Any], out: Path, note: Path) -> None:
-    """A whole run; the number of its writes and the modules it used go to ``note``."""
+    """A whole run; its writes and the modules it used go to ``note``."""
     from srlm import writing
 
-    real, calls = writing.commit, 0
+    real = writing.commit
+    paths: list[str] = []
 
     def commit(path: Path, write: Callable[[Path], None]) -> None:
-        nonlocal calls
-        calls += 1
+        paths.append(str(path))
         real(path, write)
 
     writing.commit = commit
     go(config, out)
-    note.write_text(json.dumps({"writes": calls, "modules": list(sys.modules)}))
+    note.write_text(json.dumps({"writes": paths, "modules": list(sys.modules)}))
 
 
 def killed_at(config: dict[str, Any], out: Path, at: int | str, phase: str) -> None:
@@ -139,7 +140,14 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     }
     took = time.perf_counter() - start
     noted = json.loads(note.read_text())
-    writes = noted["writes"]
+    writes = len(noted["writes"])
+    folder_of = [str(Path(p).parent) for p in noted["writes"]]
+    every = [
+        i + 1
+        for i, at in enumerate(folder_of)
+        if "/shards/" not in f"{at}/" or at not in folder_of[:i]
+    ]
+    ranges = {"every": every, "some": every[::3]}
     for name in noted["modules"]:  # once here, not once in each child
         if name.split(".")[0] in (
             "srlm",
@@ -154,9 +162,7 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     manifest.versions()
     gc.freeze()  # children share what is there
     for at, phase in [
-        (i, phase)
-        for given, phase in job["kills"]
-        for i in (range(1, writes + 1) if given == "every" else [given])
+        (i, phase) for given, phase in job["kills"] for i in ranges.get(given, [given])
     ]:
         at = at % (writes + 1) if isinstance(at, int) else at
         out = folder / f"{at}-{phase}".replace("/", "-")

@@ -71,7 +71,14 @@ def run(place: Path, name: str, **changes: Any) -> dict[str, str]:
     return contents(place / name)
 
 
-@pytest.mark.parametrize("changes", [{}, JUDGED, {"reward": "self-certainty"}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        JUDGED,
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"reward": "self-certainty"}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_by_workers_is_the_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, changes: dict[str, str]
 ) -> None:

@@ -104,7 +104,7 @@ STEPS = np.linspace(0.0, 1.0, 5)
 """Shares of the way at which a round is worked out before it is made, so that it can be fitted."""
 HABITS = (0.0, 0.35, 0.7, 1.0, MOST_WAY)
 """And shares of the length's way."""
-PULLS = 16384
+PULLS = 4096
 """Groups behind an expected target, over all rows; one of each row at least."""
 MOST_ROWS = 65_536
 """Samples that a forecast of later rounds follows: of the first prompts, where there are more."""
