@@ -96,19 +96,20 @@ def test_floor_of_tied_modes() -> None:
 
 
 def test_level() -> None:
-    end = ends(rounds([3.0, 2.0, 1.995, 1.5]))
+    end = ends(rounds([3.0, 2.0, 1.995, 1.99, 1.5]))
     assert end is not None
-    assert (end.round, end.code) == (2, "level")
+    assert (end.round, end.code) == (3, "level")
     assert "round 1" in end.reason and "2 [1.99, 2.01]" in end.reason
-    assert ends(rounds([3.0, 2.0, 1.995, 1.5]), FREE) is None
-    assert ends(rounds([3.0, 3.0, 2.0])) is None  # one round says little: it may warm up
+    assert ends(rounds([3.0, 2.0, 1.995, 1.99, 1.5]), FREE) is None
+    assert ends(rounds([3.0, 3.0, 3.0, 2.0])) is None  # one round says little: it may warm up
+    assert ends(rounds([3.0, 2.0, 1.995, 1.5, 1.3])) is None  # nor a level one among others
 
 
 def test_few_prompts_and_wide_intervals_stop_nothing_that_moves() -> None:
     assert ends(rounds([5.0, 3.9, 3.1, 2.5], ahead=[2.0] * 4, width=4.0)) is None
-    end = ends(rounds([5.0, 3.9, 3.8], ahead=[2.0] * 3, width=4.0))
+    end = ends(rounds([5.0, 3.9, 3.8, 3.7], ahead=[2.0] * 4, width=4.0))
     assert end is not None
-    assert (end.round, end.code) == (2, "level")
+    assert (end.round, end.code) == (3, "level")
 
 
 def test_drift_and_the_best_round() -> None:
@@ -145,26 +146,26 @@ def test_a_policy_surer_of_what_nobody_voted_for_drifts() -> None:
 
 def test_votes_are_level_by_their_own_kappa() -> None:
     """kappa of responses may stay where it is, or rise, in rounds of votes."""
-    history = rounds([3.0, 3.1, 3.1, 3.0], kept=[0.3, 0.5, 0.7, 0.8])
-    for e, kappa in zip(history, (4.0, 3.0, 2.0, 1.99), strict=True):
+    history = rounds([3.0, 3.1, 3.1, 3.1, 3.1], kept=[0.3, 0.5, 0.7, 0.8, 0.8])
+    for e, kappa in zip(history, (4.0, 3.0, 2.0, 1.99, 1.98), strict=True):
         e["kappa_vote"] = near(kappa, 0.1)
     rule = stop.rule_of("consistency")
-    assert ends(history[:3], rule) is None
+    assert ends(history[:4], rule) is None
     end = ends(history, rule)
     assert end is not None
-    assert (end.code, end.round, end.best) == ("level", 3, 3)
+    assert (end.code, end.round, end.best) == ("level", 4, 3)
     assert ends(history, RULE) is not None
 
 
 def test_rounds_are_level_where_kappa_overflows() -> None:
-    history = rounds([3.0, 3.0, 3.0, 3.0])
+    history = rounds([3.0] * 5)
     for t, e in enumerate(history):
         e["kappa"] = e["kappa_next"] = Estimate(np.inf, None, None, 9, "search")
-        at = [990.0, 700.0, 400.0, 400.01][t]
+        at = [990.0, 700.0, 400.0, 400.01, 400.0][t]
         e["log10_kappa"] = Estimate(at, at - 0.1, at + 0.1, 9, "search")
     end = ends(history)
     assert end is not None
-    assert (end.code, end.round) == ("level", 3)
+    assert (end.code, end.round) == ("level", 4)
 
 
 def test_nothing_known_stops_nothing() -> None:

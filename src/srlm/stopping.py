@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from math import expm1, isfinite, log, log10
 from typing import Any
 
@@ -22,6 +23,9 @@ WIDE = 0.05
 """kappa's interval must end below 1 plus this before its lower end says anything of the floor."""
 LITTLE = 0.1
 """A round that takes less than this share off kappa - 1, and stays in its interval, is level."""
+PATIENCE = 2
+"""Level rounds in a row that end a run: on 20 prompts one alone may be chance (docs/real-model.md).
+"""
 APART = 0.05
 """Share of the prompts whose responses the reward must distinguish."""
 DEGRADED = 2 / 3
@@ -117,9 +121,10 @@ def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:
     * floor: kappa's interval reaches down to 1 + ``FLOOR`` and ends below 1 + ``WIDE``; or, where
       the reward leads to the base's modes, an exact round would be level (tied modes).
     * drift: one of ``rule.kept`` fell under the interval of its best round.
-    * level: ``rule.spread`` is inside the interval of the round before (or above) and the round
-      took less than ``LITTLE`` off what it is above 1; not in the first round. Read off its
-      logarithm, since kappa of long responses overflows.
+    * level: in each of the last ``PATIENCE`` rounds, the first one not counted, ``rule.spread``
+      was inside the interval of the round before (or above) and the round took less than
+      ``LITTLE`` off what it is above 1. Read off its logarithm, since kappa of long responses
+      overflows.
     """
     t, now = len(history) - 1, history[-1]
     if t == 0:
@@ -135,11 +140,12 @@ def by_measurement(history: Sequence[Estimates], rule: Rule) -> Stop | None:
         return _stop(history, rule, "floor", f"{text} has reached its floor: {what}")
     if (drift := _drift(history, rule)) is not None:
         return _stop(history, rule, "drift", drift)
-    if rule.spread and t > 1:
-        before, after = (_log10(e, rule.spread) for e in history[-2:])
-        if _level(before, _known(after.value)):
-            one, two = (_spread(e, rule.spread) for e in (now, history[-2]))
-            what = f"is little or nothing below that of round {t - 1}, {two}"
+    if rule.spread and t > PATIENCE:
+        last = history[-PATIENCE - 1 :]
+        logs = [_log10(e, rule.spread) for e in last]
+        if all(_level(a, _known(b.value)) for a, b in pairwise(logs)):
+            one, two = (_spread(e, rule.spread) for e in (now, last[0]))
+            what = f"is little or nothing below that of round {t - PATIENCE}, {two}"
             return _stop(history, rule, "level", f"{one} in round {t} {what}")
     return None
 
