@@ -202,6 +202,19 @@ def test_faults_have_names(policy: CausalLM, folder: Path, name: str) -> None:
         taken(engine(folder, url, **of_engine), policy, folder)
 
 
+@pytest.mark.parametrize("command", ["sleep 0.6; touch {}", "(sleep 0.6; touch {}) &"])
+def test_what_a_reload_started_ends_with_it(
+    policy: CausalLM, folder: Path, tmp_path: Path, command: str
+) -> None:
+    """Also where its shell is done and what it started holds its output."""
+    late = tmp_path / "late"
+    how = {"reload": command.format(late), "wait": 0.2}
+    with serving(Fake(load(folder))) as url, pytest.raises(UserError, match="not done"):
+        taken(engine(folder, url, **how), policy, folder)
+    time.sleep(0.7)
+    assert not late.exists()
+
+
 def test_a_server_that_is_not_there_or_stalls_is_named(policy: CausalLM, folder: Path) -> None:
     with serving(Fake(load(folder))) as url:
         pass

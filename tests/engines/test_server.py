@@ -226,6 +226,18 @@ def test_no_server_is_named() -> None:
         list(sample(of(url), PROMPTS[:2], 2, seed=0))
 
 
+def test_a_response_that_a_server_fails_at_is_not_asked_for_again() -> None:
+    first: list[int] = []
+
+    def fails(asked: Any, h: BaseHTTPRequestHandler) -> Any:
+        first.append(asked["seed"])
+        return 500 if asked["seed"] == first[0] else choices(asked)
+
+    with serving(fails) as (url, _):
+        found = dict(sample(of(url), PROMPTS[:1], 2, seed=0))
+    assert len(found[0]) == 2 and len(set(first)) == 2
+
+
 def test_a_pause_that_is_asked_for_is_kept() -> None:
     slept: list[float] = []
 

@@ -18,10 +18,12 @@ one that the servers see. A server that can do neither can serve the base alone.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -236,27 +238,41 @@ class Served:
     def _give(self, folder: Path, *, first: bool) -> None:
         """Let the servers serve the weights in a folder."""
         if self.reload is not None:
-            command = self.reload.replace("{policy}", str(folder))
-            try:
-                done = subprocess.run(
-                    command, shell=True, timeout=self.wait, capture_output=True, check=False
-                )
-            except subprocess.TimeoutExpired:
-                raise UserError(
-                    f"--reload {command}: not done after {self.wait:g} s",
-                    "let it return when the server is started (`&`, its output to a file); it is "
-                    "waited for until it answers",
-                ) from None
-            if done.returncode:
-                said = short(done.stderr.decode(errors="replace").strip())
-                raise UserError(
-                    f"--reload {command}: ended with {done.returncode} {said}",
-                    "mend the command; then give the same command again: it continues",
-                )
+            self._run(self.reload.replace("{policy}", str(folder)))
         for server in self.servers:
             if self.reload is None:
                 self._rpc(server, folder, first=first)
             self._until_it_answers(server)
+
+    def _run(self, command: str) -> None:
+        """The command to its end; what it started ends with it where it does not return in time."""
+        process = subprocess.Popen(
+            command,
+            shell=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the run, not for the servers
+        )
+        said: bytes | None = None
+        try:
+            _, said = process.communicate(timeout=self.wait)
+        except subprocess.TimeoutExpired:
+            raise UserError(
+                f"--reload {command}: not done after {self.wait:g} s",
+                "let it return when the server is started (`&`, its output to a file); it is "
+                "waited for until it answers",
+            ) from None
+        finally:
+            if said is None:
+                with suppress(ProcessLookupError):  # its group may have ended meanwhile
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()
+        if process.returncode:
+            words = short(said.decode(errors="replace").strip())
+            raise UserError(
+                f"--reload {command}: ended with {process.returncode} {words}",
+                "mend the command; then give the same command again: it continues",
+            )
 
     def _rpc(self, server: Server, folder: Path, *, first: bool) -> None:
         """vLLM's hook; a server that has none can serve the base."""

@@ -44,6 +44,9 @@ WRONG = (400, 422)
 """Statuses by which a server says that it does not take a request of this form."""
 J = TypeVar("J")
 T = TypeVar("T")
+ANOTHER = 1_000_003
+"""Added to the seed at each try more: some servers fail at a response (llama.cpp's at one whose
+bytes are no text), and would at the same one again. Such responses are lost to the samples."""
 PAUSE = 1.0
 """Seconds before the first try more; doubled after each."""
 LONGEST_PAUSE = 60.0
@@ -222,7 +225,7 @@ def _one(
     while len(found) < count:
         asked = min(count - len(found), most[id(server)])
         try:
-            found += ask(server, job, asked, seed + len(found))[:asked]
+            found += ask(server, job, asked, seed + len(found) + ANOTHER * tries)[:asked]
             tries = 0
         except Refusal as refusal:
             if refusal.status not in WRONG or asked == 1:
