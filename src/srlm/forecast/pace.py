@@ -118,7 +118,6 @@ FORECAST = (
     "kappa",
 )
 """What is forecast of a later round, and scored; the last two for the likelihood alone."""
-SHARES = ("sampling_accuracy", "vote_share", "readable", "confidence")
 RATIOS = ("kappa", "kappa_vote", "length")
 """Quantities whose errors are relative."""
 
