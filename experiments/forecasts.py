@@ -531,7 +531,9 @@ def repeated(rows: Sequence[dict[str, Any]]) -> list[str]:
         for n in TOLD_FROM if some else ():
             found = [x for r in some for x in r["destination"]["repeated"] if x["n"] == n]
             held = {
-                name: np.mean([x[name]["low"] <= x["truth"][name] <= x[name]["high"] for x in found])
+                name: np.mean(
+                    [x[name]["low"] <= x["truth"][name] <= x[name]["high"] for x in found]
+                )
                 for name in ("mode", "kappa")
             }
             lines.append(

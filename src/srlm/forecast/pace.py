@@ -72,7 +72,7 @@ FADES: Mapping[str, float] = {
 rewards has no gradient at all; the first two go on learning from its samples."""
 BEST = ("best-of-n", "dpo", "ipo")
 """Updates that are pulled to the best response of a group, not to exp(r / beta)."""
-SLOWS = {"vote_share": 0.97, "confidence": 0.98}
+SLOWS = {"vote_share": 0.95, "confidence": 0.98}
 """By which s falls from round to round, by x."""
 PRIOR_SHARE = {"vote_share": 0.65, "confidence": 0.55}
 """s before any round is seen: the middle of the runs on which the constants were chosen."""
