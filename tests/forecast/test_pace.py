@@ -48,7 +48,7 @@ from srlm.policies.tabular import Tabular, rows
 from srlm.rewards.base import Reward
 from srlm.rewards.consistency import consistency
 from srlm.rewards.likelihood import likelihood
-from srlm.types import Estimate
+from srlm.types import Estimate, undefined
 from tests.forecast.looped import tables
 
 PROMPTS, RESPONSES = 40, 30
@@ -352,6 +352,17 @@ def test_scores_that_move_with_the_policy_are_told_one_round() -> None:
         method = Method(score_of("consistency"), 0.3, 8, moves=moves)
         later = later_rounds(first, now, done, method, at=1, ahead=3)
         assert [row["supported"] for row in later] == [True, not moves, not moves]
+
+
+def test_rounds_that_tell_no_share_support_no_later_ones() -> None:
+    first = state(table())
+    now = estimates(figures(first, first.mass))
+    method = Method(score_of("consistency"), 0.3, 8)
+    untold = Gone(undefined("", ""), 0.9, 1.0)
+    known = Gone(Estimate(0.5, 0.4, 0.6, PROMPTS, ""), 0.9, 1.0)
+    for done, supported in (([], True), ([untold], False), ([known, untold], True)):
+        later = later_rounds(first, now, done, method, at=len(done), ahead=1)
+        assert later[0]["supported"] is supported
 
 
 def test_a_forecast_follows_so_many_samples_at_most() -> None:

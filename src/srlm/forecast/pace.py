@@ -20,7 +20,8 @@ What all prompts share is learned faster than what is one prompt's own: a habit,
 responses. Where the mean length went another share of its way than the mixture, the round is the
 mixture times exp(lambda length), at the length that was measured, and s is fitted beside it; in
 later rounds the length goes the same share of its way. Such rounds are *not supported*: how a
-habit goes on is known less well than how a mixture does.
+habit goes on is known less well than how a mixture does. Nor are rounds supported after rounds
+none of which tells its share.
 
 Accuracy may fall short of this, for training moves other prompts too (drift): the root of the
 factor by which its last round missed, 1 at most, is forecast for each later round. The miss of
@@ -413,6 +414,7 @@ def later_rounds(
     fade, slow = rates(state, method)
     last = done[-1] if done else Gone(undefined("", ""), 1.0, 1.0)
     drift = 1.0 if done and last.habit is None else UNSEEN
+    told = not done or any(g.share.value is not None for g in done)
     base = figures(state, state.mass)
     paths, apart = [], []
     for s in expected_share(done, PRIOR_SHARE[state.sure_name], fade, slow):
@@ -433,7 +435,8 @@ def later_rounds(
         row: dict[str, Any] = {
             "round": at + j + 1,
             "unequal": apart[j],
-            "supported": last.habit is None
+            "supported": told
+            and last.habit is None
             and not drifts(apart[j], last.kept)
             and not (method.moves and j > 0),
         }
