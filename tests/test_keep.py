@@ -77,6 +77,7 @@ def test_a_run_that_keeps_less_is_the_same_run(tmp_path: Path) -> None:
             assert one.read_bytes() == other.read_bytes()
 
 
+@pytest.mark.slow
 def test_killed_about_what_is_dropped(tmp_path: Path) -> None:
     config = linear_job(tmp_path / "in", rounds=3, keep="1").model_dump(mode="json")
     kills = [["001/dropped.json", phase] for phase in killing.PHASES]
