@@ -82,7 +82,7 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
         figures["distinguishable"] = distinguishable(made.pairs(line["round"]))
         figures["seconds"] = round(sum(line["seconds"].values()), 1)
         rounds.append(figures)
-    return {"beta": config.update.beta, "rounds": rounds}
+    return {"beta": config.update.strength, "rounds": rounds}
 
 
 def voted(config: RunConfig, found: Run, t: int) -> dict[str, float]:

@@ -370,7 +370,7 @@ class Round:
         x = self.other
         assert x is not None
         logp_R = torch.from_numpy(self.policy.log_prob(asked, x.prompt_R, x.tokens_R))
-        loss_G = self.method.objective.loss(logp_R, Groups.of(x, self.config.update.beta))
+        loss_G = self.method.objective.loss(logp_R, Groups.of(x, self.config.update.strength))
         return {
             "loss": float(loss_G.mean()),
             "accuracy": float(right.mean()),

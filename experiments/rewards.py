@@ -167,7 +167,7 @@ def one(config: RunConfig, out: Path) -> dict[str, Any]:
             figures["auc"] = judge_auc(config, judging, made, t, t)
             figures["auc_base"] = judge_auc(config, judging, made, t, 0)
         rounds.append(figures)
-    return {"beta": config.update.beta, "rounds": rounds}
+    return {"beta": config.update.strength, "rounds": rounds}
 
 
 def distinct_responses(found: Run, t: int) -> float:

@@ -5,14 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from srlm import runner
-from srlm.config import BETA, ForecastConfig, RunConfig, SamplesConfig, UpdateSettings
+from srlm.config import BETA, BETAS, UpdateSettings, beta_of, reward_parts
 from srlm.defaults import SHORT, settle
 from srlm.errors import UserError
-from srlm.grading import grader
+from srlm.forecast.answers import Shares
+from srlm.forecast.reward_paths import VOTES, About, vote_path
+from srlm.forecast.reward_paths import beta_of as of_parts
+from srlm.grading import EXACT, grader
 from srlm.policies import devices
 from srlm.runner import run
 from srlm.train import LEAST_STEPS, RANK, recommended, settled
@@ -82,11 +86,25 @@ def test_the_reward(limit: int, answer: str, reward: str | None) -> None:
     assert settle(named, *asked).config.reward == "likelihood"
 
 
-def test_one_beta() -> None:
-    needed = {"model": "m", "prompts": {"file": "p"}}
-    assert RunConfig.model_validate(needed).update.beta == BETA
-    assert ForecastConfig.model_validate(needed).beta == BETA
-    assert SamplesConfig.model_validate({"file": "s"}).beta == BETA
+@pytest.mark.parametrize("reward", [*BETAS, "consistency:2,likelihood:0.1"])
+def test_a_run_and_its_forecast_have_one_beta(reward: str) -> None:
+    """By the reward where none is asked for; that of pairs knows none."""
+    config = tiny.config(Path("m"), Path("p"), **OPEN | {"update.beta": None, "reward": reward})
+    asked = (tiny.policy(), 24, EXACT, 4)
+    made = settle(config, *asked).config.update.beta
+    assert made == beta_of(reward) == of_parts(reward_parts(reward))
+    dpo = config.model_copy(update={"update": UpdateSettings(kind="dpo")})
+    assert settle(dpo, *asked).config.update.beta == BETA
+    own = config.model_copy(update={"update": UpdateSettings(beta=0.3)})
+    assert settle(own, *asked).config.update.beta == 0.3
+
+
+def test_votes_of_a_file_have_the_beta_of_a_run() -> None:
+    drawn = [Shares(np.full((400, 2), 0.5), 0)]
+    about = About(0, 0.9)
+    made = {name: vote_path(name, drawn, [0], None, 1, about).beta for name in VOTES}
+    assert made == {"vote share": 0.1, "log-vote": 0.5, "hard vote": 0.1}
+    assert vote_path("vote share", drawn, [0], 0.7, 1, about).beta == 0.7
 
 
 def test_choices_are_kept_and_can_be_asked_for(

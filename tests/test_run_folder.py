@@ -98,7 +98,7 @@ def check(answer: dict[str, Any], folder: Path) -> None:
 
 
 def test_killed_at_some_writes(tmp_path: Path) -> None:
-    """Of one round; at every write of two rounds, in every phase and of networks: the slow tests."""
+    """Of one round; at every write of two rounds, and of networks: the slow tests."""
     config = linear_job(tmp_path / "in", rounds=1).model_dump(mode="json")
     kills = [["some", "middle"], [1, "before"], [-1, "after"]]
     answer = killing.start(config, tmp_path / "runs", kills)

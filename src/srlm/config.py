@@ -32,7 +32,9 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 BETA = 0.5
-"""Strength of a round, everywhere."""
+"""Strength of a round, where a reward has none of its own."""
+SCALED = ("weighted", "square")
+"""Updates that weigh responses by exp(reward/beta)."""
 C = TypeVar("C", bound=BaseModel)
 
 
@@ -100,15 +102,17 @@ def read_by(parse: Callable[[str], object]) -> AfterValidator:
 
 
 AUTO = "auto"
-REWARDS = (
-    "likelihood",
-    "likelihood-per-token",
-    "self-certainty",
-    "consistency",
-    "judge",
-    "judge-pairwise",
-    "meta-judge",
-)
+BETAS = {
+    "likelihood": BETA,
+    "likelihood-per-token": 0.04,
+    "self-certainty": 0.04,
+    "consistency": 0.1,
+    "judge": 0.1,
+    "judge-pairwise": 0.1,
+    "meta-judge": 0.1,
+}
+"""Rewards and their default beta."""
+REWARDS = tuple(BETAS)
 
 
 def template_arguments(spec: str) -> dict[str, Any]:
@@ -160,6 +164,19 @@ def reward_parts(spec: str) -> dict[str, float]:
         if name not in REWARDS:
             raise ValueError(f"{name!r} is no reward; choose of {', '.join(REWARDS)}")
     return parts
+
+
+def beta_of(reward: str, update: str = "weighted") -> float:
+    """The default strength of a round, by how far a reward tells responses apart: a vote of 8 moves
+    in steps of 1/8, a mean of tokens less than their sum. Parts of a sum add up; where pairs alone
+    are learned from, the reward's scale is nothing to them.
+
+    >>> [beta_of(x) for x in ("likelihood", "consistency", "consistency:2,likelihood:0.1")]
+    [0.5, 0.1, 0.25]
+    """
+    if update not in SCALED:
+        return BETA
+    return sum(abs(weight) * BETAS[name] for name, weight in reward_parts(reward).items())
 
 
 def _weights(spec: str, sign: str, *, least: int) -> dict[str, float]:
@@ -347,7 +364,12 @@ class UpdateSettings(Settings):
         "weighted",
         flag="--update",
     )
-    beta: Positive = setting("strength of a round: an exact one gives pi^(1 + 1/beta)", BETA)
+    beta: Positive | None = setting(
+        "strength of a round: weights exp(reward/beta), so that an exact one of likelihood gives"
+        " pi^(1 + 1/beta) (default: likelihood, and losses on pairs, 0.5; votes and judges 0.1;"
+        " per token and self-certainty 0.04)",
+        None,
+    )
     epochs: Count | None = setting("passes over a round's data (default: 2)", None)
     lr: Positive | None = setting(
         "peak learning rate of AdamW (default: by the model's size)", None
@@ -372,6 +394,11 @@ class UpdateSettings(Settings):
         "rank of LoRA adapters; 0: train all weights (default: by the model's size)", None, ge=0
     )
     lora_alpha: Positive | None = setting("LoRA alpha (default: twice the rank)", None)
+
+    @property
+    def strength(self) -> float:
+        """beta; ``BETA`` while it is left open (``srlm.defaults`` chooses by the reward)."""
+        return self.beta or BETA
 
 
 class JudgeSettings(Settings):
@@ -569,7 +596,7 @@ class ForecastConfig(ProbeConfig):
 
     panel: ClassVar[str] = "Forecast"
 
-    beta: Positive = shared(UpdateSettings, "beta")
+    beta: Positive | None = shared(UpdateSettings, "beta")
     rounds: Count = setting("rounds to forecast", 8)
     reward: Annotated[str, read_by(lambda x: x == ALL or reward_parts(x))] = setting(
         "what rewards a response, as in srlm run; all: every reward that the samples tell about,"
@@ -594,7 +621,7 @@ class SamplesConfig(Settings):
     file: str = shared(PromptFile, "file", flag="--samples", panel="Samples and search")
     answer: str = shared(PromptFile, "answer", panel="Input")
     prompts: str | None = setting("right answers, where the samples have none", None, panel="Input")
-    beta: Positive = shared(UpdateSettings, "beta")
+    beta: Positive | None = shared(UpdateSettings, "beta")
     rounds: Count = shared(RunConfig, "rounds")
     seed: int = shared(ModelSettings, "seed", panel="Input")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from srlm.config import AUTO, RunConfig
+from srlm.config import AUTO, RunConfig, UpdateSettings, beta_of
 from srlm.errors import UserError
 from srlm.grading import EXACT, Grader
 from srlm.policies.base import Differentiable, Exact, Policy
@@ -36,7 +36,8 @@ def settle(
     """Choose what the settings leave open.
 
     The reward: the likelihood for responses of up to ``SHORT`` tokens and for exact policies, above
-    that the vote (consistency) where answers can be read. The update: ``train.settled``.
+    that the vote (consistency) where answers can be read. The update: ``train.settled``, and its
+    beta by the reward.
 
     Args:
         config: as asked for.
@@ -57,10 +58,17 @@ def settle(
             "keep": keep_of(config, policy),
             "prompts": asked,
             "samples": config.samples.model_copy(update={"max_tokens": max_tokens}),
-            "update": settled(config.update, policy, a_round),
+            "update": settled(strength(config.update, reward), policy, a_round),
         }
     )
     return Settled(made, tuple(filter(None, (why, _tempered(made), _update(made)))))
+
+
+def strength(update: UpdateSettings, reward: str) -> UpdateSettings:
+    """The update with the reward's own beta, where none was asked for."""
+    if update.beta is not None:
+        return update
+    return update.model_copy(update={"beta": beta_of(reward, update.kind)})
 
 
 def keep_of(config: RunConfig, policy: Policy) -> str:
@@ -107,5 +115,5 @@ def _update(made: RunConfig) -> str:
     what = f"LoRA of rank {update.lora}" if update.lora else "all weights"
     return (
         f"Update: {what}, learning rate {update.lr:g}, {update.prompts_per_step} prompts a step, "
-        f"{update.epochs} epochs, beta {update.beta:g}"
+        f"{update.epochs} epochs, beta {update.strength:g}"
     )

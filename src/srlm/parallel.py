@@ -113,7 +113,9 @@ class Shared:
         settings: UpdateSettings,
     ) -> None:
         self._policy, self._root, self._units = policy, root, units
-        self._work = Work(policy, prompts, pairs, objective, settings.beta, settings.pass_tokens)
+        self._work = Work(
+            policy, prompts, pairs, objective, settings.strength, settings.pass_tokens
+        )
         self._positions, self._recomputed = settings.pass_tokens, False
         rows = np.arange(len(pairs.tokens_R))
         self._size_R = policy.positions(prompts, pairs.prompt_R, pairs.tokens_R, rows)

@@ -16,6 +16,7 @@ from rich.console import Console
 from srlm import data as reading
 from srlm.config import (
     ALL,
+    BETA,
     ForecastConfig,
     ProbeConfig,
     RunConfig,
@@ -178,7 +179,7 @@ def forecast(
     """
     piloted = pilot(config, out, progress) if config.pilot.rounds else None
     opened, config = planned(config, budget, progress, out)
-    asked: dict[str, Any] = {"beta": config.beta, "rounds": config.rounds}
+    asked: dict[str, Any] = {"beta": config.beta or BETA, "rounds": config.rounds}
     with _executor(opened, config, out) as executor:
         found = _look(opened, config, **asked, executor=executor, progress=progress)
     console = console or Console(highlight=False)
@@ -242,7 +243,9 @@ def pilot_settings(config: ForecastConfig) -> RunConfig:
     asked = config.model_dump(include={"model", "download", "seed", "device", "dtype"})
     prompts = config.prompts.model_dump() | {"held_out": config.pilot.held_out}
     train = config.pilot.model_dump(include={"prompts", "per_prompt"})
-    update = config.pilot.model_dump(include={"epochs", "lr"}) | {"beta": config.beta}
+    update = config.pilot.model_dump(include={"epochs", "lr"})
+    if config.beta is not None:
+        update["beta"] = config.beta
     return RunConfig.model_validate(
         asked
         | {"rounds": config.pilot.rounds, "prompts": prompts, "update": update}

@@ -260,7 +260,7 @@ def measure_round(
         executor=executor,
         advance=advance,
     )
-    beta = method.update.beta
+    beta = method.update.strength
     ahead = kappa_next(made.samples, made.modes, beta, seed=seed, exact=isinstance(policy, Exact))
     ideal = undefined("one exact round from the policy before", "this is the base")
     table = before[-1].table if before else None

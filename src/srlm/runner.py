@@ -269,7 +269,7 @@ def _forecast(
     listed = method.samples.source == "enumerate"
     rounds = pace.Method(
         after_round.score_of(config.reward, config.length_tolerance),
-        method.update.beta,
+        method.update.strength,
         None if listed else method.samples.per_prompt,
         config.update.kind,
         moves=bool(parts),

@@ -104,7 +104,7 @@ def alone(
     settings: UpdateSettings,
 ) -> Iterator[Passes]:
     """The passes of one process."""
-    yield Work(policy, prompts, pairs, objective, settings.beta, settings.pass_tokens)
+    yield Work(policy, prompts, pairs, objective, settings.strength, settings.pass_tokens)
 
 
 Fit = Callable[..., tuple[Policy, UpdateReport]]
@@ -171,7 +171,7 @@ def fit(
 
 def _trimmed(pairs: Pairs, settings: UpdateSettings) -> Pairs:
     """The pairs without rows that the weighted loss hardly looks at (``--tail``)."""
-    share_R = losses.target_weights(losses.Groups.of(pairs, settings.beta))
+    share_R = losses.target_weights(losses.Groups.of(pairs, settings.strength))
     return without_tails(pairs, share_R.numpy(), settings.tail)
 
 
@@ -192,7 +192,7 @@ def _descend(
     steps = epochs * -(-pairs.groups // per_step)
     looked_at = np.sort(order.permutation(pairs.groups)[: checked(pairs.groups)])
     rows_G = rows_by_prompt(pairs.group_R, pairs.groups)
-    some = losses.Groups.of(pairs, settings.beta, [rows_G[g] for g in looked_at])
+    some = losses.Groups.of(pairs, settings.strength, [rows_G[g] for g in looked_at])
     before, floor = _before(objective, some)
     with passes(policy, prompts, pairs, objective, settings) as work, ExitStack() as stack:
         held = Held(work.parameters())
@@ -497,9 +497,9 @@ def _solve(
     objective: Objective,
     settings: UpdateSettings,
 ) -> tuple[Policy, UpdateReport]:
-    g = losses.Groups.of(pairs, settings.beta)
+    g = losses.Groups.of(pairs, settings.strength)
     before, floor = _before(objective, g)
-    theta, notes = objective.solve(policy, prompts, pairs, settings.beta)
+    theta, notes = objective.solve(policy, prompts, pairs, settings.strength)
     updated = policy.with_theta(theta)
     assert isinstance(updated, Policy)
     logp_R = updated.log_prob(prompts, pairs.prompt_R, pairs.tokens_R)

@@ -33,5 +33,5 @@ def test_model_by_start_and_seed_and_prompts_are_readable(
     assert len(train) + len(held_out) == demo.PROMPTS
     assert 440 < len(held_out) < 584
     asked = forecast_settings(one)
-    assert asked.beta == one.update.beta
+    assert asked.beta == one.update.strength
     assert asked.max_tokens == one.samples.max_tokens

@@ -52,7 +52,7 @@ def forecast_settings(config: RunConfig) -> ForecastConfig:
         model=config.model,
         prompts=PromptFile.model_validate(config.prompts.model_dump(exclude={"held_out"})),
         max_tokens=config.samples.max_tokens,
-        beta=config.update.beta,
+        beta=config.update.strength,
         rounds=config.rounds,
         seed=config.seed,
         device=config.device,

@@ -2,15 +2,17 @@
 
 The plug-in share of the commonest answer is biased up (it was chosen for being large), so kappa
 from it is biased down, and the accuracy of the majority of N is not that of the mode. So each
-prompt's shares get a posterior. Among the readable responses they are Dirichlet, with weight
-T rho for the right answer and T (1 - rho) / M for each of M others (T / M for each of M where the
-right answer is not known); T and rho are log-normal and logit-normal over the prompts. Some prompts
-have a *rival*, a wrong answer that many responses share: any of the others, which takes the part
-sigma of the right one's weight, or the part tau of all the others'. (Were all others alike, many
+prompt's shares get a posterior. Among the readable responses they are Dirichlet, with weight T rho
+for the right answer and T (1 - rho) / M for each of M others (T / M for each of M where the right
+answer is not known); T and rho are log-normal and logit-normal over the prompts. Some prompts have
+a *rival*, a wrong answer that many responses share: any of the others, which takes the part sigma
+of the right one's weight, or the part tau of all the others'. (Were all others alike, many
 scattered wrong answers would speak against any one that is common, and the right one would be the
-mode nearly everywhere.) How many have one, with which sigma or tau, has a Dirichlet prior; the
-unreadable share is Beta. Means, spreads and M have a flat prior on a grid. All of it is drawn from
-its posterior given all prompts, so that the intervals carry what is not known.
+mode nearly everywhere.) Some are *strays*, of any rho, without a rival: were all prompts of one
+kind, few right answers would speak for a rival. How many have a rival, with which sigma or tau, and
+how many are strays has a Dirichlet prior; the unreadable share is Beta. Means, spreads and M have a
+flat prior on a grid. All of it is drawn from its posterior given all prompts, so that the intervals
+carry what is not known.
 
 * Answers that no sample gave are part of it: M counts them.
 * A draw of the posterior is a set of shares for each prompt; intervals of anything computed from
@@ -42,20 +44,21 @@ NEAR = 0.05
 INVERSE_TAIL = 0.8
 """Share of the nominal tails that intervals of 1 / share leave out: the posterior is a little too
 sure of them (86% to 88% of its 90% intervals held over simulated problems, 89% to 90% so)."""
-LOG_TOTALS = np.linspace(np.log(0.2), np.log(600.0), 31)
+LOG_TOTALS = np.linspace(np.log(0.2), np.log(600.0), 16)
 """log T of the grid."""
-LOGITS = np.linspace(-4.5, 4.5, 19)
-"""logit rho of the grid."""
+LOGITS = np.linspace(-4.5, 4.5, 55)
+"""logit rho of the grid: as fine as the least of ``SPREADS``."""
 OTHERS = (1, 2, 3, 4, 6, 9, 14, 19, 29, 39, 59, 99, 299)
 """M of the grid."""
 SPREADS = (0.15, 0.7, 1.4, 2.8)
 """Standard deviations of log T and logit rho over the prompts."""
-PARTS = np.array([0.1, 0.25, 0.4, 0.55, 0.7, 0.85])
-"""sigma of the grid."""
+PARTS = np.array([0.1, 0.2, 0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7, 0.85])
+"""sigma of the grid, finer where the rival is about as common as the right answer."""
 SLIPS = np.array([0.2, 0.4, 0.6, 0.8])
 """tau of the grid."""
-RARE = 2.0, 0.2
-"""Dirichlet prior of the shares of prompts without a rival, and with one of each sigma or tau."""
+RARE = 2.0, 0.2, 0.2
+"""Dirichlet prior of the shares of prompts without a rival, with one of each sigma or tau, and of
+strays."""
 FITTED = 256
 """Prompts at most that tell what prompts share."""
 SWEEPS, CELLS = 3, 200
@@ -197,7 +200,8 @@ class Prior:
 
     others_B: Ints
     log_rival_BC: Floats
-    """log share of prompts without a rival (column 0), and with one of each sigma and tau."""
+    """log share of prompts without a rival (column 0), with one of each sigma and tau, and of
+    strays (the last)."""
     log_total_BT: Floats
     """log P(T) on the grid."""
     log_right_BR: Floats
@@ -215,12 +219,19 @@ class Prior:
         p_BTR = np.empty((B, T, R))
         for m in range(len(numbers)):
             of_B = place_B == m
-            p_BTR[of_B] = (share_BC[of_B] @ scaled_MTRC[m].reshape(-1, C).T).reshape(-1, T, R)
-        p_BTR *= np.exp(self.log_total_BT)[:, :, None] * np.exp(self.log_right_BR)[:, None]
+            p_BTR[of_B] = (share_BC[of_B, :C] @ scaled_MTRC[m].reshape(-1, C).T).reshape(-1, T, R)
+        p_BTR *= np.exp(self.log_right_BR)[:, None]
+        p_BTR += share_BC[:, C, None, None] / R * scaled_MTRC[place_B, :, :, 0]
+        p_BTR *= np.exp(self.log_total_BT)[:, :, None]
         upto_BX = np.cumsum(p_BTR.reshape(B, -1), axis=1)
         cell_B = (upto_BX < rng.random((B, 1)) * upto_BX[:, -1:]).sum(1)
         t_B, r_B = cell_B // R, cell_B % R
-        c_B = _pick(like_MTRC[place_B, t_B, r_B] + self.log_rival_BC, rng)
+        b = np.arange(B)
+        log_BC = self.log_rival_BC.copy()
+        log_BC[:, :C] += like_MTRC[place_B, t_B, r_B]
+        log_BC[:, :C] += self.log_right_BR[b, r_B][:, None]
+        log_BC[:, C] += like_MTRC[place_B, t_B, r_B, 0] - np.log(R)
+        c_B = _pick(log_BC, rng) % C  # a stray has no rival
         own, each, rival = _weights_of(tuple(numbers.tolist()), labelled)
         here = (place_B, t_B, r_B, c_B)
         right_B, each_B, rival_B = own[here], each[here], rival[here]
@@ -295,22 +306,26 @@ def _prior(counts: Sequence[Counts], rng: np.random.Generator, draws: int) -> Pr
     for p, c in enumerate(some):
         log_MTRC = _log_likelihood(c, numbers)
         like_PMTRC[p] = np.exp(log_MTRC - log_MTRC.max())
-    rare_C = np.array([RARE[0], *[RARE[1]] * (_shape(labelled)[2] - 1)])
+    C = _shape(labelled)[2]
+    rare_C = np.array([RARE[0], *[RARE[1]] * (C - 1), RARE[2]])
     share_C = rare_C / rare_C.sum()
+    stray_PMT = like_PMTRC[..., 0].mean(3)
     for sweep in range(SWEEPS + 1):
         log_X = np.zeros(len(numbers) * H * J)
-        for like_MTRC in like_PMTRC:
-            mixed_MTR = like_MTRC @ share_C.astype(np.float32)
+        for like_MTRC, stray_MT in zip(like_PMTRC, stray_PMT, strict=True):
+            mixed_MTR = like_MTRC @ share_C[:C].astype(np.float32)
             some_MHJ = weight_HT @ (mixed_MTR @ weight_JR.T)
+            some_MHJ += (np.float32(share_C[C]) * stray_MT @ weight_HT.T)[:, :, None]
             log_X += np.log(np.maximum(some_MHJ, np.float32(1e-37))).ravel()
         kept_X = np.argsort(-log_X, kind="stable")[: CELLS if sweep == SWEEPS else 8]
         m_X, h_X, j_X = kept_X // (H * J), kept_X // J % H, kept_X % J
         weight_XTR = weight_HT[h_X][:, :, None] * weight_JR[j_X][:, None]
-        like_XPC = np.empty((len(kept_X), len(some), len(share_C)))
+        like_XPC = np.empty((len(kept_X), len(some), C + 1))
         for m in range(len(numbers)):
-            flat_PTRC = like_PMTRC[:, m].reshape(len(some), -1, len(share_C))
+            flat_PTRC = like_PMTRC[:, m].reshape(len(some), -1, C)
             weight_XF = weight_XTR[m_X == m].reshape(-1, flat_PTRC.shape[1])
-            like_XPC[m_X == m] = np.swapaxes(weight_XF @ flat_PTRC, 0, 1)
+            like_XPC[m_X == m, :, :C] = np.swapaxes(weight_XF @ flat_PTRC, 0, 1)
+            like_XPC[m_X == m, :, C] = weight_HT[h_X[m_X == m]] @ stray_PMT[:, m].T
         if sweep < SWEEPS:
             p_X = np.exp(log_X[kept_X] - log_X[kept_X[0]])
             each_XPC = like_XPC * share_C

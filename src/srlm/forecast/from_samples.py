@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from srlm.config import ALL, BETA
+from srlm.config import ALL
 from srlm.engines.files import SamplesFile
 from srlm.errors import UserError
 from srlm.forecast import answers as posteriors
@@ -80,7 +80,8 @@ class SamplesForecast:
     """Prompts whose right answer is known."""
     reward: str
     """The reward asked about; ``all``: every one that the samples tell about."""
-    beta: float
+    beta: float | None
+    """Of all rewards; None: of each its default, as its path says."""
     level: float
     verdict: str
     """``go``, ``no-go`` or ``unclear``."""
@@ -120,6 +121,7 @@ class SamplesForecast:
                 "paths": [
                     {
                         "reward": p.reward,
+                        "beta": p.beta,
                         "accuracy": [e.to_json() for e in p.accuracy],
                         "kappa_answer": [e.to_json() for e in p.kappa],
                         "length": list(p.length),
@@ -137,7 +139,7 @@ def forecast_file(
     grader: Grader,
     *,
     known: Known | None = None,
-    beta: float = BETA,
+    beta: float | None = None,
     rounds: int = 5,
     seed: int = 0,
     level: float = posteriors.LEVEL,
@@ -148,7 +150,8 @@ def forecast_file(
         file: of ``srlm.engines.files.open_samples``.
         grader: how answers are read and compared.
         known: right answers by a prompt's text or key, where the file has none.
-        beta: of the rounds; rounds are exact, gradient training goes part of the way.
+        beta: of the rounds; None: of each reward its default. Rounds are exact, gradient training
+            goes part of the way.
         rounds: T.
         seed: of the posterior's draws.
         level: of the intervals.
@@ -177,7 +180,7 @@ def forecast_tallies(
     *,
     reward: str = ALL,
     others: Mapping[str, Parts] = OTHERS,
-    beta: float = BETA,
+    beta: float | None = None,
     rounds: int = 5,
     seed: int = 0,
     level: float = posteriors.LEVEL,

@@ -124,8 +124,8 @@ def choose(
         ]
         why = (
             f"every vote has the same limit; within these rounds vote share gives "
-            f"{reached['vote share']:.3f}, hard vote {reached['hard vote']:.3f} (a smaller beta "
-            f"is as fast); {', '.join(others) or 'no other reward can be told from these samples'}"
+            f"{reached['vote share']:.3f}, hard vote {reached['hard vote']:.3f}; "
+            f"{', '.join(others) or 'no other reward can be told from these samples'}"
         )
         risk = f"the mode is wrong on {pct(wrong)} of prompts, and grows there; {told}"
         return VOTE, why, risk

@@ -10,10 +10,11 @@ scores move with it, for one round.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from srlm.config import BETA, BETAS
 from srlm.forecast import answers as posteriors
 from srlm.forecast import dynamics
 from srlm.forecast.answers import Shares
@@ -34,6 +35,8 @@ VOTES: dict[str, dynamics.Votes] = {
     "hard vote": dynamics.by_mode,
 }
 """``vote share`` is ``--reward consistency``, ``hard vote`` is TTRL's."""
+VOTE_BETAS = {"vote share": BETAS["consistency"], "hard vote": BETAS["consistency"]}
+"""Default beta of ``VOTES``, where it is not ``BETA``."""
 FROM_FILE = ("likelihood", "likelihood-per-token")
 """Rewards that log-probabilities and lengths are enough for."""
 ITSELF = ("judge", "judge-pairwise", "meta-judge", "self-certainty")
@@ -59,6 +62,8 @@ class RewardPath:
     gain: Estimate | None = None
     """Accuracy of the last round that the samples carry minus that of the base, paired over
     prompts, of rewards that are followed on samples and have right answers."""
+    beta: float = BETA
+    """Of its rounds."""
     note: str = ""
     """What it leaves out."""
 
@@ -90,11 +95,17 @@ class About:
         return Estimate(hits / n, low, high, n, f"{method}; {self.level:.0%} (Clopper-Pearson)")
 
 
+def beta_of(parts: Parts) -> float:
+    """The default beta of a reward by its parts, as ``srlm run`` has it (``config.beta_of``)."""
+    return sum(abs(w) * BETAS.get(part.partition("/")[0], BETA) for part, w in parts.items())
+
+
 def vote_path(
-    name: str, drawn: Sequence[Shares], labelled: Sequence[int], beta: float, rounds: int,
+    name: str, drawn: Sequence[Shares], labelled: Sequence[int], beta: float | None, rounds: int,
     about: About,
 ) -> RewardPath:  # fmt: skip
-    """A vote of ``VOTES`` on the posterior's draws, exact rounds."""
+    """A vote of ``VOTES`` on the posterior's draws, exact rounds; beta None: its default."""
+    beta = beta or VOTE_BETAS.get(name, BETA)
     right: list[list[Floats]] = [[] for _ in range(rounds + 1)]
     kappa: list[list[Floats]] = [[] for _ in range(rounds + 1)]
     for s in drawn:
@@ -112,17 +123,23 @@ def vote_path(
         name,
         tuple(about(np.column_stack(r), method) if labelled else none for r in right),
         tuple(about(np.column_stack(k), method) for k in kappa),
+        beta=beta,
     )
 
 
 def sample_paths(
-    used: Sequence[Tally], rewards: Mapping[str, Parts], beta: float, rounds: int, about: About
+    used: Sequence[Tally],
+    rewards: Mapping[str, Parts],
+    beta: float | None,
+    rounds: int,
+    about: About,
 ) -> list[RewardPath]:
     """Rewards on the samples, those that enough prompts have what is needed for.
 
     Args:
         used: prompts with their samples.
         rewards: by name.
+        beta: of all; None: of each its default.
     """
     labelled = [t for t in used if t.references]
     of = labelled or list(used)
@@ -130,7 +147,8 @@ def sample_paths(
     for name, parts in rewards.items():
         some = [t for t in of if all(_has(t, part) for part in parts)]
         if some and len(some) >= CARRIED * len(of):
-            out.append(_sample_path(name, parts, some, bool(labelled), beta, rounds, about))
+            own = beta or beta_of(parts)
+            out.append(_sample_path(name, parts, some, bool(labelled), own, rounds, about))
     return out
 
 
@@ -192,9 +210,10 @@ def _sample_path(
         tuple(accuracy),
         (none,) * len(path),
         tuple(float(m.expect(length_R).mean()) for m in path),
+        beta=beta,
         note=MOVES if moves else FROZEN if set(parts) - {*FROM_FILE, "consistency"} else "",
     )
     if not labelled:
         return made
     gain = about.still(right_TP[made.carried] - right_TP[0], f"{method}, last round minus base")
-    return RewardPath(made.reward, made.accuracy, made.kappa, made.length, gain, made.note)
+    return replace(made, gain=gain)

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from srlm.config import ALL, BETA, SampleSettings, width_of
+from srlm.config import ALL, SampleSettings, width_of
 from srlm.engines.base import Advance, Executor, drawn, prompts_per_shard
 from srlm.engines.files import Sampled
 from srlm.engines.server import Server, sample
@@ -194,7 +194,7 @@ def forecast_rewards(
     rewards: Mapping[str, Reward] | None = None,
     reward: str = ALL,
     grader: Grader = EXACT,
-    beta: float = BETA,
+    beta: float | None = None,
     rounds: int = 8,
     samples: int = 64,
     max_tokens: int = 256,
@@ -210,7 +210,8 @@ def forecast_rewards(
         reward: the one that the verdict is about: ``consistency``, ``likelihood``,
             ``likelihood-per-token`` or a name of ``rewards``; ``all``: the one recommended.
         grader: reads answers and compares them.
-        beta, rounds: of the forecast.
+        beta: of all rewards; None: of each its default.
+        rounds: of the forecast.
         samples: per prompt; at most, with ``until``.
         max_tokens: length limit of a response.
         until: consistency alone: ``verdict`` or the width of the limit's interval: adaptive

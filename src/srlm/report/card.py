@@ -68,7 +68,7 @@ def model_card(
             "",
             f"{code(base)} after {count(last.round, 'round')} of self-rewarding with srlm: "
             f"reward {code(config.reward)}, "
-            f"update {code(config.update.kind)}, β = {config.update.beta:g}, "
+            f"update {code(config.update.kind)}, β = {config.update.strength:g}, "
             f"prompts of {code(Path(config.prompts.file).name)}, seed {config.seed}. Its own "
             "samples were rewarded by the model itself; answers were used to measure alone.",
             "",

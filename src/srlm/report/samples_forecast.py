@@ -33,7 +33,7 @@ def print_samples_forecast(found: SamplesForecast, console: Console) -> None:
     where = found.destination
     rows += [(title, shown(where[k]), meaning) for k, title, meaning in WHERE if k in where]
     console.print(facts_table(console, rows))
-    title(console, f"Exact rounds at β {found.beta:g}")
+    title(console, "Exact rounds")
     paths = [p for p in found.paths if found.answered or p.reward in ("vote share", "hard vote")]
     what = "accuracy" if found.answered else "κ of answers"
 
@@ -45,6 +45,7 @@ def print_samples_forecast(found: SamplesForecast, console: Console) -> None:
         return f"{t}", show
 
     columns: list[Column] = [("round", lambda path: path.reward)]
+    columns += [("β", lambda path: f"{path.beta:g}")]
     columns += [column(t) for t in range(len(paths[0].accuracy))]
     console.print(rounds_table(console, columns, paths))
     remark = f"{what}. Gradient training goes part of the way; one pilot round tells how far."
