@@ -141,6 +141,13 @@ def test_intervals_cover() -> None:
         assert abs(held - 0.9) < 3 * (0.09 / n) ** 0.5
 
 
+def test_shares_of_few_prompts_stay_between_0_and_1() -> None:
+    both_B = np.random.default_rng(0).integers(0, 2, size=400)
+    value_BP = np.column_stack([both_B, both_B, 0 * both_B, 0 * both_B]).astype(np.float64)
+    made = answers.estimate(value_BP, "")
+    assert 0 <= float(made.low or 0) < float(made.high or 0) <= 1
+
+
 @pytest.mark.parametrize("p", [0.01, 0.99])
 @pytest.mark.parametrize(("level", "least"), [(0.9, 0.87), (0.95, 0.93)])
 def test_shares_near_0_and_1_are_covered(p: float, level: float, least: float) -> None:

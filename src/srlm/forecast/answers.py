@@ -503,8 +503,8 @@ def estimate(
             low_B, high_B = sum_B / (all_B + one_B), (sum_B + one_B) / (all_B + one_B)
     tail = (1 - level) / 2 * (INVERSE_TAIL if value_BP.max() > 1 else 1.0)
     low, high = np.quantile(low_B, tail), np.quantile(high_B, 1 - tail)
-    if these or not counted:
-        low, high = max(low, value_BP.min()), min(high, value_BP.max())
+    least, most = (value_BP.min(), value_BP.max()) if these or not counted else (0.0, 1.0)
+    low, high = max(low, least), min(high, most)
     about = "these prompts" if these else "prompts like these"
     name = f"{method}; {level:.0%} for {about} (posterior of the shares)"
     return Estimate(float(np.median(mean_B)), float(low), float(high), P, name)
