@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from srlm.cli import app
 from srlm.config import SampleSettings
 from srlm.engines import base
 from srlm.engines.base import Engine, MemoryShelf, Shelf, drawn
-from srlm.engines.served import Reading, Served
+from srlm.engines.served import Lossy, Reading, Served
 from srlm.engines.server import Server
 from srlm.errors import UserError
 from srlm.policies.hf import CausalLM
@@ -171,6 +172,22 @@ def test_too_few_choices_are_asked_for_again(policy: CausalLM, folder: Path, giv
     assert list(np.bincount(found.prompt_R)) == [4] * 6
 
 
+@pytest.mark.parametrize("whole", [0, 1])
+def test_a_response_whose_bytes_are_no_text_is_asked_for_again(
+    policy: CausalLM, folder: Path, whole: int
+) -> None:
+    choices = [{"text": "\ufffd"}, *[{"text": "a", "finish_reason": "stop"}] * whole]
+    fake = Fake(
+        load(folder),
+        ids=False,
+        trouble=lambda k: json.dumps({"choices": choices}).encode() if k in (2, 4) else None,
+    )
+    with serving(fake) as url:
+        found = taken(engine(folder, url, concurrency=1), policy, folder)
+    assert list(np.bincount(found.prompt_R)) == [4] * 6
+    assert fake.asked[2]["n"] == 4 - whole
+
+
 def test_log_probabilities_that_are_off_are_replaced(policy: CausalLM, folder: Path) -> None:
     for off in (0.6, None):
         with serving(Fake(load(folder), off=off)) as url:
@@ -235,6 +252,12 @@ def test_tokens_of_another_vocabulary_are_named(policy: CausalLM) -> None:
     pieces = [{"id": i, "token": w, "logprob": -0.5} for i, w in ((4, "a"), (tiny.EOS, ""))]
     told = reading.row({"text": "a", "finish_reason": "stop", "logprobs": {"content": pieces}})
     assert (told.tokens, told.logp, told.finished) == ((4, tiny.EOS), -1.0, True)  # llama.cpp
+    pieces[1] = {"id": 5, "token": "zb", "logprob": -0.5}  # a token is missing before it
+    anew = reading.row({"text": "azb", "finish_reason": "length", "logprobs": {"content": pieces}})
+    assert anew.tokens == (4, tiny.UNKNOWN, 5) and np.isnan(anew.logp)
+    pieces[1]["token"] = "\ufffdb"  # and its bytes are no text
+    with pytest.raises(Lossy):
+        reading.row({"text": "a\ufffdb", "logprobs": {"content": pieces}})
     cut = reading.row({"text": "ab", "token_ids": [4, tiny.EOS, 5], "finish_reason": "length"})
     assert cut.tokens == (4, tiny.EOS) and cut.finished
 

@@ -54,6 +54,10 @@ PIECE = {"token_ids": "id", "tokens": "token", "token_logprobs": "logprob"}
 """What llama.cpp's server says of each token, in the place of a list of each."""
 
 
+class Lossy(Again):
+    """A response whose bytes are no text, and whose tokens the server does not give."""
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A response."""
@@ -93,6 +97,7 @@ class Reading:
         """One of the choices of an answer.
 
         Raises:
+            Lossy: another response must be asked for.
             Again: it cannot be read.
             UserError: its token ids are not the policy's.
         """
@@ -103,10 +108,14 @@ class Reading:
         pieces = told.get("content")
         if isinstance(pieces, list) and all(isinstance(x, dict) for x in pieces):
             told = {name: [x.get(key) for x in pieces] for name, key in PIECE.items()}
+            if not self._listed(told):
+                told = {}
         value = told.get("token_logprobs")
         known = isinstance(value, list) and all(isinstance(x, int | float) for x in value)
         logp = [float(x) for x in value] if known and value else []
         tokens = self._tokens(choice["text"], choice.get("token_ids"), told)
+        if tokens is None and LOST in choice["text"]:
+            raise Lossy(f"a response whose bytes are no text: {short(choice['text'])!r}")
         if tokens is None:
             tokens, logp = self._anew(choice["text"]), []
         ended = choice.get("finish_reason") == "stop"
@@ -123,6 +132,17 @@ class Reading:
             if -1 not in found:
                 return found
         return None
+
+    def _listed(self, told: dict[str, Any]) -> bool:
+        """Whether each token has its own text: llama.cpp leaves out those that end inside a
+        character, whose text the next one has."""
+        size = self.policy.network.vocabulary
+        for i, text in zip(told["token_ids"], told["tokens"], strict=True):
+            if isinstance(i, int) and 0 <= i < size and isinstance(text, str):
+                own = self.policy.text((i,))  # a control token has none
+                if own and text and _letters(own) != _letters(text):
+                    return False
+        return True
 
     def _check(self, ids: Sequence[int], text: str) -> None:
         size = self.policy.network.vocabulary
@@ -221,7 +241,16 @@ class Served:
                 "seed": request_seed(seed, prompt.id),
                 **({"logprobs": 1} if self.logprobs else {}),
             }
-            return [reading.row(c) for c in choices_of(send(server, "completions", asked))]
+            rows: list[Row] = []
+            lossy: Lossy | None = None
+            for choice in choices_of(send(server, "completions", asked)):
+                try:
+                    rows.append(reading.row(choice))
+                except Lossy as found:
+                    lossy = found
+            if lossy is not None and not rows:
+                raise lossy
+            return rows
 
         def where(job: tuple[Shard, int]) -> str:
             return f"prompt of line {job[0].prompts[job[1]].line}"
