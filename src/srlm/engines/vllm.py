@@ -34,6 +34,9 @@ from srlm.types import Samples
 MEMORY = 0.4
 """Share of a GPU's memory that vLLM takes: the policy that is trained lies there too."""
 
+TIDYING = 10.0
+"""Seconds that a worker has to end by itself."""
+
 Work = Callable[[Connection, dict[str, Any]], None]
 """What a worker process does: answers (what, value) with (True, result) or (False, error)."""
 
@@ -131,9 +134,12 @@ class Vllm:
             raise
 
     def close(self) -> None:
-        """End the workers."""
+        """End the workers; those that are at no work by themselves, which tidies up."""
         for worker in self._workers:
             worker.pipe.close()
+        for worker in self._workers:
+            if worker.shard is None:
+                worker.process.join(TIDYING)
             worker.process.kill()
             worker.process.join()
         self._workers.clear()
