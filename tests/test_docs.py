@@ -53,8 +53,10 @@ def test_keys_of_the_glossary_are_in_the_code() -> None:
     assert {key for key in keys if not re.search(rf"\b{key}\b", code)} == set()
 
 
-OTHERS = {"--nnodes", "--nproc-per-node", "--head", "--address", "--parallel"}
-"""Options of torchrun, ray and llama-server that the pages show."""
+OTHERS = {"--nnodes", "--nproc-per-node", "--head", "--address", "--parallel"} | {
+    "--no-enable-chunked-prefill"
+}
+"""Options of torchrun, ray, llama-server and vLLM that the pages show."""
 
 
 def test_flags_exist() -> None:
