@@ -553,6 +553,11 @@ on all machines.
 with the model's folder in the place of the run's. `srlm lab all --engine ray --out runs/lab` makes the cells of the lab's sweeps by workers of one
 thread each, and keeps each as it comes; what is no sweep is done here. The figures are those of
 `--engine local` with one thread.
+
+Run on a cluster of this machine (ray 2.60, one and two workers): a run that judges itself and two of the lab's claims
+(`pytest -m slow tests/engines/test_executor.py`), `srlm measure` and `srlm forecast --reward consistency` of 40 prompts x 8
+samples of a model of 0.1 M parameters: every byte and figure as by `local`. Starting the cluster and its workers takes
+ten seconds or more.
 """  # noqa: E501
 
 KILLS = """
