@@ -560,7 +560,9 @@ def real_model() -> list[str]:
         ahead = later(row, 0)
         told = (ahead or d["forecast"]["trajectory"])[-1]["sampling_accuracy"]
         base = came[0] if ahead else d["forecast"]["trajectory"][0]["sampling_accuracy"]["value"]
-        up = (told["value"] > base) == (came[-1] > came[0])
+        same = (told["value"] > base) == (came[-1] > came[0])
+        up = "right" if same else "wrong ✗"
+        up = "both in its interval" if told["low"] <= base <= told["high"] else up
         votes = "kappa_vote" if d.get("reward") == "consistency" else "kappa"
         sure = all(carried(x) for x in later(row, 1))
         cells = ["–"] * 4
@@ -576,7 +578,7 @@ def real_model() -> list[str]:
             f"| {name.replace('-', ', ')} | {d['forecast']['verdict']} | {came[0]:.3f} | "
             f"{limit_of(d['forecast']):.3f} | "
             f"{told['value']:.3f} [{told['low']:.3f}, {told['high']:.3f}] | "
-            f"{', '.join(f'{x:.3f}' for x in came[1:])} | {'right' if up else 'wrong ✗'} | "
+            f"{', '.join(f'{x:.3f}' for x in came[1:])} | {up} | "
             f"{' | '.join(cells)} |"
         )
     return lines
