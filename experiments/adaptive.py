@@ -85,7 +85,7 @@ def problem(seed: int) -> dict[str, Any]:
         found = {
             "these": answers.estimate(end_BP, "", seed=seed, these=True),
             "like": answers.estimate(end_BP, "", seed=seed),
-            "kappa": answers.estimate(kappa_BP, "", seed=seed, these=True),
+            "kappa": answers.estimate(kappa_BP, "", seed=seed, these=True, inverse=True),
         }
         gain = answers.estimate(end_BP - now_BP, "", seed=seed)
         assert gain.low is not None and gain.high is not None

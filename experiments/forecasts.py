@@ -285,7 +285,7 @@ def told(some: Sequence[Counts]) -> dict[str, Any]:
     mode_BP = np.column_stack([x.mode_right_B() for x in drawn])
     kappa_BP = np.column_stack([1 / x.top_B() for x in drawn])
     return {
-        name: estimate(value_BP, name, these=True).to_json()
+        name: estimate(value_BP, name, these=True, inverse=name == "kappa").to_json()
         for name, value_BP in (("mode", mode_BP), ("kappa", kappa_BP))
     }
 

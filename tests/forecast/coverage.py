@@ -85,7 +85,9 @@ def problem(seed: int, draws: int = 400, level: float = 0.9) -> dict[str, tuple[
                 truth = float((true_PA.argmax(1) == 0).mean())
             else:
                 truth = float((1 / true_PA.max(1)).mean())
-            e = answers.estimate(value_BP, name, seed=seed, these=these, level=level)
+            e = answers.estimate(
+                value_BP, name, seed=seed, these=these, level=level, inverse=name == "kappa_answer"
+            )
             assert e.low is not None and e.high is not None
             side = -1 if truth < e.low - 1e-12 else int(truth > e.high + 1e-12)
             out[f"{name}, {'these' if these else 'like these'}"] = (side, truth, e.high - e.low)

@@ -123,7 +123,7 @@ def test_answers_not_given_count() -> None:
     """All samples different: the largest share is not 1/N of what was seen."""
     counts = [Counts(np.ones(16, dtype=np.int64), None) for _ in range(20)]
     post = answers.posterior(counts, draws=100)
-    kappa = answers.estimate(answers.values(post, answers.kappa), "", these=True)
+    kappa = answers.estimate(answers.values(post, answers.kappa), "", these=True, inverse=True)
     assert kappa.low is not None and kappa.low > 16
 
 
@@ -146,6 +146,14 @@ def test_shares_of_few_prompts_stay_between_0_and_1() -> None:
     value_BP = np.column_stack([both_B, both_B, 0 * both_B, 0 * both_B]).astype(np.float64)
     made = answers.estimate(value_BP, "")
     assert 0 <= float(made.low or 0) < float(made.high or 0) <= 1
+
+
+def test_kappa_of_sure_prompts_is_no_share() -> None:
+    one_BP = np.ones((400, 4))
+    kappa = answers.estimate(one_BP, "", inverse=True)
+    assert (kappa.low, kappa.value, kappa.high) == (1.0, 1.0, 1.0)
+    share = answers.estimate(one_BP, "")
+    assert float(share.low or 0) < 0.7 and share.high == 1.0
 
 
 @pytest.mark.parametrize("p", [0.01, 0.99])

@@ -471,7 +471,13 @@ def values(post: Posterior, of: Values) -> Floats:
 
 
 def estimate(
-    value_BP: Floats, method: str, *, seed: int = 0, level: float = LEVEL, these: bool = False
+    value_BP: Floats,
+    method: str,
+    *,
+    seed: int = 0,
+    level: float = LEVEL,
+    these: bool = False,
+    inverse: bool = False,
 ) -> Estimate:
     """Mean over the prompts with its interval from the posterior's draws.
 
@@ -484,10 +490,11 @@ def estimate(
         value_BP: draws of each prompt's quantity.
         level: of the interval.
         these: about these prompts; else about prompts like these, by the Bayesian bootstrap.
+        inverse: the quantity is 1 / a share, and no share itself.
     """
     B, P = value_BP.shape
     rng = np.random.default_rng([seed, B, P])
-    counted = bool(np.isin(value_BP, (0.0, 1.0)).all())
+    counted = not inverse and bool(np.isin(value_BP, (0.0, 1.0)).all())
     if these:
         mean_B = value_BP.mean(1)
         step = 1 / P if counted else 0.0
@@ -501,7 +508,7 @@ def estimate(
         if counted and _few(value_BP):
             one_B = rng.standard_exponential(B)
             low_B, high_B = sum_B / (all_B + one_B), (sum_B + one_B) / (all_B + one_B)
-    tail = (1 - level) / 2 * (INVERSE_TAIL if value_BP.max() > 1 else 1.0)
+    tail = (1 - level) / 2 * (INVERSE_TAIL if inverse else 1.0)
     low, high = np.quantile(low_B, tail), np.quantile(high_B, 1 - tail)
     least, most = (value_BP.min(), value_BP.max()) if these or not counted else (0.0, 1.0)
     low, high = max(low, least), min(high, most)

@@ -259,13 +259,15 @@ def _base(
     """The answer level as it is."""
     top_BP = np.column_stack([s.top_B() for s in drawn])
     kind_BP = np.column_stack([(s.share_BA.sum(1) ** 2) / (s.share_BA**2).sum(1) for s in drawn])
-    kappa = about(1 / top_BP, "mean of 1 / max share")
+    kappa = about(1 / top_BP, "mean of 1 / max share", inverse=True)
     large = kappa.value is not None and kappa.value > LARGE
     out = {
         "kappa_answer": kappa,
         **({"log10_kappa_answer": log10_of(kappa)} if large else {}),
         "kappa_answer_bound": split(used, looks),
-        "effective_answers": about(kind_BP, "1 / sum of squared shares among the readable"),
+        "effective_answers": about(
+            kind_BP, "1 / sum of squared shares among the readable", inverse=True
+        ),
         "vote_share": about(
             np.column_stack([s.share_BA.max(1) for s in drawn]), "share of the commonest answer"
         ),
@@ -347,7 +349,7 @@ def _terms(
     }
     where = {
         "accuracy": about(end_BP, "accuracy of the mode"),
-        "accuracy_these": about(end_BP, "accuracy of the mode", True),
+        "accuracy_these": about(end_BP, "accuracy of the mode", these=True),
     } | where
     return terms, where
 

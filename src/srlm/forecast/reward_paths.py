@@ -81,8 +81,12 @@ class About:
     seed: int
     level: float
 
-    def __call__(self, value_BP: Floats, method: str, these: bool = False) -> Estimate:
-        return posteriors.estimate(value_BP, method, seed=self.seed, level=self.level, these=these)
+    def __call__(
+        self, value_BP: Floats, method: str, *, these: bool = False, inverse: bool = False
+    ) -> Estimate:
+        return posteriors.estimate(
+            value_BP, method, seed=self.seed, level=self.level, these=these, inverse=inverse
+        )
 
     def still(self, value_P: Floats, method: str) -> Estimate:
         """Of values that do not vary over the posterior's draws, [P]."""
@@ -122,7 +126,7 @@ def vote_path(
     return RewardPath(
         name,
         tuple(about(np.column_stack(r), method) if labelled else none for r in right),
-        tuple(about(np.column_stack(k), method) for k in kappa),
+        tuple(about(np.column_stack(k), method, inverse=True) for k in kappa),
         beta=beta,
     )
 

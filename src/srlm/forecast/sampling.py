@@ -115,7 +115,7 @@ def _enough(mine: Sequence[Shares], width: float | None, seed: int) -> bool:
     about = About(seed, posteriors.LEVEL)
     end_BP = np.column_stack([s.mode_right_B() for s in mine])
     if width is not None:
-        these = about(end_BP, "accuracy of the mode", True)
+        these = about(end_BP, "accuracy of the mode", these=True)
         assert these.low is not None and these.high is not None
         return these.high - these.low <= width
     gain_BP = end_BP - np.column_stack([s.accuracy_B() for s in mine])
