@@ -23,7 +23,7 @@ demo: $(READY)  ## self-reward a small model and name the report page
 	$(VENV)/bin/srlm demo
 
 test: $(READY)  ## run the fast tests (one process a core, one thread each)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto -q -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal -q -m "not slow"
 
 smoke: $(READY)  ## run the tests of what everything rests on, some 15 seconds
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -q -m smoke $(SMOKE)
@@ -32,7 +32,7 @@ everywhere: $(READY)  ## run the numeric tests as slower processors would, and i
 	PYTHON=$(VENV)/bin/python tests/everywhere.sh
 
 slow: $(READY)  ## run the slow tests: kills at every write, wide simulations
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto -q -m slow
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n auto --dist worksteal -q -m slow
 
 lint: $(READY)  ## check style and types
 	$(VENV)/bin/ruff check .

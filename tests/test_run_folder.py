@@ -510,17 +510,21 @@ def test_manifest_names_what_the_run_was_made_of(linear: tuple[RunConfig, Path])
 @pytest.mark.parametrize(
     "changes",
     [
-        {
-            "update.kind": "dpo",
-            "pairs.kind": "voted",
-            "reward": "consistency",
-            "prompts.answer": "regex:[a-h]",  # so that answers agree by chance
-            "samples.per_prompt": 8,
-            "samples.max_tokens": 12,
-        },
-        {"update.kind": "best-of-n", "samples.mu": 1.0},
+        pytest.param(
+            {
+                "update.kind": "dpo",
+                "pairs.kind": "voted",
+                "reward": "consistency",
+                "prompts.answer": "regex:[a-h]",  # so that answers agree by chance
+                "samples.per_prompt": 8,
+                "samples.max_tokens": 12,
+            },
+            id="voted",
+        ),
+        pytest.param(
+            {"update.kind": "best-of-n", "samples.mu": 1.0}, marks=pytest.mark.slow, id="adaptive"
+        ),
     ],
-    ids=["voted", "adaptive"],
 )
 def test_parts_change_no_result(
     changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_page: None
