@@ -45,6 +45,7 @@ LAYERS = (
     ("lab",),
     ("runner",),
     ("integrations",),
+    ("samples_file",),
     ("probe", "instruct"),
     ("demo",),
     ("cli",),
@@ -165,3 +166,9 @@ def test_the_reader_of_imports_sees_them() -> None:
     assert "srlm.rounds" in GRAPH["srlm.loop"]
     assert GRAPH["srlm.errors"] == set()
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
+
+
+def test_a_file_of_samples_needs_no_transformers() -> None:
+    code = "import sys, srlm.samples_file; print('transformers' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

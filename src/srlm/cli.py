@@ -213,12 +213,14 @@ def forecast(
 
     With --samples FILE no model is needed: samples made anywhere say it all.
     """
-    from srlm.probe import forecast_any, forecast_samples
-    from srlm.progress import Progress
-
     if isinstance(settings, SamplesConfig):
+        from srlm.samples_file import forecast_samples
+
         forecast_samples(settings, out=out, json_file=json_file)
         return
+    from srlm.probe import forecast_any
+    from srlm.progress import Progress
+
     progress = Progress(quiet=quiet)
     forecast_any(
         settings, out=out, json_file=json_file, budget=budget, dry=dry_run, progress=progress

@@ -20,31 +20,26 @@ from srlm.config import (
     ForecastConfig,
     ProbeConfig,
     RunConfig,
-    SamplesConfig,
     SampleSettings,
-    flatten,
     reward_parts,
     score_values,
 )
 from srlm.cost import plan
 from srlm.engines import opened as engines
 from srlm.engines.base import Advance, Executor, drawn
-from srlm.engines.files import open_samples
 from srlm.engines.server import Server
 from srlm.engines.server import check as check_server
 from srlm.errors import UserError
-from srlm.forecast.from_samples import SamplesForecast, Source, forecast_file, forecast_tallies
+from srlm.forecast.from_samples import SamplesForecast, Source, forecast_tallies
 from srlm.forecast.make import Forecast, make_forecast, to_json
 from srlm.forecast.reward_paths import FROM_FILE, Parts
 from srlm.forecast.sampling import More, check, collect, of_policy, of_server, others_of
-from srlm.forecast.tally import known_answers, references
-from srlm.grading import Grader, grader
+from srlm.grading import Grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Distributions, Exact, Language, Policy
 from srlm.policies.load import fitting, load_for, located
 from srlm.progress import Progress
-from srlm.report.page import write_forecast, write_measurement, write_samples_forecast
-from srlm.report.samples_forecast import print_samples_forecast
+from srlm.report.page import write_forecast, write_measurement
 from srlm.report.terminal import print_forecast, print_measurement, print_pilot
 from srlm.rewards.asking import score_tokens
 from srlm.rewards.base import Reward, Scored
@@ -53,8 +48,8 @@ from srlm.run_folder import read_run, write_prompt_table
 from srlm.run_folder.kept import cut_before, digest, keeping
 from srlm.run_folder.manifest import hash_model
 from srlm.runner import MAKERS, run
+from srlm.samples_file import tell, write_found
 from srlm.types import Estimate, Prompt, Samples
-from srlm.writing import write_json
 
 C = TypeVar("C", bound=ProbeConfig)
 DEFAULT_MU = 5.0
@@ -104,7 +99,7 @@ def measure(
         spectrum.print(Console(highlight=False))
         data["fisher"] = spectrum.to_json()
     page = partial(_with_table, write_measurement, found)
-    _write(data, config, page, out, json_file, Console(highlight=False))
+    write_found(data, config, page, out, json_file, Console(highlight=False))
     return found
 
 
@@ -192,7 +187,7 @@ def forecast(
         data["pilot"] = piloted
         print_pilot(data["pilot"], console)
     page = partial(_with_table, write_forecast, found)
-    _write(data, config, page, out, json_file, console)
+    write_found(data, config, page, out, json_file, console)
     return found
 
 
@@ -400,47 +395,6 @@ def _with_table(
     return write(found, out, settings)
 
 
-def _write(
-    data: dict[str, Any],
-    config: ProbeConfig | SamplesConfig,
-    page: Callable[[Path, dict[str, Any]], Path],
-    out: Path | None,
-    json_file: Path | None,
-    console: Console,
-) -> None:
-    """JSON and a page, where they are asked for; ``page`` writes it, from folder and settings."""
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(json_file, data)
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        file = page(out, flatten(config.model_dump(mode="json")))
-        write_json(file.with_suffix(".json"), data)
-        console.print(f"\nPage: {file}", soft_wrap=True, markup=False)
-
-
-def forecast_samples(
-    config: SamplesConfig, *, out: Path | None = None, json_file: Path | None = None
-) -> SamplesForecast:
-    """``srlm forecast --samples FILE``: no model; the file's samples say all.
-
-    Raises:
-        UserError: what is wrong with the file, the answers or the prompts.
-    """
-    file = open_samples(Path(config.file))
-    known = known_answers(Path(config.prompts)) if config.prompts else None
-    found = forecast_file(
-        file,
-        grader(config.answer, references(file, known)),
-        known=known,
-        beta=config.beta,
-        rounds=config.rounds,
-        seed=config.seed,
-    )
-    _tell(found, config, out, json_file)
-    return found
-
-
 def forecast_rewards(
     config: ForecastConfig,
     *,
@@ -481,7 +435,7 @@ def forecast_rewards(
         found = _collected(more, opened.prompts, opened.grader, config, source, others)
     if piloted is not None:
         found = replace(found, reason=f"{found.reason}{at_pace(piloted['later'][-1])}")
-    _tell(found, config, out, json_file, piloted)
+    tell(found, config, out, json_file, piloted)
     return found
 
 
@@ -556,7 +510,7 @@ def forecast_server(
         source = Source(f"{config.model} at {server.url}", "server", read.name)
         others = others_of(config.reward, parts, ())
         found = _collected(more, prompts, read, config, source, others)
-    _tell(found, config, out, json_file)
+    tell(found, config, out, json_file)
     return found
 
 
@@ -612,20 +566,3 @@ def _scorers(
         if name not in (*FROM_FILE, "consistency")
     }
     return scorers, tuple(doubts)
-
-
-def _tell(
-    found: SamplesForecast,
-    config: SamplesConfig | ForecastConfig,
-    out: Path | None,
-    json_file: Path | None,
-    piloted: dict[str, Any] | None = None,
-) -> None:
-    """Print a forecast of samples; its JSON and its page where they are asked for."""
-    console = Console(highlight=False)
-    print_samples_forecast(found, console)
-    data = found.to_json()
-    if piloted is not None:
-        data["pilot"] = piloted
-        print_pilot(piloted, console)
-    _write(data, config, partial(write_samples_forecast, found), out, json_file, console)
