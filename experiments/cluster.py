@@ -579,8 +579,8 @@ WORKERS = """
 
 {tokens:,} tokens in {shards} shards by a model of 0.1 M parameters, one thread a worker, on two
 cores; workers were there already. Efficiency by the clock: the time of one worker over that of n,
-divided by n; four workers share two cores, and the machine was busy with other work. By processor
-time: that of the local engine over that of the workers and the run together.
+divided by n; four workers share two cores, and a piece's worth of waiting at the end counts for much in a
+second. By processor time: that of the local engine over that of the workers and the run together.
 
 | workers | seconds | efficiency by the clock | processor seconds of workers | of the run | efficiency by processor time | same bytes as `local` |
 | --- | --- | --- | --- | --- | --- | --- |
