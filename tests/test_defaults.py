@@ -10,12 +10,11 @@ import pytest
 import torch
 
 from srlm import runner
-from srlm.config import BETA, BETAS, UpdateSettings, beta_of, reward_parts
+from srlm.config import BETA, BETAS, UpdateSettings, beta_of, beta_of_parts, reward_parts
 from srlm.defaults import SHORT, settle
 from srlm.errors import UserError
 from srlm.forecast.answers import Shares
 from srlm.forecast.reward_paths import VOTES, About, vote_path
-from srlm.forecast.reward_paths import beta_of as of_parts
 from srlm.grading import EXACT, grader
 from srlm.policies import devices
 from srlm.runner import run
@@ -92,7 +91,7 @@ def test_a_run_and_its_forecast_have_one_beta(reward: str) -> None:
     config = tiny.config(Path("m"), Path("p"), **OPEN | {"update.beta": None, "reward": reward})
     asked = (tiny.policy(), 24, EXACT, 4)
     made = settle(config, *asked).config.update.beta
-    assert made == beta_of(reward) == of_parts(reward_parts(reward))
+    assert made == beta_of(reward) == beta_of_parts(reward_parts(reward))
     dpo = config.model_copy(update={"update": UpdateSettings(kind="dpo")})
     assert settle(dpo, *asked).config.update.beta == BETA
     own = config.model_copy(update={"update": UpdateSettings(beta=0.3)})

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
@@ -176,7 +176,13 @@ def beta_of(reward: str, update: str = "weighted") -> float:
     """
     if update not in SCALED:
         return BETA
-    return sum(abs(weight) * BETAS[name] for name, weight in reward_parts(reward).items())
+    return beta_of_parts(reward_parts(reward))
+
+
+def beta_of_parts(parts: Mapping[str, float]) -> float:
+    """``beta_of`` a reward by its parts and their weights; a score named NAME/WHAT is NAME's, and
+    one of another name has ``BETA``."""
+    return sum(abs(w) * BETAS.get(name.partition("/")[0], BETA) for name, w in parts.items())
 
 
 def _weights(spec: str, sign: str, *, least: int) -> dict[str, float]:

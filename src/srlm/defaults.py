@@ -58,13 +58,13 @@ def settle(
             "keep": keep_of(config, policy),
             "prompts": asked,
             "samples": config.samples.model_copy(update={"max_tokens": max_tokens}),
-            "update": settled(strength(config.update, reward), policy, a_round),
+            "update": settled(with_beta(config.update, reward), policy, a_round),
         }
     )
     return Settled(made, tuple(filter(None, (why, _tempered(made), _update(made)))))
 
 
-def strength(update: UpdateSettings, reward: str) -> UpdateSettings:
+def with_beta(update: UpdateSettings, reward: str) -> UpdateSettings:
     """The update with the reward's own beta, where none was asked for."""
     if update.beta is not None:
         return update

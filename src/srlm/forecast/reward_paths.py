@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from srlm.config import BETA, BETAS
+from srlm.config import BETA, BETAS, beta_of_parts
 from srlm.forecast import answers as posteriors
 from srlm.forecast import dynamics
 from srlm.forecast.answers import Shares
@@ -99,11 +99,6 @@ class About:
         return Estimate(hits / n, low, high, n, f"{method}; {self.level:.0%} (Clopper-Pearson)")
 
 
-def beta_of(parts: Parts) -> float:
-    """The default beta of a reward by its parts, as ``srlm run`` has it (``config.beta_of``)."""
-    return sum(abs(w) * BETAS.get(part.partition("/")[0], BETA) for part, w in parts.items())
-
-
 def vote_path(
     name: str, drawn: Sequence[Shares], labelled: Sequence[int], beta: float | None, rounds: int,
     about: About,
@@ -151,7 +146,7 @@ def sample_paths(
     for name, parts in rewards.items():
         some = [t for t in of if all(_has(t, part) for part in parts)]
         if some and len(some) >= CARRIED * len(of):
-            own = beta or beta_of(parts)
+            own = beta or beta_of_parts(parts)
             out.append(_sample_path(name, parts, some, bool(labelled), own, rounds, about))
     return out
 
