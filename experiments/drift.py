@@ -82,7 +82,7 @@ def one(name: str, seed: int, beta: float, update: str) -> dict[str, Any]:
     memory = Memory()
     records: list[Round] = []
     made: list[dict[str, Any]] = []
-    how = pace.Method(after_round.score_of("likelihood"), beta, 8, update)
+    how = after_round.method_of("likelihood", beta, 8, update)
     for record in loop.self_reward(
         policy, training, held_out, rounds=ROUNDS, method=method, seed=seed, folder=memory
     ):

@@ -22,7 +22,7 @@ from srlm.defaults import keep_of, settle
 from srlm.engines import opened as engines
 from srlm.engines.base import Executor, local
 from srlm.errors import UserError
-from srlm.forecast import after_round, pace
+from srlm.forecast import after_round
 from srlm.grading import Grader, grader
 from srlm.loop import self_reward
 from srlm.policies.base import Policy
@@ -267,12 +267,12 @@ def _forecast(
         samples, table, method.grader, likelihood=likelihood, score_R=score_R
     )
     listed = method.samples.source == "enumerate"
-    rounds = pace.Method(
-        after_round.score_of(config.reward, config.length_tolerance),
+    rounds = after_round.method_of(
+        config.reward,
         method.update.strength,
         None if listed else method.samples.per_prompt,
         config.update.kind,
-        moves=bool(parts),
+        config.length_tolerance,
     )
     made = after_round.forecast_after(records, state, before, rounds, config.seed)
     folder.keep(t, "forecast", made)

@@ -9,7 +9,7 @@ import pytest
 
 from srlm.errors import UserError
 from srlm.forecast import dynamics
-from srlm.forecast.after_round import asked, score_of
+from srlm.forecast.after_round import asked, method_of, score_of
 from srlm.forecast.groups import (
     Rows,
     best,
@@ -270,14 +270,16 @@ def test_share_of_a_mixture_is_its_share(s: float) -> None:
     assert gone(made, estimates(made["now"]), estimates(less), 0.0).kept == pytest.approx(0.9)
 
 
-def habits() -> State:
-    """A table whose likelier responses are the longer ones."""
-    first = state(table())
-    length_R = 3 + (10 * first.mass.mass_R).astype(np.int64)
+def habits(*, modes: bool = False) -> State:
+    """A table whose modes are among its longer responses."""
+    first = state(table(), modes=modes)
+    top_R = state(table(), modes=True).mode_R
+    assert top_R is not None
+    length_R = np.random.default_rng(0).integers(2, 9, len(top_R)) + 4 * top_R
     return replace(first, rows=replace(first.rows, length_R=length_R))
 
 
-@pytest.mark.parametrize("mean", [3.5, 4.5])
+@pytest.mark.parametrize("mean", [5.5, 7.5])
 def test_a_tilt_has_the_mean_asked_for(mean: float) -> None:
     first = habits()
     length_R = first.rows.length_R.astype(float)
@@ -291,10 +293,10 @@ def test_a_tilt_has_the_mean_asked_for(mean: float) -> None:
         np.testing.assert_allclose(np.polyval(line, length_R[of]), ratio_R[of], atol=1e-9)
 
 
-def test_a_habit_is_found_and_goes_on() -> None:
+def test_a_habit_of_the_likelihood_is_found_and_goes_on() -> None:
     """A round whose length went all its way and whose mixture went 0.4: both are read off."""
-    first, s, habit = habits(), 0.4, 1.0
-    method = Method(score_of("consistency"), 0.3, 8)
+    first, s, habit = habits(modes=True), 0.4, 1.0
+    method = method_of("likelihood", 0.3, 8)
     made = forecast_json(0, first, method, [], [], seed=0)
     there = pull(first, first.mass, method, 0).there
     after = stepped(first, first.mass, there, s, habit)
@@ -303,8 +305,66 @@ def test_a_habit_is_found_and_goes_on() -> None:
     assert went.habit == pytest.approx(habit, abs=0.02)
     assert went.share.value == pytest.approx(s, abs=0.06)  # between steps of a quarter
     assert went.votes == pytest.approx(1.0, abs=0.02)
-    later = later_rounds(first, second, [went], method, at=1, ahead=1)
-    assert not later[0]["supported"]
+    plain = replace(went, habit=None)
+    told, without = (
+        later_rounds(first, second, [x], method, at=1, ahead=1)[0] for x in (went, plain)
+    )
+    assert not told["supported"]
+    assert without["supported"]
+    assert told["length"]["value"] > without["length"]["value"]
+
+
+def test_a_habit_beside_votes_is_marked_and_does_not_go_on() -> None:
+    first, s = habits(), 0.4
+    method = method_of("consistency", 0.3, 8)
+    made = forecast_json(0, first, method, [], [], seed=0)
+    assert len(made["steps"]) == 1
+    after = figures(first, mixed(first.mass, pull(first, first.mass, method, 0).there, s))
+    for longer, marked in ((0.0, False), (0.5, True)):
+        more = longer * (made["target"]["length"] - made["now"]["length"])
+        second = estimates(after | {"length": after["length"] + more})
+        went = gone(made, estimates(made["now"]), second, 0.001)
+        assert went.share.value == pytest.approx(s, abs=0.01)
+        assert (went.habit is not None) is marked
+        later = later_rounds(first, second, [went], method, at=1, ahead=2)
+        assert [row["supported"] for row in later] == [not marked] * 2
+        plain = later_rounds(first, second, [replace(went, habit=None)], method, at=1, ahead=2)
+        assert [x["vote_share"]["value"] for x in later] == [
+            x["vote_share"]["value"] for x in plain
+        ]
+
+
+@pytest.mark.parametrize(
+    ("low", "value", "high", "k", "supported"),
+    [
+        (0.4, 0.5, 0.6, 8, True),
+        (0.1, 0.5, 0.9, 8, False),  # few held-out prompts: known to 0.4
+        (0.9, 1.0, 1.0, 8, False),  # it may have gone further than its mixture
+        (1.0, 1.0, 1.0, None, True),  # an exact round goes all of its way
+    ],
+)
+def test_a_share_that_is_not_known_supports_no_later_rounds(
+    low: float, value: float, high: float, k: int | None, supported: bool
+) -> None:
+    first = state(table())
+    now = estimates(figures(first, first.mass))
+    done = [Gone(Estimate(value, low, high, PROMPTS, ""), 0.9, 1.0)]
+    method = method_of("consistency", 0.3, k)
+    later = later_rounds(first, now, done, method, at=1, ahead=1)
+    assert later[0]["supported"] is supported
+
+
+def test_rewards_of_a_response_itself_go_on_at_their_share() -> None:
+    done = [Gone(Estimate(0.4, 0.35, 0.45, PROMPTS, ""), 0.9, 1.0)]
+    for reward, same in (
+        ("likelihood", True),
+        ("likelihood-per-token", True),
+        ("consistency", False),
+        ("likelihood:1,consistency:1", False),
+    ):
+        first = state(table(), modes=reward == "likelihood")
+        made = forecast_json(1, first, method_of(reward, 0.5, 8), done, [], seed=0)
+        assert (made["expected"] == pytest.approx(0.4)) is same, reward
 
 
 def test_votes_that_nobody_gives_are_not_forecast() -> None:

@@ -144,6 +144,28 @@ def score_of(reward: str, length_tolerance: float | None = None) -> ScoreOf:
     return of
 
 
+def method_of(
+    reward: str,
+    beta: float,
+    k: int | None,
+    update: str = "weighted",
+    length_tolerance: float | None = None,
+) -> Method:
+    """A run's rounds as its forecast sees them, from settings of the command line.
+
+    Args:
+        reward: ``--reward``.
+        beta: of the update.
+        k: samples of a prompt in a round; None where all responses are listed.
+        update: ``--update``.
+        length_tolerance: ``--length-tolerance``.
+    """
+    own = not set(reward_parts(reward)) - {"likelihood", "likelihood-per-token"}
+    return Method(
+        score_of(reward, length_tolerance), beta, k, update, own=own, moves=bool(asked(reward))
+    )
+
+
 def asked(reward: str) -> dict[str, float]:
     """The parts of a reward that held-out samples must be given by the model.
 

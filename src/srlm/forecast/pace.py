@@ -11,23 +11,25 @@ which is what maximum likelihood on few passes was seen to do, and the other upd
     s_t = (x_{t+1} - x_t) / (x(target_t) - x_t),
 
 x the mean vote share (the mean confidence p* for the likelihood), on the held-out samples: no
-answers are needed. Prompts whose samples have equal rewards say nothing about what is better, so
-s falls as they become more, and with each round besides: s_t = s u_t^fade slow^t with u_t the share
-of groups with unequal rewards, ``FADES`` and ``SLOWS`` constants chosen on seeds apart from those
-that they were judged on. s is the mean over the rounds seen.
+answers are needed. Under rewards that read a response's own probability s stays the same. Others
+have groups of equal rewards, which say nothing about what is better, and s falls as they become
+more, and with each round besides: s_t = s u_t^fade slow^t with u_t the share of groups with unequal
+rewards, ``FADES`` and ``SLOW`` constants chosen on seeds apart from those that they were judged on.
+s is the mean over the rounds seen.
 
 What all prompts share is learned faster than what is one prompt's own: a habit, such as short
-responses. Where the mean length went another share of its way than the mixture, the round is the
-mixture times exp(lambda length), at the length that was measured, and s is fitted beside it; in
-later rounds the length goes the same share of its way. Such rounds are *not supported*: how a
-habit goes on is known less well than how a mixture does. Nor are rounds supported after rounds
-none of which tells its share.
+responses. Where the mean length went another share of its way than the mixture, rounds are *not
+supported*: how a habit goes on is known less well than how a mixture does. Under the likelihood,
+which rewards the habit itself, the round is then the mixture times exp(lambda length), at the
+length that was measured, and s is fitted beside it; in later rounds the length goes the same share
+of its way. (Votes do not: what a habit has to do with them ends with it.) Nor are rounds supported
+after rounds that tell s to no better than ``MOST_UNSURE``, or after one that went all of its way:
+it may have gone further, which no mixture does.
 
 Accuracy may fall short of this, for training moves other prompts too (drift): the root of the
-factor by which its last round missed, 1 at most, is forecast for each later round. The miss of
-kappa of votes is no drift but prompts of few votes going faster, and counts once. Kappa of votes is
-not forecast where less than ``LEAST_READABLE`` is parseable: it is then the kappa of the number of
-samples.
+factor by which the last round missed, 1 at most, counts once, and so does that of kappa of votes,
+where prompts of few votes go faster. Kappa of votes is not forecast where less than
+``LEAST_READABLE`` is parseable: it is then the kappa of the number of samples.
 
 ``pace`` is another number: the power of the policy before that is as sure as the policy after, for
 the gap between a run and exact likelihood updates (``srlm.report.gap``).
@@ -63,7 +65,7 @@ from srlm.forecast.powers import Known, sharpen
 from srlm.types import Bools, Estimate, Floats, undefined
 
 FADES: Mapping[str, float] = {
-    "weighted": 0.5,
+    "weighted": 0.25,
     "best-of-n": 0.5,
     "square": 1.0,
     "dpo": 1.0,
@@ -73,8 +75,8 @@ FADES: Mapping[str, float] = {
 rewards has no gradient at all; the first two go on learning from its samples."""
 BEST = ("best-of-n", "dpo", "ipo")
 """Updates that are pulled to the best response of a group, not to exp(r / beta)."""
-SLOWS = {"vote_share": 0.95, "confidence": 0.98}
-"""By which s falls from round to round, by x."""
+SLOW = 0.98
+"""By which s falls from round to round besides."""
 PRIOR_SHARE = {"vote_share": 0.65, "confidence": 0.55}
 """s before any round is seen: the middle of the runs on which the constants were chosen."""
 PRIOR_ENDS = (0.2, 1.0)
@@ -99,6 +101,9 @@ LEAST_UNEQUAL = 0.25
 """Share of groups with unequal rewards under which drift outweighs what a round is pulled to."""
 FEWEST = 0.01
 """The least such share that counts: held-out prompts have none where training prompts have few."""
+MOST_UNSURE = 0.5
+"""Half-width of the band of s, relative to s, from which it is not known how fast a run goes: few
+held-out prompts, or a round that moved them by little."""
 MOST_MISS = 0.02
 """Relative loss of accuracy beside the mixture from which a run drifts."""
 STEPS = np.linspace(0.0, 1.0, 5)
@@ -132,6 +137,9 @@ class Method:
     k: int | None
     """Samples of a prompt in a round; None where all responses are listed."""
     update: str = "weighted"
+    own: bool = False
+    """The reward reads a response's own probability alone: it tells nearly all groups apart, as
+    long as their responses differ."""
     moves: bool = False
     """The reward reads more of the policy than its samples show (itself as judge, its certainty):
     scores stand for the next round; that they stay so afterwards is an assumption."""
@@ -281,13 +289,14 @@ def gone(
     assert goal is not None
     s = _nearest(plain[name], goal)
     path = {k: np.interp(share_S, STEPS, v) for k, v in plain.items() if k != "habit"}
-    if len(before["steps"]) > 1 and length is not None:
-        long = there["length"] - now["length"]
+    long = there["length"] - now["length"]
+    if length is not None and abs(long) > LEAST_WAY * now["length"]:
         went = (length - now["length"]) / long
         if abs(went - (_at(plain["length"], s) - now["length"]) / long) > SAME_WAY:
             habit = float(np.clip(went, 0.0, MOST_WAY))
-            path = {k: _between(before["steps"][1:], k, habit, share_S) for k in path}
-            s = max(s / 2, _nearest(path[name], goal))
+    if habit is not None and len(before["steps"]) > 1:
+        path = {k: _between(before["steps"][1:], k, habit, share_S) for k in path}
+        s = max(s / 2, _nearest(path[name], goal))
     at = {k: _at(v, s) for k, v in path.items()}
     wide = 2 * error / abs(way)
     low, high = (float(np.clip(s + side * wide, 0.0, 1.0)) for side in (-1, 1))
@@ -338,11 +347,12 @@ def stepped(state: State, mass: Mass, there: Mass, s: float, habit: float | None
 
 def steps_of(state: State, there: Mass) -> list[dict[str, Any]]:
     """Figures of the next round at each of ``STEPS``: as a mixture, and for each of ``HABITS``
-    where the length has a way to go."""
+    where the reward is the likelihood and the length has a way to go."""
     start, end = (
         float(m.expect(state.rows.length_R.astype(np.float64)).mean()) for m in (state.mass, there)
     )
-    some = HABITS if abs(end - start) > LEAST_WAY * start else ()
+    rewarded = state.mode_R is not None and abs(end - start) > LEAST_WAY * start
+    some = HABITS if rewarded else ()
     made = {
         habit: [figures(state, stepped(state, state.mass, there, s, habit)) for s in STEPS]
         for habit in (None, *some)
@@ -358,11 +368,10 @@ def steps_of(state: State, there: Mass) -> list[dict[str, Any]]:
 # ---- later rounds
 
 
-def rates(state: State, method: Method) -> tuple[float, float]:
-    """fade and slow. Nothing slows where all responses are listed; the likelihood distinguishes
-    nearly all groups and does not fade."""
-    fade = FADES[method.update] if state.mode_R is None else 0.0
-    return fade, 1.0 if method.k is None else SLOWS[state.sure_name]
+def rates(method: Method) -> tuple[float, float]:
+    """fade and slow. Nothing slows where all responses are listed."""
+    fade, slow = (0.0, 1.0) if method.own else (FADES[method.update], SLOW)
+    return fade, 1.0 if method.k is None else slow
 
 
 def expected_share(
@@ -389,6 +398,14 @@ def expected_share(
     return s, max(s - wide, 0.0), s + wide
 
 
+def _told(done: Sequence[Gone], share: tuple[float, float, float], *, whole: bool) -> bool:
+    """Whether the rounds done say how far later ones go. Where all responses are listed (``whole``)
+    a round may well go all of its way."""
+    s, _, high = share
+    known = [g.share.value for g in done if g.share.value is not None]
+    return bool(known) and high - s <= MOST_UNSURE * s and (whole or known[-1] < 1.0)
+
+
 def later_rounds(
     state: State,
     now: Mapping[str, Estimate],
@@ -411,18 +428,19 @@ def later_rounds(
         done: what each round did.
         method: of the rounds.
     """
-    fade, slow = rates(state, method)
+    fade, slow = rates(method)
     last = done[-1] if done else Gone(undefined("", ""), 1.0, 1.0)
     drift = 1.0 if done and last.habit is None else UNSEEN
-    told = not done or any(g.share.value is not None for g in done)
+    share = expected_share(done, PRIOR_SHARE[state.sure_name], fade, slow)
+    told = not done or _told(done, share, whole=method.k is None)
     base = figures(state, state.mass)
     paths, apart = [], []
-    for s in expected_share(done, PRIOR_SHARE[state.sure_name], fade, slow):
+    for s in share:
         mass, path = state.mass, []
         for j in range(ahead):
             found = pull(state, mass, method, seed + j)
             part = float(np.clip(s * found.unequal**fade * slow ** (at + j), 0.0, 1.0))
-            habit = last.habit
+            habit = last.habit if state.mode_R is not None else None
             if habit is not None:
                 left = min(1.0, found.unequal / last.unequal) if last.unequal > 0 else 0.0
                 habit *= left * slow ** (j + 1)
@@ -440,7 +458,7 @@ def later_rounds(
             and not drifts(apart[j], last.kept)
             and not (method.moves and j > 0),
         }
-        kept = {"sampling_accuracy": last.kept ** ((j + 1) / 2)}
+        kept = {"sampling_accuracy": last.kept**0.5}
         if state.mode_R is None:
             kept["kappa_vote"] = last.votes**0.5
         for name in FORECAST:
@@ -525,7 +543,7 @@ def forecast_json(
     """
     found = pull(state, state.mass, method, seed)
     by = state.sure_name
-    fade, slow = rates(state, method)
+    fade, slow = rates(method)
     s = expected_share(rounds, PRIOR_SHARE[by], fade, slow)[0] * slow**done
     return {
         "made": done,

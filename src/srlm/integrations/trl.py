@@ -255,8 +255,7 @@ class ForecastCallback(TrainerCallback):
         """Of the rounds from here, as a run makes it after round 0."""
         likelihood = aim_of({"reward": self.reward}) == "responses"
         state = after_round.state_of(samples, table, self.method.grader, likelihood=likelihood)
-        score = after_round.score_of(self.reward)
-        rounds = pace.Method(score, self.beta, self.method.samples.per_prompt)
+        rounds = after_round.method_of(self.reward, self.beta, self.method.samples.per_prompt)
         return after_round.forecast_after(self.rounds, state, [], rounds, self.seed)
 
     def _warn(self) -> None:
