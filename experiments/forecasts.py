@@ -132,7 +132,7 @@ def row_of(key: tuple[str, int, str, str], folder: Path) -> dict[str, Any]:
         "update": update,
         **followed(found, made_again(found)),
     }
-    if reward == "consistency":
+    if reward == "consistency" and len(found.rounds) > 1:
         out["forms"] = forms(found)
         if update == "weighted":
             out["destination"] = where_votes_lead(found, start, seed)

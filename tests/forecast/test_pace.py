@@ -21,9 +21,9 @@ from srlm.forecast.groups import (
     tilted,
 )
 from srlm.forecast.pace import (
-    FADES,
     FEWEST,
     FORECAST,
+    RATES,
     STEPS,
     Gone,
     Method,
@@ -386,7 +386,7 @@ def test_a_target_that_moves_nothing_tells_no_share() -> None:
     assert expected_share([went], 0.6, 0.5, 0.9) == expected_share([], 0.6, 0.5, 0.9)
 
 
-@pytest.mark.parametrize("update", list(FADES))
+@pytest.mark.parametrize("update", list(RATES))
 def test_every_update_has_later_rounds_with_bands(update: str) -> None:
     first = state(table())
     now = estimates(figures(first, first.mass))

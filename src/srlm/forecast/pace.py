@@ -14,7 +14,7 @@ x the mean vote share (the mean confidence p* for the likelihood), on the held-o
 answers are needed. Under rewards that read a response's own probability s stays the same. Others
 have groups of equal rewards, which say nothing about what is better, and s falls as they become
 more, and with each round besides: s_t = s u_t^fade slow^t with u_t the share of groups with unequal
-rewards, ``FADES`` and ``SLOW`` constants chosen on seeds apart from those that they were judged on.
+rewards, ``RATES`` chosen on seeds apart from those that they were judged on.
 s is the mean over the rounds seen.
 
 What all prompts share is learned faster than what is one prompt's own: a habit, such as short
@@ -64,21 +64,20 @@ from srlm.forecast.groups import (
 from srlm.forecast.powers import Known, sharpen
 from srlm.types import Bools, Estimate, Floats, undefined
 
-FADES: Mapping[str, float] = {
-    "weighted": 0.25,
-    "best-of-n": 0.5,
-    "square": 1.0,
-    "dpo": 1.0,
-    "ipo": 1.0,
+RATES: Mapping[str, tuple[float, float]] = {
+    "weighted": (0.25, 0.98),
+    "square": (1.0, 0.98),
+    "best-of-n": (0.0, 0.93),
+    "dpo": (0.0, 0.93),
+    "ipo": (0.0, 0.93),
 }
-"""How the share falls with the groups of unequal rewards. In the last three a group of equal
-rewards has no gradient at all; the first two go on learning from its samples."""
+"""fade and slow of each update: how the share falls with the groups of unequal rewards, and from
+round to round."""
 BEST = ("best-of-n", "dpo", "ipo")
 """Updates that are pulled to the best response of a group, not to exp(r / beta)."""
-SLOW = 0.98
-"""By which s falls from round to round besides."""
-PRIOR_SHARE = {"vote_share": 0.65, "confidence": 0.55}
-"""s before any round is seen: the middle of the runs on which the constants were chosen."""
+PRIOR_SHARE = {False: 0.65, True: 0.5}
+"""s before any round is seen, by ``Method.own``: the middle of the runs on which the constants were
+chosen."""
 PRIOR_ENDS = (0.2, 1.0)
 DEVIATION = 0.15
 """Standard deviation of a later round's s over the one expected, relative."""
@@ -370,7 +369,7 @@ def steps_of(state: State, there: Mass) -> list[dict[str, Any]]:
 
 def rates(method: Method) -> tuple[float, float]:
     """fade and slow. Nothing slows where all responses are listed."""
-    fade, slow = (0.0, 1.0) if method.own else (FADES[method.update], SLOW)
+    fade, slow = (0.0, 1.0) if method.own else RATES[method.update]
     return fade, 1.0 if method.k is None else slow
 
 
@@ -431,7 +430,7 @@ def later_rounds(
     fade, slow = rates(method)
     last = done[-1] if done else Gone(undefined("", ""), 1.0, 1.0)
     drift = 1.0 if done and last.habit is None else UNSEEN
-    share = expected_share(done, PRIOR_SHARE[state.sure_name], fade, slow)
+    share = expected_share(done, PRIOR_SHARE[method.own], fade, slow)
     told = not done or _told(done, share, whole=method.k is None)
     base = figures(state, state.mass)
     paths, apart = [], []
@@ -544,7 +543,7 @@ def forecast_json(
     found = pull(state, state.mass, method, seed)
     by = state.sure_name
     fade, slow = rates(method)
-    s = expected_share(rounds, PRIOR_SHARE[by], fade, slow)[0] * slow**done
+    s = expected_share(rounds, PRIOR_SHARE[method.own], fade, slow)[0] * slow**done
     return {
         "made": done,
         "by": by,
