@@ -767,8 +767,8 @@ def page(result: dict[str, Any]) -> str:
         "SmolLM2-135M-Instruct, some 20 held-out prompts, so that accuracy alone has a standard "
         "error of 0.05 to 0.1 ([a real model](real-model.md)). Verdict and limit: of `srlm "
         "forecast`; the rest: of the run's own forecasts after rounds 0 and 1 on its held-out "
-        "prompts, or where it kept none (–) of the exact rounds of `srlm forecast`, on other "
-        "prompts. †: rounds that the forecast marks as extrapolated.",
+        "prompts, as made when it was trained, or where it kept none (–) of the exact rounds of "
+        "`srlm forecast`, on other prompts. †: rounds that the forecast marks as extrapolated.",
         "",
         *real_model(),
         "",
