@@ -7,8 +7,8 @@ prompts; likelihood rounds with small and large beta, weighted and square. Such 
 sure: few groups of samples have unequal rewards, and what a round then does to held-out prompts is
 its own drift, which no forecast from the policy's probabilities can tell.
 
-``LEAST_UNEQUAL``, ``MOST_MISS`` and ``MOST_UNSURE`` of ``srlm.forecast.pace`` were chosen on the seeds ``CHOSEN``;
-``APART`` was run once afterwards. Cost: 3 minutes on an idle core. Results:
+``LEAST_UNEQUAL``, ``MOST_MISS`` and ``MOST_UNSURE`` of ``srlm.forecast.pace`` were chosen on the
+seeds ``CHOSEN``; ``APART`` was run once afterwards. Cost: 3 minutes on an idle core. Results:
 experiments/results/drift.json, docs/drift.md.
 """
 
