@@ -2,7 +2,7 @@
 
     python -m experiments.forecasts [--out runs/forecasts] [--only NAME ...] [--page]
 
-Cost: some 45 minutes on an idle core. ``--page`` writes the pages anew from the results that are
+Cost: some three hours of one core. ``--page`` writes the pages anew from the results that are
 kept, and runs nothing; docs/published.md is written too (figures that papers report).
 
 Every run has four rounds of 1,024 prompts x 8 samples, 256 held-out prompts with 32 samples each.
@@ -88,9 +88,8 @@ def jobs() -> list[tuple[str, int, str, str]]:
                 if few if reward in FEW else reward != "judge" or start == "judge":
                     out.append((start, seed, reward, "weighted"))
     for update in UPDATES:
-        some = CHOSEN[:1]
-        out += [("good", s, r, update) for s in some for r in ("consistency", "likelihood")]
-        out += [("giveup", s, "consistency", update) for s in some]
+        out += [("good", CHOSEN[0], r, update) for r in ("consistency", "likelihood")]
+        out.append(("giveup", CHOSEN[0], "consistency", update))
     return out
 
 
@@ -737,8 +736,7 @@ def page(result: dict[str, Any]) -> str:
         "goes, few groups have unequal rewards, or the model scores itself, which tells one round "
         "ahead; they are shown and count as flagged, not as forecast. κ of votes is not told "
         "where less than half of the responses would be parseable. Runs whose reward needs the "
-        "model keep the forecasts made when they were "
-        "trained.",
+        "model keep the forecasts made when they were trained.",
         "",
         *both(piloted, chosen),
         "",

@@ -14,8 +14,7 @@ x the mean vote share (the mean confidence p* for the likelihood), on the held-o
 answers are needed. Under rewards that read a response's own probability s stays the same. Others
 have groups of equal rewards, which say nothing about what is better, and s falls as they become
 more, and with each round besides: s_t = s u_t^fade slow^t with u_t the share of groups with unequal
-rewards, ``RATES`` chosen on seeds apart from those that they were judged on.
-s is the mean over the rounds seen.
+rewards and the constants ``RATES``. s is the mean over the rounds seen.
 
 What all prompts share is learned faster than what is one prompt's own: a habit, such as short
 responses. Where the mean length went another share of its way than the mixture, rounds are *not
@@ -72,7 +71,8 @@ RATES: Mapping[str, tuple[float, float]] = {
     "ipo": (0.0, 0.93),
 }
 """fade and slow of each update: how the share falls with the groups of unequal rewards, and from
-round to round."""
+round to round. Those of weighted were judged on other seeds than they were chosen on; best-of-n,
+square and dpo were run on one seed of two starts only, and ipo takes dpo's."""
 BEST = ("best-of-n", "dpo", "ipo")
 """Updates that are pulled to the best response of a group, not to exp(r / beta)."""
 PRIOR_SHARE = {False: 0.65, True: 0.5}
