@@ -168,7 +168,8 @@ def test_the_reader_of_imports_sees_them() -> None:
     assert cycle({"a": {"b"}, "b": {"c"}, "c": {"a"}})
 
 
-def test_a_file_of_samples_needs_no_transformers() -> None:
-    code = "import sys, srlm.samples_file; print('transformers' in sys.modules)"
+@pytest.mark.parametrize("module", ["srlm.samples_file", "srlm.report.summary"])
+def test_what_needs_no_model_needs_neither_torch_nor_transformers(module: str) -> None:
+    code = f"import sys, {module}; print({{'torch', 'transformers'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.strip() == "set()"

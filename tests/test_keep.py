@@ -14,7 +14,8 @@ from srlm.config import RunConfig
 from srlm.defaults import KEPT, settle
 from srlm.errors import UserError
 from srlm.grading import EXACT
-from srlm.policies.load import load, located
+from srlm.policies.load import load
+from srlm.policies.places import located
 from srlm.run_folder import read_run
 from srlm.run_folder.check import check
 from srlm.runner import run

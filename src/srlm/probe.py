@@ -37,7 +37,8 @@ from srlm.forecast.sampling import More, check, collect, of_policy, of_server, o
 from srlm.grading import Grader
 from srlm.measure.condition import LIMIT, adaptive_sampling, fixed_n
 from srlm.policies.base import Distributions, Exact, Language, Policy
-from srlm.policies.load import fitting, load_for, located
+from srlm.policies.load import fitting, load_for
+from srlm.policies.places import located
 from srlm.progress import Progress
 from srlm.report.page import write_forecast, write_measurement
 from srlm.report.terminal import print_forecast, print_measurement, print_pilot

@@ -26,8 +26,9 @@ from srlm.forecast import after_round
 from srlm.grading import Grader, grader
 from srlm.loop import self_reward
 from srlm.policies.base import Policy
-from srlm.policies.load import fitting, load_for, located
+from srlm.policies.load import fitting, load_for
 from srlm.policies.lora import require_peft
+from srlm.policies.places import located
 from srlm.progress import Progress
 from srlm.report.card import model_card
 from srlm.report.page import write_page

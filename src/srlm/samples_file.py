@@ -1,6 +1,6 @@
 """``srlm forecast --samples``: from a file of samples to a table, JSON and a page.
 
-No model is needed, and transformers, half of the seconds of a start, not imported.
+No model is needed, and neither torch nor transformers, most of the seconds of a start, imported.
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ from srlm.config import reward_parts
 from srlm.forecast import dynamics
 from srlm.forecast.dynamics import Mass, Score
 from srlm.forecast.groups import Rows, ScoreOf
-from srlm.forecast.make import read_all
 from srlm.forecast.pace import (
     MOST_ROWS,
     Gone,
@@ -22,7 +21,7 @@ from srlm.forecast.pace import (
     later_rounds,
 )
 from srlm.forecast.powers import sharpen
-from srlm.forecast.trajectory import Evidence, gather
+from srlm.forecast.trajectory import Evidence, gather, read_all
 from srlm.grading import Grader
 from srlm.types import Estimate, Floats, Ints, Prompt, PromptTable, Round, Samples
 

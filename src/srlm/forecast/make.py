@@ -11,7 +11,7 @@ import numpy as np
 from srlm.config import BETA, MeasureSettings
 from srlm.engines.base import Executor
 from srlm.errors import UserError
-from srlm.forecast.trajectory import Evidence, Point, evidence, limit, trajectory
+from srlm.forecast.trajectory import Evidence, Point, evidence, limit, read_all, trajectory
 from srlm.forecast.verdict import Verdict, decide
 from srlm.grading import EXACT, Grader
 from srlm.measure.answer_level import AnswerModes, pass_at, split_sample, vote_curve
@@ -238,19 +238,6 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     out["limit"] = {k: v for k, v in end.items() if k not in ("round", "beta", "exponent")}
     out["cut_off"] = [forecast.measurement.prompts[p].line for p in forecast.cut_off]
     return out
-
-
-def read_all(
-    grader: Grader, drawn: Samples, mode_text_P: Sequence[str | None], finished_P: Bools
-) -> tuple[list[str | None], list[str | None]]:
-    """The answers of the samples and of the modes; those of a prompt are equal where they are the
-    same."""
-    both = grader.answers(
-        [*drawn.text_R, *mode_text_P],
-        np.concatenate([drawn.finished_R, finished_P]),
-        np.concatenate([drawn.prompt_R, np.arange(len(mode_text_P))]),
-    )
-    return both[: len(drawn)], both[len(drawn) :]
 
 
 def _shares(drawn: Samples, P: int) -> dict[str, float]:

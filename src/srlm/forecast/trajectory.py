@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from srlm.forecast.powers import Known, Sharpened, expect, exponents, known, sharpen
+from srlm.grading import Grader
 from srlm.measure.condition import kappa, log10_kappa
-from srlm.measure.evaluate import Measurement
 from srlm.measure.intervals import mean
 from srlm.types import Bools, Estimate, Floats, Samples, Tokens, undefined
+
+if TYPE_CHECKING:
+    from srlm.measure.evaluate import Measurement
 
 LEAST_SUPPORTED = 0.9
 """Share of prompts that must be supported for a round to be."""
@@ -122,6 +125,19 @@ def evidence(
         exact=exact,
         seed=seed,
     )
+
+
+def read_all(
+    grader: Grader, drawn: Samples, mode_text_P: Sequence[str | None], finished_P: Bools
+) -> tuple[list[str | None], list[str | None]]:
+    """The answers of the samples and of the modes; those of a prompt are equal where they are the
+    same."""
+    both = grader.answers(
+        [*drawn.text_R, *mode_text_P],
+        np.concatenate([drawn.finished_R, finished_P]),
+        np.concatenate([drawn.prompt_R, np.arange(len(mode_text_P))]),
+    )
+    return both[: len(drawn)], both[len(drawn) :]
 
 
 def gather(

@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
-import torch
 
-from srlm.policies.devices import Budget
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+    from srlm.policies.devices import Budget
 
 
 class PrefixTree(Protocol):

@@ -17,13 +17,10 @@ from srlm.policies import devices, linear_softmax, tabular
 from srlm.policies.base import Policy
 from srlm.policies.chat_template import check_template
 from srlm.policies.headers import CODE, TOGETHER, check_sizes, read_config, read_json, read_shapes
+from srlm.policies.places import DROPPED, cached, followed
 from srlm.types import Prompt
 
 ADAPTERS = "adapter_config.json"
-REFERENCE = "base.json"
-"""In a folder without weights: where its model is, as a run's first policy is kept."""
-DROPPED = "dropped.json"
-"""Beside a run's policy: its weights are not kept."""
 EXACT: dict[str, Callable[[Path], Policy]] = {
     "srlm-linear-softmax": linear_softmax.load,
     "srlm-tabular": tabular.load,
@@ -129,23 +126,6 @@ def load_for(
     )
 
 
-def followed(model: str | Path) -> str | Path:
-    """Where a model is: what its ``base.json`` names, or ``model`` itself.
-
-    Raises:
-        UserError: ``base.json`` cannot be read.
-    """
-    file = Path(model) / REFERENCE
-    if not file.is_file():
-        return model
-    try:
-        return str(json.loads(file.read_text(encoding="utf-8"))["model"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{file}: cannot be read: {first_line(error)}", "give the folder of the model itself"
-        ) from None
-
-
 def _hugging_face(
     model: str, place: torch.device, dtype: torch.dtype, download: bool
 ) -> tuple[Any, Any]:
@@ -163,7 +143,7 @@ def _hugging_face(
     local = Path(model).is_dir()
     options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     where = model if local else f"{model} (no such folder; taken as a hub id)"
-    source = model if local else _cached(model, where, download)
+    source = model if local else cached(model, where, download)
     written, shapes = read_config(Path(source), where), read_shapes(Path(source), where)
     check_sizes(written, shapes, where)
     if (Path(source) / "generation_config.json").exists():
@@ -269,44 +249,6 @@ def _tell_unused(where: str, names: list[str]) -> None:
             len(names),
             ", ".join(names[:5]),
         )
-
-
-FILES = ("*.json", "*.safetensors", "*.jinja", "*.txt", "*.model")
-"""What is taken from the hub: no code, no pickles."""
-
-
-def located(model: str, download: bool) -> Path:
-    """The folder of a model; of a hub id that in the cache, whose name is the revision.
-
-    Raises:
-        UserError: a hub id that is not in the cache, or cannot be downloaded.
-    """
-    model = str(followed(model))
-    folder = Path(model)
-    if folder.exists() or folder.is_symlink() or model.startswith((".", "/", "~")):
-        return folder
-    if model.count("/") > 1:
-        return folder
-    return Path(_cached(model, f"{model} (no such folder; taken as a hub id)", download))
-
-
-def _cached(model: str, where: str, download: bool) -> str:
-    """Folder of a hub id in the local cache, after a download where that is allowed."""
-    from huggingface_hub import snapshot_download
-
-    try:
-        return str(
-            snapshot_download(model, local_files_only=not download, allow_patterns=list(FILES))
-        )
-    except (OSError, ValueError) as error:
-        if download:
-            raise UserError(
-                f"{where}: not downloaded: {first_line(error)}", "check its name and the network"
-            ) from None
-        raise UserError(
-            f"{where}: not in the cache of downloaded models",
-            "give an existing folder, or allow the network with --download",
-        ) from None
 
 
 def fitting(policy: Policy, prompts: Sequence[Prompt], max_tokens: int) -> tuple[int, str]:

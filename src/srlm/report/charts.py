@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from srlm.forecast.from_samples import SamplesForecast
-from srlm.forecast.make import Forecast
 from srlm.forecast.reward_paths import EXTRAPOLATED
 from srlm.forecast.trajectory import Point
 from srlm.report.gap import Gap
@@ -25,6 +25,9 @@ from srlm.report.plots import (
 from srlm.report.summary import Summary
 from srlm.run_folder import aim_of
 from srlm.types import Estimate
+
+if TYPE_CHECKING:
+    from srlm.forecast.make import Forecast
 
 DASHED = " Hollow and dashed: extrapolated, beyond what the samples support."
 TITLES = {

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from srlm.forecast.make import Forecast
 from srlm.forecast.verdict import SHARED, commonest
 from srlm.report.warnings import FEW_PROMPTS, Notice
 from srlm.report.words import count, number, percent
+
+if TYPE_CHECKING:
+    from srlm.forecast.make import Forecast
 
 
 def forecast_warnings(found: Forecast, *, ahead: bool = True) -> list[Notice]:

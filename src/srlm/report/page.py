@@ -17,14 +17,13 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from srlm.config import flatten
 from srlm.forecast.from_samples import SamplesForecast
-from srlm.forecast.make import Forecast
 from srlm.report import charts, compare, samples_words, words
 from srlm.report.compare import Comparison
 from srlm.report.forecast_warnings import forecast_warnings
@@ -34,6 +33,9 @@ from srlm.report.summary import KEY_FIGURES, NEED_ANSWERS, Summary
 from srlm.run_folder import sharpens
 from srlm.run_folder.record import sealed_page
 from srlm.writing import clear_abandoned, write_text
+
+if TYPE_CHECKING:
+    from srlm.forecast.make import Forecast
 
 NAME = "report.html"
 LONGEST, LONG = 600, 6000

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from srlm.forecast.make import Forecast
+if TYPE_CHECKING:
+    from srlm.forecast.make import Forecast
+
 
 EACH = 6
 """Prompts shown of a kind."""

@@ -6,13 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from srlm.forecast.make import Forecast
 from srlm.forecast.trajectory import Point
 from srlm.report.compare import COMPARED, Comparison, Row
 from srlm.report.forecast_warnings import forecast_warnings
@@ -33,6 +32,9 @@ from srlm.report.words import (
 )
 from srlm.run_folder import LARGE
 from srlm.types import Estimate
+
+if TYPE_CHECKING:
+    from srlm.forecast.make import Forecast
 
 GOOD, BAD, CALM, NOTE = "bold green", "bold red", "bold cyan", "bold yellow"
 STYLES = {

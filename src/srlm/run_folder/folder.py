@@ -18,7 +18,7 @@ from srlm.config import AUTO, RunConfig, differences, flatten
 from srlm.engines.base import MemoryShelf, Shelf
 from srlm.errors import UserError
 from srlm.policies.base import Policy
-from srlm.policies.load import DROPPED, REFERENCE, located
+from srlm.policies.places import DROPPED, REFERENCE, located
 from srlm.run_folder import record as recording
 from srlm.run_folder import shelf, tables
 from srlm.run_folder.beside import BESIDE
