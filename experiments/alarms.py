@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import kept, write
+from experiments.forecasts import measured_again
 from srlm.report.best import best_round
 from srlm.report.changes import change
 from srlm.report.verdict import judge
@@ -38,6 +39,7 @@ LABELS = ("sampling_accuracy", "greedy_accuracy", "mode_accuracy", "vote_accurac
 def row_of(folder: Path) -> dict[str, Any]:
     """A run in figures: what became of it by labels, and what its report says."""
     found = read_run(folder)
+    found = replace(found, rounds=tuple(measured_again(found)))
     first, last = found.rounds[0], found.rounds[-1]
     n = len(found.rounds) - 1
     since = [change("sampling_accuracy", r, last, among=n).direction for r in found.rounds[:-1]]

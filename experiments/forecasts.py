@@ -40,7 +40,7 @@ from srlm.forecast.groups import mixed, moved_to
 from srlm.forecast.pace import FORECAST, RATIOS
 from srlm.forecast.sampling import collect
 from srlm.grading import EXACT, grader
-from srlm.measure.agreement import base_answer_share
+from srlm.measure.agreement import answer_spread, base_answer_share
 from srlm.measure.answer_level import vote_curve
 from srlm.progress import Progress
 from srlm.run_folder import Run, aim_of, read_run
@@ -66,7 +66,7 @@ REWARDS: dict[str, dict[str, Any]] = {
 FEW = ("likelihood-per-token", "self-certainty")
 """On three starts, the first seed of each base."""
 UPDATES = ("best-of-n", "square", "dpo")
-"""Beside weighted, on two starts and the first seed for choosing."""
+"""Beside weighted, on two starts and the first of the seeds for choosing and of those apart."""
 MANY = 1088
 """Other samples of the base: of the last ones the truth about votes, of the first ``MOST`` it is
 told as well."""
@@ -87,9 +87,10 @@ def jobs() -> list[tuple[str, int, str, str]]:
                 few = start in ("good", "giveup", "hasty") and seed % 3 == 0
                 if few if reward in FEW else reward != "judge" or start == "judge":
                     out.append((start, seed, reward, "weighted"))
-    for update in UPDATES:
-        out += [("good", CHOSEN[0], r, update) for r in ("consistency", "likelihood")]
-        out.append(("giveup", CHOSEN[0], "consistency", update))
+    for seed in (CHOSEN[0], APART[0]):
+        for update in UPDATES:
+            out += [("good", seed, r, update) for r in ("consistency", "likelihood")]
+            out.append(("giveup", seed, "consistency", update))
     return out
 
 
@@ -334,7 +335,7 @@ def stop_of(found: Run) -> dict[str, Any]:
 
 
 def measured_again(found: Run) -> list[Round]:
-    """The rounds, with accuracy by the base's votes as the package reads it off their samples."""
+    """The rounds, with what the package reads of the base's votes off their samples."""
     read = grader(str(found.config["prompts.answer"]))
     out, base = [], found.held_out(0)
     assert base is not None
@@ -348,7 +349,12 @@ def measured_again(found: Run) -> list[Round]:
         )
         then_R, now_R = both_R[: len(base)], both_R[len(base) :]
         share = base_answer_share(base, then_R, now if t else None, now_R, len(table), seed=0)
-        more = {"base_answer_share": share}
+        first = found.rounds[0].table
+        assert first is not None
+        more = {
+            "base_answer_share": share,
+            "answer_spread": answer_spread(table.vote, first.vote, seed=0),
+        }
         out.append(replace(record, estimates={**record.estimates, **more}))
     return out
 
@@ -687,11 +693,13 @@ def page(result: dict[str, Any]) -> str:
     many = sorted({r["destination"]["many"] for r in rows if "destination" in r})
     chosen = [r for r in rows if r["seed"] in CHOSEN]
     apart = [r for r in rows if r["seed"] in APART]
-    plain = [r for r in chosen if r["update"] == "weighted"]
 
-    def both(make: Any, some: Sequence[dict[str, Any]]) -> list[str]:
+    def both(make: Any, update: str | None = None) -> list[str]:
+        some, others = (
+            [r for r in side if update in (None, r["update"])] for side in (chosen, apart)
+        )
         out = ["Seeds for choosing:", "", *make(some), ""]
-        return out + (["Seeds apart:", "", *make(apart)] if apart else ["Seeds apart: not run."])
+        return out + (["Seeds apart:", "", *make(others)] if apart else ["Seeds apart: not run."])
 
     lines = [
         "# Forecasts beside runs",
@@ -711,7 +719,7 @@ def page(result: dict[str, Any]) -> str:
         *result.get("notes", []),
         "## Before training: the sign of the change",
         "",
-        *both(sign, plain),
+        *both(sign, "weighted"),
         "",
         "## Where votes lead",
         "",
@@ -721,7 +729,7 @@ def page(result: dict[str, Any]) -> str:
         f"(`--until {UNTIL}`). The vote of 16 is itself below the mode, so it is compared with "
         "votes of 16 among the many.",
         "",
-        *both(destinations, plain),
+        *both(destinations, "weighted"),
         "",
         f"How often the 90% intervals hold, told {REPEATED} times for each seed from other samples "
         "(aim: 87% to 93%; a start has three bases at most, so that its errors are alike):",
@@ -738,7 +746,7 @@ def page(result: dict[str, Any]) -> str:
         "where less than half of the responses would be parseable. Runs whose reward needs the "
         "model keep the forecasts made when they were trained.",
         "",
-        *both(piloted, chosen),
+        *both(piloted),
         "",
         "How often the 95% bands hold, seeds for choosing and then seeds apart:",
         "",
@@ -758,15 +766,16 @@ def page(result: dict[str, Any]) -> str:
         "",
         "By the forecast before training; ✗: more than 0.02 below the best.",
         "",
-        *both(recommended, plain),
+        *both(recommended, "weighted"),
         "",
         "## A real model",
         "",
         "SmolLM2-135M-Instruct, some 20 held-out prompts, so that accuracy alone has a standard "
-        "error of 0.05 to 0.1 ([a real model](real-model.md)). Verdict and limit: of `srlm "
-        "forecast`; the rest: of the run's own forecasts after rounds 0 and 1 on its held-out "
-        "prompts, as made when it was trained, or where it kept none (–) of the exact rounds of "
-        "`srlm forecast`, on other prompts. †: rounds that the forecast marks as extrapolated.",
+        "error of 0.05 to 0.1, but for the row that says more prompts "
+        "([a real model](real-model.md)). Verdict and limit: of `srlm forecast`; the rest: of the "
+        "run's own forecasts after rounds 0 and 1 on its held-out prompts, as made when it was "
+        "trained, or where it kept none (–) of the exact rounds of `srlm forecast`, on other "
+        "prompts. †: rounds that the forecast marks as extrapolated.",
         "",
         *real_model(),
         "",
@@ -775,7 +784,7 @@ def page(result: dict[str, Any]) -> str:
         "`--stop auto` judged by the round that it keeps, against the best of all four rounds by "
         "labels. ✗: more than 0.02 below the best.",
         "",
-        *both(stops, chosen),
+        *both(stops),
         "",
         "## Round by round, without labels",
         "",

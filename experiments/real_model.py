@@ -44,8 +44,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.environment import environment
+from experiments.alarms import row_of
 from experiments.common import HERE, kept, write
-from experiments.forecasts import followed
+from experiments.forecasts import carried, followed, measured_again
 from srlm.demo.base import cache_folder
 from srlm.run_folder import read_run
 from srlm.writing import write_text
@@ -181,13 +182,17 @@ class Size:
 
 
 FULL = Size(56, 24, 16, 8, 4)
+MORE = Size(160, 64, 16, 8, 3)
+"""So many held-out prompts that a pilot tells how fast training goes."""
 QUICK = Size(24, 4, 4, 4, 1)
 REWARDS: dict[str, list[str]] = {"": [], "consistency": ["--reward", "consistency"]}
 """The settings of each task's runs; the default reward first."""
 STUDIED = {
-    f"{task}-{reward}" if reward else task: (task, reward) for reward in REWARDS for task in TASKS
-}
-"""Task and reward of each part that is a forecast and a run."""
+    f"{task}-{reward}" if reward else task: (task, reward, FULL)
+    for reward in REWARDS
+    for task in TASKS
+} | {"letters-consistency-more prompts": ("letters", "consistency", MORE)}
+"""Task, reward and size of each part that is a forecast and a run."""
 SEEDS = (0, 1, 2)
 SEEDED = 12
 """Prompts of a round of ``seeds``."""
@@ -268,9 +273,10 @@ VOTES = ("verdict", "reason", "advice", "prompts", "base", "destination", "vote"
 """Of the base, where the reward is the vote."""
 
 
-def studied(name: str, model: Path, out: Path, size: Size) -> dict[str, Any]:
+def studied(name: str, model: Path, out: Path, *, quick: bool = False) -> dict[str, Any]:
     """A task's forecast and run with a reward, in figures; ``name`` is one of ``STUDIED``."""
-    (of, reward), folder = STUDIED[name], out / name
+    (of, reward, size), folder = STUDIED[name], out / name.replace(" ", "-")
+    size = QUICK if quick else size
     task = TASKS[of]
     folder.mkdir(parents=True, exist_ok=True)
     prompts = folder / "prompts.jsonl"
@@ -300,6 +306,8 @@ def studied(name: str, model: Path, out: Path, size: Size) -> dict[str, Any]:
             key: forecast[key] for key in (VOTES if "destination" in forecast else FORECAST)
         },
         "followed": followed(found, [f for f in found.forecasts if "expected" in f]),
+        "spread": [r["answer_spread"].note for r in measured_again(found)],
+        "alarms": row_of(folder / "run"),
         "run": {key: run[key] for key in ("reason", "verdict", "advice", "warnings")},
         "rounds": [
             {key: record[key] for key in MEASURED}
@@ -502,7 +510,24 @@ def _of_task(name: str, row: dict[str, Any]) -> list[str]:
         loss = "–" if before is None else f"{before:.3f} → {after:.3f}"
         cells = [ahead, *(figure(record[x]) for x in MEASURED), loss]
         lines.append(f"| {t} | " + " | ".join(cells) + " |")
-    return lines + (_of_followed(row["followed"]) if "followed" in row else [])
+    lines += _of_followed(row["followed"]) if "followed" in row else []
+    return lines + (_of_answers(row) if "spread" in row else [])
+
+
+def _of_answers(row: dict[str, Any]) -> list[str]:
+    """Which majority answer is the commonest, by round, and what a report says of the run."""
+    said = [
+        f"{'with' if answers == 'with answers' else 'without'} answers *{x['status']}*"
+        + "".join(f", **{code}**" for code in x["serious"])
+        for answers in ("with answers", "without")
+        for x in [row["alarms"][answers]]
+    ]
+    return [
+        "",
+        "The commonest majority answer of the held-out prompts, round by round: "
+        + "; ".join(row["spread"])
+        + f". `srlm report` by the package as it is: {'; '.join(said)}.",
+    ]
 
 
 Facts = list[tuple[str, dict[str, Any]]]
@@ -543,7 +568,8 @@ def _of_followed(found: dict[str, Any]) -> list[str]:
     names = ("sampling_accuracy", "vote_share", "kappa_vote", "confidence", "kappa")
     lines = [
         "",
-        "Forecasts of the run itself on its held-out prompts, and in brackets what was measured:",
+        "Forecasts of the run itself on its held-out prompts, and in brackets what was measured; "
+        "†: rounds that it marks as extrapolated.",
         "",
         "| after round | of round | " + " | ".join(x.replace("_", " ") for x in names) + " |",
         "|" + " --- |" * (2 + len(names)),
@@ -552,7 +578,8 @@ def _of_followed(found: dict[str, Any]) -> list[str]:
         for ahead in made["later"]:
             seen = found["rounds"][ahead["round"]]
             cells = [f"{figure(ahead.get(x))} ({_short(seen[x])})" for x in names]
-            lines.append(f"| {made['made']} | {ahead['round']} | " + " | ".join(cells) + " |")
+            mark = "" if carried(ahead) else " †"
+            lines.append(f"| {made['made']} | {ahead['round']}{mark} | " + " | ".join(cells) + " |")
     end = found["stop"]
     right = end["accuracy"]
     return [
@@ -639,11 +666,11 @@ def main() -> None:
     model = given.model or smollm2()
     if given.quick:
         name = next(iter(TASKS))
-        print(page({name: studied(name, model, given.out / "quick", QUICK)}))
+        print(page({name: studied(name, model, given.out / "quick", quick=True)}))
         return
     for name in given.parts:
         if name in STUDIED:
-            found = studied(name, model, given.out, FULL)
+            found = studied(name, model, given.out)
         else:
             found = {"rates": rates, "seeds": seeds}[name](model)
         result = before() | {name: found}

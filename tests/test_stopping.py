@@ -232,6 +232,8 @@ def test_kept_by_enumeration() -> None:
     assert out["base_mode_probability"].value == pytest.approx((0.9 + 0.8 + 0.2) / 3)
     assert out["base_answer_share"].value == pytest.approx((0.1 + 0.9 + 0.8) / 3, abs=1e-6)
     assert out["answer_agreement"].value == pytest.approx(2 / 3)
+    # 'a' is the majority answer of all three; of the second it was 'a ', read alike; now of two
+    assert out["answer_spread"].value == pytest.approx(-1 / 3)
 
 
 def test_kept_leaves_out_what_is_not_clear() -> None:

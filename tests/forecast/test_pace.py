@@ -21,6 +21,7 @@ from srlm.forecast.groups import (
     tilted,
 )
 from srlm.forecast.pace import (
+    DEVIATION,
     FEWEST,
     FORECAST,
     RATES,
@@ -384,6 +385,19 @@ def test_a_target_that_moves_nothing_tells_no_share() -> None:
     went = gone(made, e, e, 0.0)
     assert went.share.value is None
     assert expected_share([went], 0.6, 0.5, 0.9) == expected_share([], 0.6, 0.5, 0.9)
+
+
+def test_a_share_that_changes_widens_its_band_and_the_last_round_counts_twice() -> None:
+    def done(*shares: float) -> list[Gone]:
+        return [Gone(Estimate(s, s, s, PROMPTS, ""), 1.0, 1.0) for s in shares]
+
+    steady = expected_share(done(0.4, 0.4), 0.6, 0.5, 1.0)
+    assert steady == pytest.approx((0.4, 0.4 * (1 - 2 * DEVIATION), 0.4 * (1 + 2 * DEVIATION)))
+    s, low, high = expected_share(done(0.2, 0.5), 0.6, 0.5, 1.0)
+    assert s == pytest.approx((0.2 + 2 * 0.5) / 3)
+    spread = (0.2 - s) ** 2 / 3 + 2 * (0.5 - s) ** 2 / 3
+    wide = 2 * np.sqrt((DEVIATION * s) ** 2 + spread)
+    assert (low, high) == pytest.approx((max(s - wide, 0.0), s + wide))
 
 
 @pytest.mark.parametrize("update", list(RATES))

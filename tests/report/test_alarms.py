@@ -17,6 +17,8 @@ import pytest
 from srlm import loop, pairs, train
 from srlm.config import MeasureSettings, SampleSettings, UpdateSettings
 from srlm.grading import grader
+from srlm.measure.agreement import answer_spread
+from srlm.measure.intervals import mean
 from srlm.policies.tabular import Tabular
 from srlm.report.best import best_round
 from srlm.report.verdict import judge
@@ -113,7 +115,9 @@ def test_a_run_that_goes_well_raises_no_alarm(case: Case) -> None:
     assert verdict.status == "improved" and codes == {}
     run, best, codes, verdict = told(case, answers=False)
     if case[2] == "wrong":  # most votes of the base are wrong: without answers it looks like a loss
-        assert codes == {"base-answers-lost": "serious"} and best.round == 0
+        # ... and all prompts come to have one answer, which was the majority answer of none.
+        assert codes == {"base-answers-lost": "serious", "one-answer": "serious"}
+        assert best.round == 0
     else:
         assert verdict.status == "sharpened" and codes == {}
         share = [r["base_answer_share"].value or 0.0 for r in run.rounds]
@@ -134,3 +138,39 @@ def test_a_run_that_goes_badly_is_told_why(case: Case) -> None:
         assert (verdict.status, best.round) == ("failing", 0)
         assert codes["base-answers-lost"] == "serious"
         assert not codes.keys() & {"diverged", "kappa-rising", "under-trained", "kappa-level"}
+
+
+def spreading(rounds: Sequence[Sequence[str]], vote_accuracy: tuple[float, ...] = ()) -> Run:
+    """A run whose prompts have these majority answers, one list a round."""
+    run = done("consistency", consistency(READ), "good", 0.3, answers=False)
+    made = []
+    for t, (record, votes) in enumerate(zip(run.rounds, rounds, strict=True)):
+        more = {"answer_spread": answer_spread(votes, rounds[0], seed=0)}
+        if vote_accuracy:
+            right = np.arange(len(votes)) < vote_accuracy[t] * len(votes)
+            more["vote_accuracy"] = mean(right.astype(float), 0, "", least=0.0, most=1.0)
+        made.append(replace(record, estimates={**record.estimates, **more}))
+    return replace(run, rounds=tuple(made))
+
+
+BASE = ["1"] * 20 + ["2"] * 10 + [str(n) for n in range(3, 13)]
+
+
+def test_one_answer_that_spreads_over_the_prompts_is_an_alarm() -> None:
+    """Vote shares alone would say that the policy only became surer."""
+    taken = ["1"] * 20 + ["2"] * 15 + ["1"] * 5
+    run = spreading([BASE, BASE, taken])
+    assert "one-answer" not in {n.code for n in warnings(run, best_round(run))}
+    run = spreading([BASE, taken, ["2"] * 40])
+    best = best_round(run)
+    found = {n.code: n for n in warnings(run, best)}
+    assert found["one-answer"].severity == "serious"
+    assert "'2': 40 of 40 prompts, 10 in the base" in found["one-answer"].evidence
+    assert judge(run, best, tuple(found.values())).badge == "failing: one answer spreads"
+
+
+def test_an_answer_that_spreads_because_it_is_right_is_none() -> None:
+    run = spreading([BASE, BASE, ["2"] * 40], (0.3, 0.3, 0.9))
+    assert "one-answer" not in {n.code for n in warnings(run, best_round(run))}
+    run = spreading([BASE, BASE, ["2"] * 40], (0.3, 0.3, 0.3))
+    assert "one-answer" in {n.code for n in warnings(run, best_round(run))}

@@ -9,6 +9,7 @@ as far as their effective number carries (``srlm.forecast.reward_paths``).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -41,6 +42,12 @@ SURE = 0.95
 """Posterior probability from which on an answer counts as the mode."""
 FEW = 30
 """Prompts under which a forecast is flagged."""
+ONE_VOTE = 0.5
+"""Share of the prompts with one and the same majority answer from which on it is named."""
+LEAST_SHARED = 5
+"""Prompts with it, at least."""
+SHOWN = 40
+"""Characters of an answer that a sentence shows."""
 MISSING = 0.1
 """Share of responses without a score from which on it is said."""
 KS = (1, 4, 8, 16, 32, 64)
@@ -454,6 +461,26 @@ def _doubts(
         lost = float(np.mean(np.isnan(scores)))
         if lost > MISSING:
             out.append(f"{name}: {pct(lost)} of the responses have no score")
+    if (shared := _shared_vote(used)) is not None:
+        out.append(shared)
     if base["kappa_answer_bound"].value is None:
         out.append("no bound on kappa_answer without the model of the shares: too few samples")
     return out
+
+
+def _shared_vote(used: Sequence[Tally]) -> str | None:
+    """Said where many prompts have the same majority answer: on a pretrained model training then
+    made it, or another common one, the answer to nearly every prompt (docs/real-model.md)."""
+    votes = Counter(
+        list(t.names)[number]
+        for t in used
+        for number, _ in Counter(a for a in t.answer_K if a >= 0).most_common(1)
+    )
+    answer, times = next(iter(votes.most_common(1)), ("", 0))
+    if times < max(ONE_VOTE * len(used), LEAST_SHARED):
+        return None
+    shown = answer if len(answer) <= SHOWN else f"{answer[:SHOWN]}..."
+    return (
+        f"{shown!r} is the majority answer on {times} of {len(used)} prompts: training may make "
+        "it the answer to all; a run says so (answer_spread)"
+    )

@@ -14,7 +14,8 @@ x the mean vote share (the mean confidence p* for the likelihood), on the held-o
 answers are needed. Under rewards that read a response's own probability s stays the same. Others
 have groups of equal rewards, which say nothing about what is better, and s falls as they become
 more, and with each round besides: s_t = s u_t^fade slow^t with u_t the share of groups with unequal
-rewards and the constants ``RATES``. s is the mean over the rounds seen.
+rewards and the constants ``RATES``. s is the mean over the rounds seen, of which the last counts
+most; what they differ by is part of its band.
 
 What all prompts share is learned faster than what is one prompt's own: a habit, such as short
 responses. Where the mean length went another share of its way than the mixture, rounds are *not
@@ -81,6 +82,8 @@ chosen."""
 PRIOR_ENDS = (0.2, 1.0)
 DEVIATION = 0.15
 """Standard deviation of a later round's s over the one expected, relative."""
+AGE = 0.5
+"""Weight of a round's s beside that of the round after it."""
 DRIFT = 0.012
 """Standard deviation of what a later round adds to a share (accuracy, votes, confidence) or takes
 from it besides; grows with the root of the rounds ahead. Of 1 / a share it is as much times its
@@ -389,11 +392,13 @@ def expected_share(
     ]
     if not seen:
         return prior, *PRIOR_ENDS
-    each = [(e.value or 0.0) / scale for e, scale in seen]
-    errors = [((e.high or 0.0) - (e.low or 0.0)) / 4 / scale for e, scale in seen]
-    s = float(np.mean(each))
-    own = float(np.sqrt(np.sum(np.square(errors))) / len(seen))
-    wide = 2 * float(np.hypot(own, DEVIATION * s))
+    each_T = np.array([(e.value or 0.0) / scale for e, scale in seen])
+    error_T = np.array([((e.high or 0.0) - (e.low or 0.0)) / 4 / scale for e, scale in seen])
+    weight_T = AGE ** np.arange(len(seen))[::-1]
+    weight_T /= weight_T.sum()
+    s = float(weight_T @ each_T)
+    spread = weight_T @ (each_T - s) ** 2
+    wide = 2 * float(np.sqrt(np.sum((weight_T * error_T) ** 2) + (DEVIATION * s) ** 2 + spread))
     return s, max(s - wide, 0.0), s + wide
 
 

@@ -46,6 +46,7 @@ SHOWN = (
     "fidelity",
     "base_answer_share",
     "answer_agreement",
+    "answer_spread",
     "sampling_accuracy",
     "length",
     "truncated",

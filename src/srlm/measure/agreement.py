@@ -6,6 +6,7 @@ of which are new. Both of these count the two at once, and neither needs an answ
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -18,6 +19,8 @@ from srlm.measure.modes import TIE
 from srlm.policies.base import Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
 
+SHOWN = 40
+"""Characters of an answer that a note shows."""
 CLEAR = 0.05
 """Level at which a majority among samples must be one of the policy's too."""
 
@@ -30,7 +33,8 @@ def kept(
     *,
     seed: int,
 ) -> dict[str, Estimate]:
-    """base_mode_probability, base_answer_share and answer_agreement of a measured policy.
+    """base_mode_probability, base_answer_share, answer_spread and answer_agreement of a measured
+    policy.
 
     With y_0* the base's mode and a_0* its majority answer:
 
@@ -44,6 +48,10 @@ def kept(
       without the base's being flattered by a vote of the samples that it is judged on. Tied
       answers share. A single sample is no majority: it counts as missed, and prompts on which no
       two of the base's samples agree are left out.
+    * answer_spread = P_x[a_t*(x) = a] - P_x[a_0*(x) = a], a the majority answer a_t* of most
+      prompts, over those of which the base had an answer: how far one answer has spread. Exact
+      rounds of votes never change a majority answer, and so leave it at 0; training carries a
+      common answer to prompts that did not have it (docs/real-model.md).
     * answer_agreement = P_x[majority answer is a_0*], over prompts on which the base's majority is
       clear (more than half of pi_0 at level ``CLEAR``, one-sided binomial test).
 
@@ -62,10 +70,15 @@ def kept(
         then.samples, then_R, None if base is None else made.samples, now_R, P, seed=seed
     )
     answer_P, clear_P = _majority(then.samples, then_R, P)
+    now_P, _ = _majority(made.samples, now_R, P)
+    votes = (
+        [max(v, key=v.__getitem__, default=None) for v in _shares(some, some_R, P)]
+        for some, some_R in ((made.samples, now_R), (then.samples, then_R))
+    )
+    out["answer_spread"] = answer_spread(*votes, seed=seed)
     if not clear_P.any():
         why = undefined("majority answers", "on no prompt has the base a clear majority answer")
         return out | {"answer_agreement": why}
-    now_P, _ = _majority(made.samples, now_R, P)
     agree_P = np.array([float(a == b) for a, b in zip(now_P, answer_P, strict=True)])[clear_P]
     left_out = int((~clear_P).sum())
     note = f"{left_out} prompts left out: no clear majority in the base" if left_out else ""
@@ -142,6 +155,27 @@ def voted(
         each = [float(a == answer) if same else now.get(a, 0.0) for a in top]
         found, known = found + many * float(np.mean(each)) / K, True
     return found if known else float("nan")
+
+
+def answer_spread(
+    now_P: Sequence[str | None], then_P: Sequence[str | None], *, seed: int
+) -> Estimate:
+    """answer_spread (``kept``) from the majority answers, None where no sample has one.
+
+    Answers are compared as they are written. The note says which answer, and on how many prompts.
+
+    >>> answer_spread(["2", "2", "2", "7", "2"], ["2", "3", "1", "7", None], seed=0).value
+    0.5
+    """
+    known = [(a, b) for a, b in zip(now_P, then_P, strict=True) if b is not None]
+    counts = Counter(a for a, _ in known if a is not None)
+    if not counts:
+        return undefined("majority answers", "no prompt has one")
+    most = max(counts, key=counts.__getitem__)
+    now, then = np.array([[a == most, b == most] for a, b in known], dtype=float).T
+    P, shown = len(now), most if len(most) <= SHOWN else f"{most[:SHOWN]}..."
+    note = f"{shown!r}: {now.sum():.0f} of {P} prompts, {then.sum():.0f} in the base"
+    return mean(now - then, seed, "majority answers, paired", least=-1.0, most=1.0, note=note)
 
 
 def _mode(policy: Policy, made: Measurement, base: BaseReference, seed: int) -> Estimate:

@@ -34,6 +34,7 @@ KEY_FIGURES = (
     "kappa_vote",
     "answer_agreement",
     "base_answer_share",
+    "answer_spread",
     "vote_flips",
     "readable",
     "entropy",

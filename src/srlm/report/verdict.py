@@ -145,6 +145,8 @@ def _without_answers(run: Run, best: Best, codes: set[str]) -> Judged:
     since = _since(KEPT, run, best)
     if "base-answers-lost" in codes and since.direction == "fell":
         return "failing", "the base's answers are lost", f"{_moved(since)}, {moved}{end}"
+    if "one-answer" in codes:
+        return "failing", "one answer spreads", f"{last['answer_spread'].note}; {moved}{end}"
     if "length-collapse" in codes:
         length = change("length", first, last)
         return "failing", "length collapse", f"{_moved(length, 1)} tokens, {moved}{end}"

@@ -35,6 +35,8 @@ LENGTH_RATIO = 1.5
 TRUNCATED = 0.01
 HEAVY_SHARE = 0.2
 """Share of the mean of 1/p* above which the top hundredth of prompts carries it."""
+SPREAD = 0.05
+"""Share of the prompts, of what the interval leaves, that one answer must have gained."""
 FEW_DISTINCT = 1.2
 """Distinct responses among the samples of a prompt."""
 FEW_PROMPTS = 30
@@ -221,6 +223,30 @@ def base_answers_lost(run: Run, best: Best) -> Notice | None:
         f"Use round {worst.start_round}, unless the reward is known to be right where most samples "
         "of the base are wrong.",
     )
+
+
+def one_answer(run: Run, best: Best) -> Notice | None:
+    """One answer has become the majority answer of many prompts that had another in the base, and
+    votes are not surely better for it."""
+    first, last = run.rounds[0], run.rounds[-1]
+    spread = last["answer_spread"]
+    if not _spread(last) or change("vote_accuracy", first, last).direction == "rose":
+        return None
+    before = [r.round for r in run.rounds if not _spread(r)]
+    return Notice(
+        "one-answer",
+        "serious",
+        "One answer spreads over the prompts",
+        f"Majority answer {spread.note} (change {with_interval(spread, sign=True)}). The policy "
+        "heeds the prompt less, whatever its votes say.",
+        f"Round {max(before, default=0)} is the last before. Prompts of other answers, fewer "
+        "rounds, or a lower update.lr keep answers apart.",
+    )
+
+
+def _spread(r: Round) -> bool:
+    low = r["answer_spread"].low
+    return low is not None and low > SPREAD
 
 
 def length_changed(run: Run, best: Best) -> Notice | None:
@@ -425,7 +451,8 @@ def damaged(run: Run, best: Best) -> Notice | None:
 
 
 CHECKS: tuple[Callable[[Run, Best], Notice | None], ...] = (
-    confident_and_wrong, diverged, kappa_rising, mode_drift, base_answers_lost, length_changed,
+    confident_and_wrong, diverged, kappa_rising, mode_drift, base_answers_lost, one_answer,
+    length_changed,
     kappa_level, under_trained, truncation, uncertified, heavy_tail, saturated, few_prompts,
     damaged,
 )  # fmt: skip

@@ -39,6 +39,7 @@ NAMES = {
     "vote_flips": "Votes that flipped",
     "answer_agreement": "Votes kept",
     "base_answer_share": "Share of the base's answers",
+    "answer_spread": "Spread of one answer",
     "base_mode_probability": "Probability of the base's modes",
 }
 
@@ -71,6 +72,7 @@ MEANINGS = {
     "vote_flips": "share of prompts whose majority answer is another one than a round before",
     "answer_agreement": "share of prompts whose majority answer is the base's, where it had one",
     "base_answer_share": "share of samples with the base's majority answer, as if it were right",
+    "answer_spread": "share of prompts with the commonest majority answer, less that of the base",
     "base_mode_probability": "mean probability of the base's most likely response",
 }
 
