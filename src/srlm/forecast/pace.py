@@ -65,15 +65,15 @@ from srlm.forecast.powers import Known, sharpen
 from srlm.types import Bools, Estimate, Floats, undefined
 
 RATES: Mapping[str, tuple[float, float]] = {
-    "weighted": (0.25, 0.98),
-    "square": (1.0, 0.98),
+    "weighted": (0.4, 0.93),
+    "square": (0.4, 0.9),
     "best-of-n": (0.0, 0.93),
-    "dpo": (0.0, 0.93),
-    "ipo": (0.0, 0.93),
+    "dpo": (0.0, 0.9),
+    "ipo": (0.0, 0.9),
 }
 """fade and slow of each update: how the share falls with the groups of unequal rewards, and from
 round to round. Those of weighted were judged on other seeds than they were chosen on; best-of-n,
-square and dpo were run on one seed of two starts only, and ipo takes dpo's."""
+square and dpo were chosen on one seed of two starts and judged on another; ipo takes dpo's."""
 BEST = ("best-of-n", "dpo", "ipo")
 """Updates that are pulled to the best response of a group, not to exp(r / beta)."""
 PRIOR_SHARE = {False: 0.65, True: 0.5}
