@@ -229,3 +229,18 @@ def test_answers_from_another_file(tmp_path: Path) -> None:
         file = open_samples(FILES / name)
         assert forecast_file(file, NUMBER, known=known_answers(answers)).answered == 4
         assert forecast_file(file, NUMBER).answered == 0
+
+
+@pytest.mark.parametrize(("alike", "named"), [(6, True), (4, False)])
+def test_a_majority_answer_that_half_of_the_prompts_share_is_named(
+    tmp_path: Path, alike: int, named: bool
+) -> None:
+    rows = [
+        {"prompt": f"q{i}", "responses": [f"it is {7 if i < alike else 100 + i}"] * 3 + ["is 5"]}
+        for i in range(10)
+    ]
+    path = tmp_path / "x"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    said = [d for d in forecast(path).doubts if "majority answer" in d]
+    assert len(said) == named
+    assert all("'7'" in d and "6 of 10 prompts" in d for d in said)

@@ -140,9 +140,11 @@ def test_a_run_that_goes_badly_is_told_why(case: Case) -> None:
         assert not codes.keys() & {"diverged", "kappa-rising", "under-trained", "kappa-level"}
 
 
-def spreading(rounds: Sequence[Sequence[str]], vote_accuracy: tuple[float, ...] = ()) -> Run:
+def spreading(
+    rounds: Sequence[Sequence[str]], vote_accuracy: tuple[float, ...] = (), answers: bool = False
+) -> Run:
     """A run whose prompts have these majority answers, one list a round."""
-    run = done("consistency", consistency(READ), "good", 0.3, answers=False)
+    run = done("consistency", consistency(READ), "good", 0.3, answers)
     made = []
     for t, (record, votes) in enumerate(zip(run.rounds, rounds, strict=True)):
         more = {"answer_spread": answer_spread(votes, rounds[0], seed=0)}
@@ -174,3 +176,14 @@ def test_an_answer_that_spreads_because_it_is_right_is_none() -> None:
     assert "one-answer" not in {n.code for n in warnings(run, best_round(run))}
     run = spreading([BASE, BASE, ["2"] * 40], (0.3, 0.3, 0.3))
     assert "one-answer" in {n.code for n in warnings(run, best_round(run))}
+
+
+def test_more_right_samples_are_no_improvement_where_votes_are_lost_to_one_answer() -> None:
+    for last, vote_accuracy, badge in (
+        (BASE, 0.5, "improved"),
+        (["2"] * 40, 0.5, "improved"),  # the alarm says it
+        (["2"] * 40, 0.1, "failing: one answer spreads"),
+    ):
+        run = spreading([BASE, BASE, last], (0.5, 0.5, vote_accuracy), answers=True)
+        best = best_round(run)
+        assert judge(run, best, warnings(run, best)).badge == badge

@@ -18,6 +18,9 @@ LIMITS: dict[Aim, str] = {"responses": "mode_accuracy", "answers": "vote_accurac
 KEPT = "base_answer_share"
 """What rounds of every reward should raise, of the base."""
 
+DECIDED = ("vote_accuracy", "greedy_accuracy")
+"""What a prompt is given when one response is asked for."""
+
 NAMED = {KEPT: "share of the base's answers"}
 
 Status = Literal["improved", "sharpened", "unchanged", "unclear", "failing", "failed", "base only"]
@@ -116,6 +119,10 @@ def _with_answers(run: Run, best: Best, codes: set[str]) -> Judged:
             f"fell to {number(since.end.value)}, {_moved(conf)}"
         )
         return "failing", f"accuracy falling since round {best.round}", text
+    lost = [c for c in (change(x, first, last) for x in DECIDED) if c.direction == "fell"]
+    if "one-answer" in codes and lost:
+        note = last["answer_spread"].note
+        return "failing", "one answer spreads", f"{note}; {_moved(lost[0])}; {both}"
     if acc.direction == "rose":
         return "improved", "", both
     if acc.direction == "level" and conf.direction == "rose" and wrong:
