@@ -33,3 +33,12 @@ def first_line(error: BaseException) -> str:
     """
     lines = [x.strip() for x in str(error).splitlines() if x.strip()] or [type(error).__name__]
     return (" ".join(lines[:2]) if lines[0].endswith(":") else lines[0])[:300]
+
+
+def quoted(text: str, most: int = 40) -> str:
+    """A text of the user's or a model's within a sentence: in quotes, cut to ``most`` characters.
+
+    >>> quoted("no"), quoted("a long answer", 6)
+    ("'no'", "'a long...'")
+    """
+    return repr(text if len(text) <= most else f"{text[:most]}...")

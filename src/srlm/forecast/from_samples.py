@@ -18,7 +18,7 @@ import numpy as np
 
 from srlm.config import ALL
 from srlm.engines.files import SamplesFile
-from srlm.errors import UserError
+from srlm.errors import UserError, quoted
 from srlm.forecast import answers as posteriors
 from srlm.forecast.answers import Counts, Shares
 from srlm.forecast.recommend import choose, of_path, of_votes, pct
@@ -46,8 +46,6 @@ ONE_VOTE = 0.5
 """Share of the prompts with one and the same majority answer from which on it is named."""
 LEAST_SHARED = 5
 """Prompts with it, at least."""
-SHOWN = 40
-"""Characters of an answer that a sentence shows."""
 MISSING = 0.1
 """Share of responses without a score from which on it is said."""
 KS = (1, 4, 8, 16, 32, 64)
@@ -479,8 +477,7 @@ def _shared_vote(used: Sequence[Tally]) -> str | None:
     answer, times = next(iter(votes.most_common(1)), ("", 0))
     if times < max(ONE_VOTE * len(used), LEAST_SHARED):
         return None
-    shown = answer if len(answer) <= SHOWN else f"{answer[:SHOWN]}..."
     return (
-        f"{shown!r} is the majority answer on {times} of {len(used)} prompts: training may make "
-        "it the answer to all; a run says so (answer_spread)"
+        f"{quoted(answer)} is the majority answer on {times} of {len(used)} prompts: training may "
+        "make it the answer to all; a run says so (answer_spread)"
     )

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from scipy.stats import binom
 
+from srlm.errors import quoted
 from srlm.grading import Grader
 from srlm.measure.evaluate import BaseReference, Measurement, log_probs, reference
 from srlm.measure.intervals import mean
@@ -19,8 +20,6 @@ from srlm.measure.modes import TIE
 from srlm.policies.base import Policy
 from srlm.types import Bools, Estimate, Floats, Ints, Samples, undefined
 
-SHOWN = 40
-"""Characters of an answer that a note shows."""
 CLEAR = 0.05
 """Level at which a majority among samples must be one of the policy's too."""
 
@@ -173,8 +172,7 @@ def answer_spread(
         return undefined("majority answers", "no prompt has one")
     most = max(counts, key=counts.__getitem__)
     now, then = np.array([[a == most, b == most] for a, b in known], dtype=float).T
-    P, shown = len(now), most if len(most) <= SHOWN else f"{most[:SHOWN]}..."
-    note = f"{shown!r}: {now.sum():.0f} of {P} prompts, {then.sum():.0f} in the base"
+    note = f"{quoted(most)}: {now.sum():.0f} of {len(now)} prompts, {then.sum():.0f} in the base"
     return mean(now - then, seed, "majority answers, paired", least=-1.0, most=1.0, note=note)
 
 

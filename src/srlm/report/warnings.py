@@ -452,9 +452,8 @@ def damaged(run: Run, best: Best) -> Notice | None:
 
 CHECKS: tuple[Callable[[Run, Best], Notice | None], ...] = (
     confident_and_wrong, diverged, kappa_rising, mode_drift, base_answers_lost, one_answer,
-    length_changed,
-    kappa_level, under_trained, truncation, uncertified, heavy_tail, saturated, few_prompts,
-    damaged,
+    length_changed, kappa_level, under_trained, truncation, uncertified, heavy_tail, saturated,
+    few_prompts, damaged,
 )  # fmt: skip
 """In the order of the page."""
 
