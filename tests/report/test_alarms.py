@@ -187,3 +187,10 @@ def test_more_right_samples_are_no_improvement_where_votes_are_lost_to_one_answe
         run = spreading([BASE, BASE, last], (0.5, 0.5, vote_accuracy), answers=True)
         best = best_round(run)
         assert judge(run, best, warnings(run, best)).badge == badge
+
+
+def test_a_handful_of_prompts_tells_of_no_spread() -> None:
+    few = [*"12345", "1"]
+    run = spreading([few, few, ["1"] * 6])
+    assert (run.rounds[-1]["answer_spread"].low or 0) > 0.05
+    assert "one-answer" not in {n.code for n in warnings(run, best_round(run))}

@@ -245,8 +245,12 @@ def one_answer(run: Run, best: Best) -> Notice | None:
 
 
 def _spread(r: Round) -> bool:
-    low = r["answer_spread"].low
-    return low is not None and low > SPREAD
+    """Whether one answer has surely gained more than ``SPREAD`` of the prompts, ``FEWEST`` at
+    least."""
+    e = r["answer_spread"]
+    if e.value is None or e.low is None:
+        return False
+    return e.low > SPREAD and round(e.value * e.n) >= FEWEST
 
 
 def length_changed(run: Run, best: Best) -> Notice | None:
