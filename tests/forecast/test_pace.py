@@ -378,6 +378,20 @@ def test_votes_that_nobody_gives_are_not_forecast() -> None:
     assert row["kappa_vote"]["value"] is None
 
 
+@pytest.mark.parametrize("tilt", [1.0, 400.0, 720.0])
+def test_kappa_of_modes_that_are_left_almost_no_mass_is_not_told(tilt: float) -> None:
+    """exp(-400) is a number and its inverse squared is none; the band would have no end."""
+    first = state(table(), modes=True)
+    assert first.mode_R is not None
+    now = estimates(figures(first, first.mass))
+    away = Method(lambda rows: lambda mass: np.where(first.mode_R, -tilt, 0.0), 1.0, None)
+    done = [Gone(Estimate(0.9, 0.8, 1.0, PROMPTS, ""), 1.0, 1.0)]
+    kappa = later_rounds(first, now, done, away, at=1, ahead=1)[0]["kappa"]
+    assert (kappa["value"] is None) is (tilt > 1)
+    if tilt == 1:
+        assert kappa["low"] <= kappa["value"] <= kappa["high"] < np.inf
+
+
 def test_a_target_that_moves_nothing_tells_no_share() -> None:
     made = {"by": "vote_share", "unequal": 0.0, "now": {"vote_share": 0.99},
             "target": {"vote_share": 0.991}, "steps": []}  # fmt: skip

@@ -231,7 +231,7 @@ def figures(state: State, mass: Mass) -> dict[str, float]:
         out["sampling_accuracy"] = float(right_P[answered].mean())
     if state.mode_R is not None:
         p_P = np.bincount(rows.prompt_R, mass.mass_R * state.mode_R, minlength=P)
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore", over="ignore"):
             out |= {"confidence": float(p_P.mean()), "kappa": float(np.mean(1 / p_P))}
     return {name: value for name, value in out.items() if np.isfinite(value)}
 
@@ -518,13 +518,15 @@ def _later(
     if name in RATIOS:
         values = [measured * x[name] / base[name] for x in each]
         top = max(values)
-        wide *= DRIFT_LENGTH * top if name == "length" else DRIFT * top**2
+        wide *= DRIFT_LENGTH * top if name == "length" else DRIFT * top * top
         least, most = (0.0 if name == "length" else 1.0), np.inf
     else:
         values = [measured + x[name] - base[name] for x in each]
         wide, least, most = wide * DRIFT, 0.0, 1.0
     values = [v * kept for v in values]
     value, low, high = values[0], min(values) - wide, max(values) + wide
+    if not np.isfinite(high):
+        return undefined(method, "a mode may be left with no mass at all")
     value, low, high = (float(np.clip(x, least, most)) for x in (value, low, high))
     return Estimate(value, low, high, now[name].n, method)
 
