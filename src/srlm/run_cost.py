@@ -19,9 +19,11 @@ import torch
 
 from srlm.config import RunConfig, kept, reward_parts
 from srlm.cost import SEARCH_SHARE, Pace, pace
+from srlm.measure import search
 from srlm.policies.base import Differentiable, Exact, Language, Policy
-from srlm.policies.devices import beside_weights
+from srlm.policies.devices import HOLES, beside_weights
 from srlm.policies.network import CHUNK
+from srlm.policies.scoring import CALL
 from srlm.progress import duration
 from srlm.train import CHECKED_SHARE
 from srlm.types import Ints, Prompt, Tokens
@@ -77,7 +79,7 @@ def paces(
     tokens: list[Tokens] = [tuple(row) for row in token_RT.tolist()]
     given: tuple[Sequence[Prompt], Ints, list[Tokens]]
     given = (prompts[:1], np.zeros(rows, dtype=np.int64), tokens)
-    positions = float(policy.positions(*given, np.zeros(rows, dtype=np.int64)).sum())
+    positions = len(policy.encode(prompts[0])) + rows * (length - 1)
 
     def timed(work: Callable[[], object]) -> float:
         began = clock()
@@ -219,8 +221,10 @@ def plan_run(
     longest = max(len(policy.encode(x)) for x in (*training, *held_out))
     length = longest + config.samples.max_tokens
     asked = made.a_round * config.samples.per_prompt
-    rows = min(max(asked, made.measuring * config.measure.samples), budget.rows(length))
-    held = min(config.measure.tokens, config.measure.nodes * made.measuring, budget.held())
+    sampled = max(asked, made.measuring * config.measure.samples)
+    rows = min(max(sampled, search.BATCH), budget.rows(length))
+    nodes = min(config.measure.tokens, config.measure.nodes * made.measuring)
+    held = min(nodes + made.measuring * longest, budget.held())
     chunk = CHUNK.get(budget.device.type, 1 << 27)
     trained, policy_bytes = shape, shape.width * shape.parameters
     if rank := config.update.lora:
@@ -229,7 +233,10 @@ def plan_run(
     work = int(
         made.a_round * (found.prompt + config.samples.per_prompt * config.samples.max_tokens)
     )
-    peak = max(shape.search(held, rows, length), trained.update(min(budget.trained(), work), chunk))
+    passed = min(budget.trained(), work) + CALL  # rows that save a call do not share their prompt
+    peak = max(shape.search(held, rows, length), trained.update(passed, chunk))
+    if budget.device.type == "cpu":
+        peak += int(HOLES * peak)
     return replace(made, memory=held_now + peak, policy_bytes=policy_bytes)
 
 

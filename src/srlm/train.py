@@ -304,7 +304,7 @@ class Work:
         self.policy, self.prompts, self.pairs = policy, prompts, pairs
         self.objective, self.beta, self._positions = objective, beta, positions
         self.rows_G = rows_by_prompt(pairs.group_R, pairs.groups)
-        self.size_G = policy.positions(prompts, pairs.prompt_R, pairs.tokens_R, pairs.group_R)
+        self.size_G = self._sizes()
         size_R = policy.positions(
             prompts, pairs.prompt_R, pairs.tokens_R, np.arange(len(pairs.tokens_R))
         )
@@ -325,6 +325,12 @@ class Work:
         """From now on layers are computed again in the backward pass."""
         stack.enter_context(self.policy.recomputing())
         self._recomputed = True
+        self.size_G = self._sizes()
+
+    def _sizes(self) -> Ints:
+        """Positions of each group."""
+        pairs = self.pairs
+        return self.policy.positions(self.prompts, pairs.prompt_R, pairs.tokens_R, pairs.group_R)
 
     def loss(self, chosen: Ints) -> float:
         """Mean loss of the groups, without gradient."""

@@ -204,6 +204,41 @@ def test_budgets_follow_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         assert again >= trained
 
 
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize(("rows", "letters"), [(40, 24), (100, 24), (40, 8)])
+def test_what_rows_copy_of_their_prompt_is_counted(kind: str, rows: int, letters: int) -> None:
+    """What is kept for the backward pass of short responses to a long prompt."""
+    policy, asked = tiny.policy(kind), [Prompt("0", "a" * letters)]
+    tokens_R = [(4 + r % 6, 5, 6) for r in range(rows)]
+    prompt_R = np.zeros(rows, dtype=np.int64)
+    own = {p.untyped_storage().data_ptr() for p in policy.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        store = x.untyped_storage()
+        if store.data_ptr() not in own:
+            kept[store.data_ptr()] = store.nbytes()
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        policy.log_prob_grad(asked, prompt_R, tokens_R)
+    positions = int(policy.positions(asked, prompt_R, tokens_R, prompt_R)[0])
+    counted = positions * policy.budget.shape.trained_on()
+    assert counted / 3 < sum(kept.values()) < counted
+
+
+def test_rows_that_do_not_share_their_prompt_each_count_it() -> None:
+    policy, asked = tiny.policy(), [Prompt("0", "abcdefgh")]
+    prompt_R, tokens_R = np.zeros(5, dtype=np.int64), [(4, 5, 6)] * 5
+    length = len(policy.encode(asked[0]))
+    shared = policy.positions(asked, prompt_R, tokens_R, prompt_R)
+    copied = policy.budget.shape.copied
+    np.testing.assert_array_equal(shared, np.ceil(length * (1 + 5 * copied)) + 5 * 2)
+    with policy.recomputing():
+        apart = policy.positions(asked, prompt_R, tokens_R, prompt_R)
+    np.testing.assert_array_equal(apart, [5 * length + 5 * 2])
+
+
 def test_sizes_are_read_off_the_configuration() -> None:
     shape = tiny.policy("llama").budget.shape
     assert (shape.layers, shape.hidden, shape.inner, shape.keys) == (2, 16, 24, 2 * 8)

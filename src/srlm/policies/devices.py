@@ -5,14 +5,18 @@ and F inner numbers, K keys and values a position and layer, a vocabulary of V, 
 scores of the vocabulary at once (``srlm.policies.network``):
 
 * scoring:  w P + N w (n K + 6 H + 3 F) + 12 C
-* sampling, D rows of L positions:  w P + D (2 w n K L + (w + 8) V) + w D (6 H + 3 F)
+* sampling, D rows of L positions:  w P + D (w L (n K + 2 K + 2 H) + (w + 8) V) + w D (6 H + 3 F):
+  one layer at a time is copied as it grows, and expanded to all heads
 * search, M positions kept:  w P + w n K M and a sampling step's rows
 * update, T parameters trained:  w P + (w + 8) T, and 8 T more where w is 2 (float32 copies and
   their gradients), + N w n (2 K + 10 H + 6 F) + 12 C; with layers computed again in the backward
-  pass N w (n H + 2 K + 10 H + 6 F) in place of the third term.
+  pass N w (n H + 2 K + 10 H + 6 F) in place of the third term. Rows that share a prompt each copy
+  its keys and values, and expand them to all heads: w n (2 K + 2 H) a position of the prompt. The
+  embedding's gradient, where it is trained, comes from both ends of the network: 2 w V H.
 
 On the CPU all of these come beside what the process holds anyway: interpreter, libraries,
-tokenizer (``beside_weights``; half a gigabyte, most of it torch and transformers).
+tokenizer (``beside_weights``; half a gigabyte, most of it torch and transformers); and the
+allocator's ``HOLES``.
 
 Budgets are shares of what the device has, not of what is free at the moment, so that a run that is
 taken up again continues bit for bit; where it is less all the same, parts are halved.
@@ -42,6 +46,9 @@ PASS = {"cpu": 1 << 13}
 """Positions of a pass without gradient, at most; elsewhere 2^17."""
 TRAINED = {"cpu": 1 << 11}
 """Positions of a pass with gradient, at most; elsewhere 2^15. More gain nothing on the CPU."""
+HOLES = 0.2
+"""What the allocator of the CPU keeps between tensors, over what they take: as much as 0.17 was
+seen while SmolLM2-135M was trained."""
 LEAST_BYTES = 3 << 25
 """Activations of a pass with gradient that are always allowed."""
 CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -133,7 +140,9 @@ class Shape:
 
     def update(self, positions: int, chunk: int, *, recomputed: bool = False) -> int:
         """Peak bytes of an update with AdamW."""
-        return self.states + positions * self.trained_on(recomputed=recomputed) + 12 * chunk
+        passed = positions * self.trained_on(recomputed=recomputed) + 12 * chunk
+        ends = 2 * self.width * self.vocabulary * self.hidden
+        return self.states + passed + (ends if self.trained == self.parameters else 0)
 
     @property
     def scored(self) -> int:
@@ -143,7 +152,8 @@ class Shape:
     def row(self, length: int) -> int:
         """Bytes of a row that grows to ``length`` positions."""
         step = self.width * (6 * self.hidden + 3 * self.inner + self.vocabulary)
-        return 2 * length * self.kept + step + 8 * self.vocabulary
+        layer = 2 * self.width * (self.keys + self.hidden)
+        return length * (self.kept + layer) + step + 8 * self.vocabulary
 
     @property
     def states(self) -> int:
@@ -151,7 +161,12 @@ class Shape:
         more = 8 if self.width == 2 else 0
         return self.width * self.parameters + (self.width + 8 + more) * self.trained
 
-    def trained_on(self, *, recomputed: bool) -> int:
+    @property
+    def copied(self) -> float:
+        """What a row copies of a position of its prompt, in positions with gradient."""
+        return self.width * self.layers * 2 * (self.keys + self.hidden) / self.trained_on()
+
+    def trained_on(self, *, recomputed: bool = False) -> int:
         """Bytes of a position with gradient."""
         layer = 2 * self.keys + 10 * self.hidden + 6 * self.inner
         if recomputed:

@@ -270,12 +270,18 @@ class CausalLM:
         tokens_R: Sequence[Tokens],
         group_R: Ints,
     ) -> Ints:
-        """Positions that each group takes in ``log_prob_grad``, [G]: its prompt's, once, and its
-        responses'. Groups 0..G-1 never decrease, and each is about one prompt."""
+        """Positions that each group takes in ``log_prob_grad``, [G], in memory: its responses', and
+        its prompt's once, with what each of several rows copies of it; or its prompt's for each row
+        where rows do not share it. Groups 0..G-1 never decrease, and each is about one prompt."""
         first_G = np.flatnonzero(np.diff(group_R, prepend=-1))
         prompt_G = np.array([len(self.encode(prompts[p])) for p in prompt_R[first_G]])
         length_R = np.array([len(y) for y in tokens_R])
-        return prompt_G + np.add.reduceat(length_R - 1, first_G)
+        rows_G = np.diff(first_G, append=len(tokens_R))
+        times_G = 1 + self.budget.shape.copied * np.where(rows_G > 1, rows_G, 0)
+        if not self.network.shares:
+            times_G = rows_G.astype(np.float64)
+        read_G = np.ceil(times_G * prompt_G).astype(np.int64)
+        return np.asarray(read_G + np.add.reduceat(length_R - 1, first_G))
 
     def passes(
         self,

@@ -183,6 +183,12 @@ class Network:
         return bool(self.model.is_gradient_checkpointing)
 
     @property
+    def shares(self) -> bool:
+        """Rows of given responses may share what is kept of their prompt (``scoring.read``)."""
+        kind = self.kind
+        return kind.head is not None and kind.keyed and not (self.once or self.recomputes)
+
+    @property
     def chunk(self) -> int:
         """Scores of the vocabulary at once."""
         return CHUNK.get(self.device.type, 1 << 27)

@@ -65,11 +65,7 @@ def read(
         parts = [
             _whole_pass(network, *_texts(encoded_U, row_R, tokens_R, g), reader) for g in groups
         ]
-    elif (
-        kind.keyed
-        and not (network.once or network.recomputes)
-        and len(encoded_U) * L + CALL < len(tokens_R) * L
-    ):
+    elif network.shares and len(encoded_U) * L + CALL < len(tokens_R) * L:
         parts = _apart(network, encoded_U, row_R, tokens_R, groups, reader)
     else:
         parts = [_together(network, *_texts(encoded_U, row_R, tokens_R, g), reader) for g in groups]
