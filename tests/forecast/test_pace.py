@@ -9,7 +9,7 @@ import pytest
 
 from srlm.errors import UserError
 from srlm.forecast import dynamics
-from srlm.forecast.after_round import asked, method_of, score_of
+from srlm.forecast.after_round import asked, below, method_of, score_of
 from srlm.forecast.groups import (
     Rows,
     best,
@@ -37,8 +37,11 @@ from srlm.forecast.pace import (
     gone,
     later_rounds,
     pace,
+    parted,
     pull,
     score,
+    short_ones,
+    staying,
     stepped,
     steps_of,
 )
@@ -333,6 +336,121 @@ def test_a_habit_beside_votes_is_marked_and_does_not_go_on() -> None:
         assert [x["vote_share"]["value"] for x in later] == [
             x["vote_share"]["value"] for x in plain
         ]
+
+
+# ---- short and long responses
+
+
+def two_kinds(prompts: int = 120, samples: int = 64) -> State:
+    """Three in ten responses are short, and rarely give the majority's answer; of the long ones six
+    in ten do."""
+    random = np.random.default_rng(5)
+    prompt_R = np.repeat(np.arange(prompts), samples)
+    short_R = random.random(len(prompt_R)) < 0.3
+    length_R = np.where(short_R, random.integers(4, 7, len(prompt_R)), 20)
+    right_R = random.random(len(prompt_R)) < np.where(short_R, 0.2, 0.6)
+    answer_R = np.where(right_R, 0, random.integers(1, 4, len(prompt_R)))
+    listed = Rows(prompt_R, answer_R, length_R, np.full(len(prompt_R), np.nan))
+    log_R = np.full(len(prompt_R), -np.log(samples))
+    return State(listed, dynamics.Mass(prompt_R, log_R, np.zeros(len(prompt_R))), right_R * 1.0)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "cut"),
+    [
+        ([3, 3, 4, 20, 21, 20, 22, 20], 20),
+        ([3, 3, 3, 9, 9, 9], 9),
+        (list(range(10, 30)), 20),  # a uniform spread: three quarters lie between its halves
+        ([10, 12, 13, 13, 14, 14, 14, 15, 15, 16, 18], None),  # one kind
+        ([3, *[20] * 30], None),  # one of 31 is no kind
+        ([7] * 5, None),
+    ],
+)
+def test_lengths_are_parted_where_they_are_of_two_kinds(
+    lengths: list[int], cut: int | None
+) -> None:
+    none = np.zeros(len(lengths), dtype=np.int64)
+    assert parted(Rows(none, none, np.array(lengths), none.astype(float))) == cut
+
+
+def test_short_responses_that_stay_divide_their_share_as_before() -> None:
+    first = two_kinds()
+    there = pull(first, first.mass, method_of("consistency", 0.2, 8), 0).there
+    mass, short_R = first.mass, first.rows.length_R < 20
+
+    def share(m: dynamics.Mass) -> np.ndarray:
+        return np.bincount(m.prompt_R[short_R], m.mass_R[short_R])
+
+    for kind, s in ((0.0, 0.4), (0.5, 0.4), (1.0, 0.0), (1.3, 1.0)):
+        new = staying(mass, there, s, kind, short_R)
+        np.testing.assert_allclose(np.bincount(new.prompt_R, new.mass_R), 1.0)
+        expected = np.clip(share(mass) + kind * (share(there) - share(mass)), 0, 1)
+        np.testing.assert_allclose(share(new), expected, atol=1e-12)
+        ratio_R = new.mass_R[short_R] / mass.mass_R[short_R]  # one number a prompt
+        np.testing.assert_allclose(ratio_R, (share(new) / share(mass))[mass.prompt_R[short_R]])
+        ratio_R = new.mass_R[~short_R] / mixed(mass, there, s).mass_R[~short_R]
+        spread_P = [np.ptp(ratio_R[mass.prompt_R[~short_R] == p]) for p in range(5)]
+        np.testing.assert_allclose(spread_P, 0.0, atol=1e-12)
+    same = staying(mass, there, 0.3, 1.0, np.zeros(len(short_R), dtype=bool))
+    np.testing.assert_allclose(same.mass_R, mixed(mass, there, 0.3).mass_R)
+
+
+def test_prompts_of_one_kind_keep_it() -> None:
+    mass = dynamics.of_shares([np.array([0.6, 0.4]), np.array([0.5, 0.5])])
+    there = dynamics.of_shares([np.array([0.9, 0.1]), np.array([0.7, 0.3])])
+    new = staying(mass, there, 0.5, 1.0, np.array([True, True, False, False]))
+    np.testing.assert_allclose(new.mass_R, [0.6, 0.4, 0.6, 0.4])
+
+
+@pytest.mark.parametrize("kind", [0.6, 1.0])
+def test_short_responses_that_stay_are_seen_and_followed(kind: float) -> None:
+    first, s = two_kinds(), 0.5
+    method = method_of("consistency", 0.2, 8)
+    cut = parted(first.rows)
+    assert cut == 20
+    made = forecast_json(0, first, method, [], [], 0, cut)
+    there = pull(first, first.mass, method, 0).there
+    mass = staying(first.mass, there, s, kind, first.rows.length_R < cut)
+    second = estimates(figures(first, mass))
+    went = gone(made, estimates(made["now"]), second, 0.001, short_ones(first, mass, cut))
+    assert went.kind is not None
+    assert abs(went.kind - kind) < abs(went.kind - 1) + 0.1  # the mean with 1
+    assert went.share.value == pytest.approx(s, abs=0.08)
+    plain = replace(went, kind=None)
+    once, twice, mixture = (
+        later_rounds(first, second, done, method, at=len(done), ahead=2, cut=cut)
+        for done in ([went], [went, went], [plain])
+    )
+    assert [row["supported"] for row in (*once, *twice)] == [False, False, True, True]
+    assert mixture[1]["length"]["value"] < once[1]["length"]["value"]  # less short is given up
+
+
+def test_a_mixture_of_two_kinds_is_a_mixture() -> None:
+    """Nothing stays: neither by the mixture nor by other samples of it."""
+    first, s = two_kinds(), 0.5
+    method = method_of("consistency", 0.2, 8)
+    made = forecast_json(0, first, method, [], [], 0, 20)
+    mass = mixed(first.mass, pull(first, first.mass, method, 0).there, s)
+    second = estimates(figures(first, mass))
+    after = short_ones(first, mass, 20)
+    noisy = (replace(after, agree=after.agree + z * after.agree_error) for z in (-2, 0, 2))
+    for short in (None, *noisy):
+        went = gone(made, estimates(made["now"]), second, 0.001, short)
+        assert went.kind is None
+        assert went.share.value == pytest.approx(s, abs=0.01)
+
+
+def test_forecasts_without_short_responses_are_read() -> None:
+    """Those of earlier versions, and of responses of one kind."""
+    first = state(table())
+    method = method_of("consistency", 0.3, 8)
+    for cut in (None, 1):  # none is shorter than 1
+        made = forecast_json(0, first, method, [], [], 0, cut)
+        assert below({k: v for k, v in made.items() if k != "short"}) is None
+        assert below(made) == cut
+        short = None if cut is None else short_ones(first, first.mass, cut)
+        went = gone(made, estimates(made["now"]), estimates(made["target"]), 0.01, short)
+        assert went.kind is None
 
 
 @pytest.mark.parametrize(

@@ -50,3 +50,22 @@ def test_forecast_beside_measured(tmp_path: Path) -> None:
     text = Seen(run_page(s)).text
     for shown in ("1.234", "0.567", "to come", f"{seen:.3f}"):
         assert shown in text
+
+
+def test_extrapolated_rounds_are_marked_and_short_responses_named(tmp_path: Path) -> None:
+    folder = fake_run(tmp_path / "run")
+    t = summarise(folder).rounds[-1].round
+    accuracy = {"value": 0.567, "low": 0.5, "high": 0.6}
+    for supported, kind in ((True, None), (False, 0.9)):
+        later = [{"round": t, "sampling_accuracy": accuracy, "supported": supported}]
+        made = {"made": 0, "expected": 0.5, "share": None, "later": later, "kind": kind}
+        (folder / "rounds/000/forecast.json").write_text(
+            json.dumps(made | {"short": {"below": 17}})
+        )
+        seal(folder)
+        s = summarise(folder)
+        assert s.forecasts[0].extrapolated == (frozenset() if supported else {t})
+        assert s.forecasts[0].below == (None if kind is None else 17)
+        text = Seen(run_page(s)).text
+        assert ("†" in text) is not supported
+        assert ("fewer than 17 tokens" in text) is not supported

@@ -15,10 +15,13 @@ from srlm.forecast.pace import (
     MOST_ROWS,
     Gone,
     Method,
+    Short,
     State,
     forecast_json,
     gone,
     later_rounds,
+    parted,
+    short_ones,
 )
 from srlm.forecast.powers import sharpen
 from srlm.forecast.trajectory import Evidence, gather, read_all
@@ -191,18 +194,47 @@ def forecast_after(
         seed: of the groups.
     """
     state = state.first(MOST_ROWS)
-    done = paces_of(records, before)
+    cut = below(before[0]) if before else parted(state.rows)
+    short = None if cut is None else short_ones(state, state.mass, cut)
+    done = paces_of(records, before, short)
     t = records[-1].round
     now = records[-1].estimates
-    later = later_rounds(state, now, done, method, at=t, ahead=AHEAD, seed=seed)
-    return forecast_json(t, state, method, done, later, seed)
+    later = later_rounds(state, now, done, method, at=t, ahead=AHEAD, seed=seed, cut=cut)
+    return forecast_json(t, state, method, done, later, seed, cut)
 
 
-def paces_of(records: Sequence[Round], before: Sequence[Mapping[str, Any]]) -> list[Gone]:
-    """What each round did, from the forecasts made before it."""
+def below(made: Mapping[str, Any]) -> int | None:
+    """The length under which responses are short, as the first forecast of a run says."""
+    told = made.get("short")
+    return None if told is None else int(told["below"])
+
+
+def paces_of(
+    records: Sequence[Round], before: Sequence[Mapping[str, Any]], short: Short | None
+) -> list[Gone]:
+    """What each round did, from the forecasts made before it.
+
+    Args:
+        records: of rounds 0 to t.
+        before: the forecasts made after rounds 0 to t - 1.
+        short: the short responses of the last round.
+    """
     at = {r.round: r for r in records}
+    told = {
+        made["made"]: Short(*made["short"]["now"])
+        for made in before
+        if made.get("short") is not None
+    }
+    if short is not None:
+        told[records[-1].round] = short
     return [
-        gone(made, at[t].estimates, at[t + 1].estimates, _error(made["by"], at[t], at[t + 1]))
+        gone(
+            made,
+            at[t].estimates,
+            at[t + 1].estimates,
+            _error(made["by"], at[t], at[t + 1]),
+            told.get(t + 1),
+        )
         for made in before
         if (t := made["made"]) + 1 in at and "steps" in made
     ]

@@ -38,7 +38,7 @@ the gap between a run and exact likelihood updates (``srlm.report.gap``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -112,6 +112,18 @@ STEPS = np.linspace(0.0, 1.0, 5)
 """Shares of the way at which a round is worked out before it is made, so that it can be fitted."""
 HABITS = (0.0, 0.35, 0.7, 1.0, MOST_WAY)
 """And shares of the length's way."""
+APART = 0.7
+"""Share of the variance of the lengths that lies between short and long responses, from which they
+are two kinds."""
+LEAST_KIND = 0.05
+"""Share of the responses that each kind has at least, and agreement that the target moves."""
+STAYS = 0.3
+"""Share of its way by which the short ones' agreement falls short of the mixture's, from which they
+are taken to stay; more than three standard errors besides."""
+KINDS = (0.0, 0.65, 1.3)
+"""Shares of its way that the share of short responses is worked out at."""
+KIND_ERROR = 0.25
+"""Standard deviation of that share around 1, before it is measured."""
 PULLS = 4096
 """Groups behind an expected target, over all rows; one of each row at least."""
 MOST_ROWS = 65_536
@@ -236,6 +248,86 @@ def figures(state: State, mass: Mass) -> dict[str, float]:
     return {name: value for name, value in out.items() if np.isfinite(value)}
 
 
+# ---- short and long responses
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """The short responses of a policy."""
+
+    share: float
+    """Of all responses."""
+    share_error: float
+    """Its standard error, of these prompts."""
+    agree: float
+    """Share of those that can be read which give their prompt's majority answer."""
+    agree_error: float
+
+
+def parted(rows: Rows) -> int | None:
+    """The least length of a long response, where responses are of two kinds (Otsu 1979); else None.
+
+    The length that leaves the least variance within the two; no more than ``APART`` of it may be
+    left between them, and each has ``LEAST_KIND`` of the responses.
+    """
+    length_L, count_L = np.unique(rows.length_R, return_counts=True)
+    total, whole = count_L.sum(), float(rows.length_R.astype(np.float64).var())
+    if whole == 0.0:
+        return None
+    below_L = np.cumsum(count_L)[:-1] / total
+    sum_L = np.cumsum(count_L * length_L)[:-1] / total
+    mean = float(rows.length_R.mean())
+    between_L = (mean * below_L - sum_L) ** 2 / (below_L * (1 - below_L))
+    at = int(between_L.argmax())
+    if between_L[at] < APART * whole or not LEAST_KIND <= below_L[at] <= 1 - LEAST_KIND:
+        return None
+    return int(length_L[at + 1])
+
+
+def short_ones(state: State, mass: Mass, cut: int) -> Short:
+    """Of responses shorter than ``cut``, of a policy with these shares; the majority is the
+    state's."""
+    rows, P = state.rows, mass.prompts
+    short_R, voting_R = rows.length_R < cut, rows.answer_R >= 0
+    share_PA = np.zeros((P, int(rows.answer_R.max(initial=0)) + 1))
+    at = (rows.prompt_R[voting_R], rows.answer_R[voting_R])
+    np.add.at(share_PA, at, state.mass.mass_R[voting_R])
+    own_R = short_R & voting_R
+    with_R = own_R & (rows.answer_R == share_PA.argmax(1)[rows.prompt_R])
+    total = float(mass.mass_R[own_R].sum())
+    share = float(mass.mass_R[short_R].sum()) / P
+    agree = float(mass.mass_R[with_R].sum()) / total if total > 0 else 0.0
+    return Short(
+        share,
+        float(np.sqrt(share * (1 - share) / len(short_R))),
+        agree,
+        float(np.sqrt(agree * (1 - agree) / max(int(own_R.sum()), 1))),
+    )
+
+
+def staying(mass: Mass, there: Mass, s: float, kind: float, short_R: Bools) -> Mass:
+    """The short responses' share of each prompt goes ``kind`` of its way, and they divide it as
+    they did; the others go s of theirs.
+
+    Where a prompt has none of either kind now, it has none afterwards.
+    """
+    new = mixed(mass, there, s)
+
+    def of(m: Mass, some_R: Bools) -> Floats:
+        return np.asarray(
+            np.bincount(m.prompt_R[some_R], m.mass_R[some_R], minlength=m.prompts), dtype=np.float64
+        )
+
+    was_P, end_P, long_P = of(mass, short_R), of(there, short_R), of(new, ~short_R)
+    now_P = np.clip(was_P + kind * (end_P - was_P), 0.0, 1.0)
+    now_P = np.where(was_P > 0, np.where(long_P > 0, now_P, 1.0), 0.0)
+    ratio_P = np.divide(now_P, was_P, out=np.zeros(mass.prompts), where=was_P > 0)
+    rest_P = np.divide(1 - now_P, long_P, out=np.zeros(mass.prompts), where=long_P > 0)
+    prompt_R = mass.prompt_R
+    share_R = np.where(short_R, mass.mass_R * ratio_P[prompt_R], new.mass_R * rest_P[prompt_R])
+    return moved_to(mass, share_R)
+
+
 # ---- a round done
 
 
@@ -253,6 +345,8 @@ class Gone:
     """kappa of votes over that of the mixture."""
     habit: float | None = None
     """Share of its way that the mean length went, where it is another one than the mixture's."""
+    kind: float | None = None
+    """Share of its way that the share of short responses went, where those kept their answers."""
 
 
 def gone(
@@ -260,6 +354,7 @@ def gone(
     measured_before: Mapping[str, Estimate],
     measured: Mapping[str, Estimate],
     error: float,
+    short: Short | None = None,
 ) -> Gone:
     """How far a round went, from the forecast that was made before it.
 
@@ -267,6 +362,7 @@ def gone(
         before: ``forecast_json`` made before the round.
         measured_before, measured: estimates before and after it.
         error: standard error of the mean change of x over the held-out prompts.
+        short: the short responses after it.
     """
     name, unequal = before["by"], before["unequal"]
     now, there = before["now"], before["target"]
@@ -290,6 +386,11 @@ def gone(
     goal, length = reached(name), reached("length")
     assert goal is not None
     s = _nearest(plain[name], goal)
+    kind = _stayed(before, s, short)
+    if kind is not None:
+        steps = before["short"]["stays"]
+        plain = {k: _between(steps, k, kind, STEPS, KINDS) for k in steps[0]}
+        s = _nearest(plain[name], goal)
     path = {k: np.interp(share_S, STEPS, v) for k, v in plain.items() if k != "habit"}
     long = there["length"] - now["length"]
     if length is not None and abs(long) > LEAST_WAY * now["length"]:
@@ -309,7 +410,27 @@ def gone(
         kept = float(np.clip(right / at["sampling_accuracy"], 0.5, 1.0))
     if kappa is not None:
         votes = float(np.clip(kappa / at["kappa_vote"], 0.7, 1.3))
-    return Gone(share, unequal, kept, votes, habit)
+    return Gone(share, unequal, kept, votes, habit, kind)
+
+
+def _stayed(before: Mapping[str, Any], s: float, after: Short | None) -> float | None:
+    """Share of its way that the share of short responses went (its mean with 1, each weighted by
+    its variance), where they kept their answers in a round whose mixture went s of its way."""
+    told = before.get("short")
+    if told is None or after is None:
+        return None
+    now, end = Short(*told["now"]), Short(*told["target"])
+    missing, way = _at(told["agree"], s) - after.agree, end.agree - now.agree
+    error = float(np.hypot(now.agree_error, after.agree_error))
+    if abs(way) < LEAST_KIND or missing / way < STAYS or abs(missing) < 3 * error:
+        return None
+    far = end.share - now.share
+    weight = (far * KIND_ERROR) ** 2 / (now.share_error**2 + after.share_error**2)
+    return float(
+        np.clip((1 + weight * (after.share - now.share) / far) / (1 + weight), 0.0, 1.3)
+        if far
+        else 1.0
+    )
 
 
 def _at(value_S: Sequence[float] | Floats, s: float) -> float:
@@ -325,11 +446,15 @@ def _nearest(value_S: Sequence[float] | Floats, goal: float) -> float:
 
 
 def _between(
-    steps: Sequence[Mapping[str, Any]], name: str, habit: float, share_S: Floats
+    steps: Sequence[Mapping[str, Any]],
+    name: str,
+    x: float,
+    share_S: Floats,
+    at: Sequence[float] = HABITS,
 ) -> Floats:
-    """A figure at each s, between the habits that were worked out."""
+    """A figure at each s, between the habits (or what else ``at`` holds) that were worked out."""
     rows = np.array([np.interp(share_S, STEPS, step[name]) for step in steps])
-    return np.array([np.interp(habit, HABITS, column) for column in rows.T])
+    return np.array([np.interp(x, at, column) for column in rows.T])
 
 
 # ---- a round ahead
@@ -365,6 +490,28 @@ def steps_of(state: State, there: Mass) -> list[dict[str, Any]]:
         {"habit": habit} | {k: [x[k] for x in steps] for k in steps[0] if k in told}
         for habit, steps in made.items()
     ]
+
+
+def short_of(state: State, there: Mass, cut: int | None) -> dict[str, Any] | None:
+    """What the next round would do to short responses: how they are now and at the target, their
+    agreement at each of ``STEPS`` of the mixture, and figures where they keep their answers, at
+    each of ``KINDS`` and ``STEPS``."""
+    if cut is None or state.mode_R is not None:
+        return None
+    mass, short_R = state.mass, state.rows.length_R < cut
+    now, end, *path = (
+        short_ones(state, m, cut) for m in (mass, there, *(mixed(mass, there, s) for s in STEPS))
+    )
+    steps = [
+        [figures(state, staying(mass, there, s, kind, short_R)) for s in STEPS] for kind in KINDS
+    ]
+    return {
+        "below": cut,
+        "now": list(astuple(now)),
+        "target": list(astuple(end)),
+        "agree": [x.agree for x in path],
+        "stays": [{k: [x[k] for x in of] for k in of[0]} for of in steps],
+    }
 
 
 # ---- later rounds
@@ -419,6 +566,7 @@ def later_rounds(
     at: int,
     ahead: int,
     seed: int = 0,
+    cut: int | None = None,
 ) -> list[dict[str, Any]]:
     """Rounds ``at + 1`` .. ``at + ahead``: the round repeated, at s and at its ends.
 
@@ -437,6 +585,8 @@ def later_rounds(
     drift = 1.0 if done and last.habit is None else UNSEEN
     share = expected_share(done, PRIOR_SHARE[method.own], fade, slow)
     told = not done or _told(done, share, whole=method.k is None)
+    if last.kind is not None:
+        told = told and sum(g.kind is not None for g in done) > 1
     base = figures(state, state.mass)
     paths, apart = [], []
     for s in share:
@@ -448,7 +598,11 @@ def later_rounds(
             if habit is not None:
                 left = min(1.0, found.unequal / last.unequal) if last.unequal > 0 else 0.0
                 habit *= left * slow ** (j + 1)
-            mass = stepped(state, mass, found.there, part, habit)
+            if last.kind is not None and cut is not None:
+                short_R = state.rows.length_R < cut
+                mass = staying(mass, found.there, part, last.kind, short_R)
+            else:
+                mass = stepped(state, mass, found.there, part, habit)
             apart.append(found.unequal)
             path.append(figures(state, mass))
         paths.append(path)
@@ -538,6 +692,7 @@ def forecast_json(
     rounds: Sequence[Gone],
     later: Sequence[Mapping[str, Any]],
     seed: int,
+    cut: int | None = None,
 ) -> dict[str, Any]:
     """A forecast made after round ``done``, as a run folder keeps it.
 
@@ -558,6 +713,8 @@ def forecast_json(
         "target": figures(state, found.there),
         "unequal": found.unequal,
         "steps": steps_of(state, found.there),
+        "short": short_of(state, found.there, cut),
+        "kind": rounds[-1].kind if rounds else None,
         "expected": min(1.0, s * found.unequal**fade),
         "share": rounds[-1].share.to_json() if rounds else None,
         "kept": rounds[-1].kept if rounds else 1.0,

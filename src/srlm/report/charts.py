@@ -165,10 +165,14 @@ def of_forecasts(s: Summary) -> tuple[Chart, ...]:
                 points = [found[0].later.get(t, {}).get(name, point(None)) for t in range(last + 1)]
                 if made <= s.last.round:
                     points[made] = point(s.rounds[made][name].value)
-                lines.append(Line(f"after round {made}", color, points, dash))
+                known = [t not in found[0].extrapolated for t in range(last + 1)]
+                label = f"after round {made}"
+                lines.append(Line(label, color, points, dash, supported=known))
         seen = [r[name] for r in s.rounds] + [point(None)] * (last - s.last.round)
         lines.append(Line("measured", BLUE, seen, band=False))
-        caption = "Dotted and dashed: forecast after that round, with its band."
+        caption = (
+            "Dotted and dashed: forecast after that round, with its band; hollow: extrapolated."
+        )
         charts.append(line_chart(f"ahead-{name}", title, caption, lines))
     return tuple(chart for chart in charts if chart is not None)
 

@@ -65,6 +65,10 @@ class Forecast:
     later: Mapping[int, Mapping[str, Estimate]]
     """By round and quantity."""
     scores: tuple[Score, ...]
+    extrapolated: frozenset[int] = frozenset()
+    """Rounds that the rounds so far do not tell (``forecast.pace``)."""
+    below: int | None = None
+    """Responses of fewer tokens kept their answers in the last round; None where none did."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,5 +177,7 @@ def forecasts(run: Run) -> tuple[Forecast, ...]:
         }
         if later and "expected" in made:
             scores = tuple(score(rows, measured))
-            out.append(Forecast(made["made"], made["expected"], later, scores))
+            extrapolated = frozenset(x["round"] for x in rows if not x.get("supported", True))
+            below = made["short"]["below"] if made.get("kind") is not None else None
+            out.append(Forecast(made["made"], made["expected"], later, scores, extrapolated, below))
     return tuple(out)
