@@ -10,7 +10,8 @@ The start `good` has a base of its own for each seed; of each other start one ba
 2, one seeds 3 to 5, and so on, with other prompts and samples for each seed. The constants of
 ``srlm.forecast.pace`` were chosen on seeds 0 and 3 (``CHOSEN``), one of each base; those of votes
 anew after seeds 6 to 8 (``APART``) had shown that the ones before were too high, and judged on
-``UNSEEN``.
+``UNSEEN``; short responses that stay (docs/decisions/0047) were seen on all of these, and are judged
+on ``NEW``.
 
 Results: experiments/results/forecasts.json, docs/forecasts.md.
 """
@@ -54,6 +55,8 @@ CHOSEN = (0, 3)
 APART = (6, 7, 8)
 UNSEEN = (9, 10, 11)
 """Of the vote alone: run once, after the constants were chosen anew."""
+NEW = (12, 13, 14)
+"""Of the vote alone: run once, after short responses that stay were told apart."""
 STARTS = ("good", "giveup", "hasty", "paths", "judge")
 REWARDS: dict[str, dict[str, Any]] = {
     "likelihood": {"reward": "likelihood", "update.beta": 0.5},
@@ -90,7 +93,9 @@ def jobs() -> list[tuple[str, int, str, str]]:
                 few = start in ("good", "giveup", "hasty") and seed % 3 == 0
                 if few if reward in FEW else reward != "judge" or start == "judge":
                     out.append((start, seed, reward, "weighted"))
-    out += [(start, seed, "consistency", "weighted") for seed in UNSEEN for start in STARTS]
+    out += [
+        (start, seed, "consistency", "weighted") for seed in (*UNSEEN, *NEW) for start in STARTS
+    ]
     for seed in (CHOSEN[0], APART[0], UNSEEN[0]):
         for update in UPDATES:
             out += [("good", seed, r, update) for r in ("consistency", "likelihood")]
@@ -139,7 +144,7 @@ def row_of(key: tuple[str, int, str, str], folder: Path) -> dict[str, Any]:
     }
     if reward == "consistency" and len(found.rounds) > 1:
         out["forms"] = forms(found)
-        if update == "weighted" and seed not in UNSEEN:
+        if update == "weighted" and seed not in (*UNSEEN, *NEW):
             out["destination"] = where_votes_lead(found, start, seed)
     return out
 
@@ -424,29 +429,31 @@ def errors(
     return out
 
 
-def piloted(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """Errors after a pilot of one round; of rounds that it marks as extrapolated apart."""
+def piloted(rows: Sequence[dict[str, Any]], made: int = 1) -> list[str]:
+    """Errors of the forecasts made after a round; of rounds marked as extrapolated apart."""
     lines = [
-        "| start | reward, update | seeds | share of round 1 | rounds | accuracy: worst | "
+        f"| start | reward, update | seeds | share of round {made} | rounds | accuracy: worst | "
         "κ of votes: worst | in the bands |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for start, reward, every in grouped(rows):
         for only in (True, False):
-            some = [r for r in every if any(carried(x) == only for x in later(r, 1))]
-            acc = [x for r in some for x in errors(r, 1, "sampling_accuracy", only)]
+            some = [r for r in every if any(carried(x) == only for x in later(r, made))]
+            acc = [x for r in some for x in errors(r, made, "sampling_accuracy", only)]
             if not acc:
                 continue
-            votes = [x for r in some for x in errors(r, 1, "kappa_vote", only)]
+            votes = [x for r in some for x in errors(r, made, "kappa_vote", only)]
             worst = max((x for x, _ in acc), key=abs)
             k = max((x for x, _ in votes), key=abs, default=None)
             share = [
                 f["share"]["value"]
                 for r in some
                 for f in r["forecasts"]
-                if f["made"] == 1 and f["share"]
+                if f["made"] == made and f["share"]
             ]
-            rounds = sorted({x["round"] for r in some for x in later(r, 1) if carried(x) == only})
+            rounds = sorted(
+                {x["round"] for r in some for x in later(r, made) if carried(x) == only}
+            )
             inside = sum(b for _, b in acc + votes)
             cells = (
                 f"{worst:+.3f}{ok(abs(worst) <= 0.03 or not only)}",
@@ -697,7 +704,8 @@ def page(result: dict[str, Any]) -> str:
     many = sorted({r["destination"]["many"] for r in rows if "destination" in r})
     chosen = [r for r in rows if r["seed"] in CHOSEN]
     apart = [r for r in rows if r["seed"] in APART]
-    unseen = [r for r in rows if r["seed"] in UNSEEN]
+    unseen, new = ([r for r in rows if r["seed"] in some] for some in (UNSEEN, NEW))
+    votes = [r for r in rows if (r["reward"], r["update"]) == ("consistency", "weighted")]
 
     def both(make: Any, update: str | None = None) -> list[str]:
         some, others = (
@@ -718,8 +726,8 @@ def page(result: dict[str, Any]) -> str:
         "consistency β 0.2, judge β 0.1, likelihood-per-token and self-certainty β 0.04; 256 "
         "held-out prompts x 32 samples. "
         "`good` has a base for each seed, the other starts one for seed 0, one for seed 3, one "
-        "for seeds 6 to 8 and one for seeds 9 to 11, with other prompts and samples for each "
-        "seed. Constants were chosen on seeds 0 and 3.",
+        "for each three seeds from 6 on, with other prompts and samples for each seed. Constants "
+        "were chosen on seeds 0 and 3.",
         "",
         *result.get("notes", []),
         "## Before training: the sign of the change",
@@ -758,15 +766,27 @@ def page(result: dict[str, Any]) -> str:
         "",
         *piloted(unseen),
         "",
+        "Seeds 12 to 14, run once after short responses that keep their answers had been told "
+        "apart ([decision 47](decisions/0047-short-responses-may-stay.md)):",
+        "",
+        *piloted(new),
+        "",
+        "After two rounds, votes, seeds 0 to 11 and then 12 to 14: where short responses stay "
+        "(`hasty`), it takes two rounds to tell the pace:",
+        "",
+        *piloted([r for r in votes if r["seed"] not in NEW], 2),
+        "",
+        *(piloted(new, 2) if new else []),
+        "",
         "How often the 95% bands hold, seeds for choosing and then seeds apart:",
         "",
         *bands(chosen),
         "",
         *(bands(apart) if apart else []),
         "",
-        "And seeds 9 to 11:",
+        "And seeds 9 to 14:",
         "",
-        *bands(unseen),
+        *bands([*unseen, *new]),
         "",
         "## Which form fits which update",
         "",
