@@ -28,8 +28,9 @@ it may have gone further, which no mixture does.
 
 Nor does training always teach what other prompts' votes say of short responses: an answer given at
 once is not worked out. Where lengths are of two kinds and the short responses kept their answers in
-the last round (``STAYS``), they keep them in later ones; their share of the responses, a habit, goes
-``Gone.kind`` of its way, and s is the long ones'. After one such round the pace is not told yet.
+the last round (``STAYS``), they keep them in later ones; their share of the responses, a habit,
+goes ``Gone.kind`` of its way, and s is the long ones'. After one such round the pace is not told
+yet.
 
 Accuracy may fall short of this, for training moves other prompts too (drift): the root of the
 factor by which the last round missed, 1 at most, counts once, and so does that of kappa of votes,
