@@ -172,11 +172,9 @@ def plan(
         config = config.model_copy(update={"seconds": seconds}) if search else config
     memory, batches = None, P
     if isinstance(policy, Differentiable) and isinstance(policy, Language):
-        room_of, shape = policy.budget, policy.budget.shape
-        length = max(len(policy.encode(x)) for x in prompts) + max_tokens
-        rows = min(P * K, room_of.rows(length))
-        held = min(config.tokens, config.nodes * P, room_of.held())
-        memory = held_now + shape.search(held, rows, length)
-        batches = math.ceil(P * K / rows)
+        longest = max(len(policy.encode(x)) for x in prompts)
+        nodes = min(config.tokens, config.nodes * P) if search else 0
+        memory = held_now + policy.budget.measuring(P, P * K, nodes, longest, max_tokens)
+        batches = math.ceil(P * K / policy.budget.rows(longest + max_tokens))
     low, high = found.seconds(P, K, batches)
     return Plan(P, K, max_tokens, seconds, low, high, found.tokens, memory), config

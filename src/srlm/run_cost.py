@@ -19,9 +19,8 @@ import torch
 
 from srlm.config import RunConfig, kept, reward_parts
 from srlm.cost import SEARCH_SHARE, Pace, pace
-from srlm.measure import search
 from srlm.policies.base import Differentiable, Exact, Language, Policy
-from srlm.policies.devices import HOLES, beside_weights
+from srlm.policies.devices import beside_weights
 from srlm.policies.network import CHUNK
 from srlm.policies.scoring import CALL
 from srlm.progress import duration
@@ -219,12 +218,8 @@ def plan_run(
         return made
     budget, shape = policy.budget, policy.budget.shape
     longest = max(len(policy.encode(x)) for x in (*training, *held_out))
-    length = longest + config.samples.max_tokens
-    asked = made.a_round * config.samples.per_prompt
-    sampled = max(asked, made.measuring * config.measure.samples)
-    rows = min(max(sampled, search.BATCH), budget.rows(length))
+    sampled = max(made.a_round * config.samples.per_prompt, made.measuring * config.measure.samples)
     nodes = min(config.measure.tokens, config.measure.nodes * made.measuring)
-    held = min(nodes + made.measuring * longest, budget.held())
     chunk = CHUNK.get(budget.device.type, 1 << 27)
     trained, policy_bytes = shape, shape.width * shape.parameters
     if rank := config.update.lora:
@@ -234,9 +229,10 @@ def plan_run(
         made.a_round * (found.prompt + config.samples.per_prompt * config.samples.max_tokens)
     )
     passed = min(budget.trained(), work) + CALL  # rows that save a call do not share their prompt
-    peak = max(shape.search(held, rows, length), trained.update(passed, chunk))
-    if budget.device.type == "cpu":
-        peak += int(HOLES * peak)
+    peak = max(
+        budget.measuring(made.measuring, sampled, nodes, longest, config.samples.max_tokens),
+        budget.with_holes(trained.update(passed, chunk)),
+    )
     return replace(made, memory=held_now + peak, policy_bytes=policy_bytes)
 
 

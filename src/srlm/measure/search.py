@@ -36,16 +36,13 @@ from srlm.engines.base import Advance, Piece
 from srlm.errors import UserError
 from srlm.measure.modes import Modes
 from srlm.policies.base import Policy, PrefixTree
+from srlm.policies.devices import ENTRIES, SEARCHED
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
 
 LOT = 128
 """Prompts that are searched together, at most."""
-BATCH = 512
-"""Rows that a forward pass aims at."""
 KEPT = 64
 """Children of a prefix that are read at a time; the rest stay a remainder."""
-ENTRIES = 1 << 24
-"""Log-probabilities that a forward pass may return at once, rows x V: 64 MiB in float32."""
 FEW = 0.05
 """Search is left off where it can certify the modes of a smaller share of the prompts."""
 SLACK = 4
@@ -292,7 +289,7 @@ def find_modes(
     tokens: int | None = None,
     seconds: float | None = None,
     second: Second = "every",
-    batch: int = BATCH,
+    batch: int = SEARCHED,
     first: int = 0,
 ) -> Modes:
     """The mode of each prompt of ``tree`` by best-first search, certified where the budget lets.
@@ -373,7 +370,7 @@ def lots(prompts: Sequence[Prompt], settings: MeasureSettings, max_tokens: int) 
         some = tuple(prompts[first : first + LOT])
         share = len(some) / len(prompts)
         tokens, seconds = max(1, int(settings.tokens * share)), settings.seconds * share
-        asked = (max_tokens, settings.nodes, tokens, seconds, max(1, int(BATCH * share)))
+        asked = (max_tokens, settings.nodes, tokens, seconds, max(1, int(SEARCHED * share)))
         yield Piece(number, first, some, asked, repr(asked), seconds)
 
 

@@ -49,6 +49,10 @@ TRAINED = {"cpu": 1 << 11}
 HOLES = 0.2
 """What the allocator of the CPU keeps between tensors, over what they take: as much as 0.17 was
 seen while SmolLM2-135M was trained."""
+SEARCHED = 512
+"""Rows that a forward pass of a search aims at."""
+ENTRIES = 1 << 24
+"""Log-probabilities that it may return at once, rows x V: 64 MiB in float32."""
 LEAST_BYTES = 3 << 25
 """Activations of a pass with gradient that are always allowed."""
 CGROUP = Path("/sys/fs/cgroup/memory.max")
@@ -236,6 +240,24 @@ class Budget:
         if self.positions is not None:
             return self.positions
         return max(1, int(self._share * self._room()) // max(1, self.shape.kept))
+
+    def measuring(self, prompts: int, sampled: int, nodes: int, longest: int, more: int) -> int:
+        """Peak bytes of sampling, and of a search.
+
+        Args:
+            prompts: of ``longest`` positions at most, and ``more`` of their responses.
+            sampled: responses, that many at once where they fit.
+            nodes: prefixes that a search opens in all, at most; 0 where there is none.
+        """
+        length = longest + more
+        searched = min(SEARCHED, max(1, ENTRIES // self.shape.vocabulary)) if nodes else 0
+        rows = min(max(sampled, searched), self.rows(length))
+        held = min(nodes + prompts * longest, self.held()) if nodes else 0
+        return self.with_holes(self.shape.search(held, rows, length))
+
+    def with_holes(self, peak: int) -> int:
+        """Bytes that an allocator takes for so many, at most."""
+        return int(peak * (1 + HOLES)) if self.device.type == "cpu" else peak
 
     def trained(self, *, recomputed: bool = False) -> int:
         """Positions of a pass with gradient. On the CPU they may take as much memory as the
