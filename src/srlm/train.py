@@ -158,10 +158,11 @@ def fit(
         settings = settled(settings, policy, pairs.groups)
         if objective.trims and settings.tail:
             pairs = _trimmed(pairs, settings)
-        if not settings.lora:
-            return _descend(policy, prompts, pairs, objective, settings, seed, advance, passes)
-        assert isinstance(policy, Adaptable)
-        with adapted(policy, settings.lora, settings.lora_alpha, seed):
+        with ExitStack() as stack:
+            stack.callback(policy.budget.release)
+            if settings.lora:
+                assert isinstance(policy, Adaptable)
+                stack.enter_context(adapted(policy, settings.lora, settings.lora_alpha, seed))
             return _descend(policy, prompts, pairs, objective, settings, seed, advance, passes)
     raise TypeError(f"{type(policy).__name__} is neither LogLinear nor Differentiable")
 

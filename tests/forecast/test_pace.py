@@ -24,24 +24,26 @@ from srlm.forecast.pace import (
     DEVIATION,
     FEWEST,
     FORECAST,
+    KIND_ERROR,
     RATES,
     STEPS,
     Gone,
     Method,
     State,
+    by_kind,
     drifted,
     drifts,
     expected_share,
     figures,
     forecast_json,
     gone,
+    kind_of,
     later_rounds,
     pace,
     parted,
     pull,
     score,
-    short_ones,
-    staying,
+    short_share,
     stepped,
     steps_of,
 )
@@ -370,10 +372,21 @@ def test_lengths_are_parted_where_they_are_of_two_kinds(
     lengths: list[int], cut: int | None
 ) -> None:
     none = np.zeros(len(lengths), dtype=np.int64)
-    assert parted(Rows(none, none, np.array(lengths), none.astype(float))) == cut
+    mass = dynamics.of_shares([np.full(len(lengths), 1 / len(lengths))])
+    assert parted(Rows(none, none, np.array(lengths), none.astype(float)), mass) == cut
 
 
-def test_short_responses_that_stay_divide_their_share_as_before() -> None:
+def test_lengths_are_parted_by_their_shares() -> None:
+    """Listed responses count by their probability."""
+    length = np.array([3, 4, 20, 21, 22, 23])
+    rows = Rows(length * 0, length * 0, length, length * 0.0)
+    shares = np.array([0.6, 0.3, 0.05, 0.03, 0.01, 0.01])
+    assert parted(rows, dynamics.of_shares([shares])) == 20
+    few = np.array([0.02, 0.02, 0.24, 0.24, 0.24, 0.24])
+    assert parted(rows, dynamics.of_shares([few])) is None
+
+
+def test_kinds_go_ways_of_their_own() -> None:
     first = two_kinds()
     there = pull(first, first.mass, method_of("consistency", 0.2, 8), 0).there
     mass, short_R = first.mass, first.rows.length_R < 20
@@ -382,39 +395,57 @@ def test_short_responses_that_stay_divide_their_share_as_before() -> None:
         return np.bincount(m.prompt_R[short_R], m.mass_R[short_R])
 
     for kind, s in ((0.0, 0.4), (0.5, 0.4), (1.0, 0.0), (1.3, 1.0)):
-        new = staying(mass, there, s, kind, short_R)
+        new = by_kind(mass, there, s, kind, short_R)
         np.testing.assert_allclose(np.bincount(new.prompt_R, new.mass_R), 1.0)
         expected = np.clip(share(mass) + kind * (share(there) - share(mass)), 0, 1)
         np.testing.assert_allclose(share(new), expected, atol=1e-12)
-        ratio_R = new.mass_R[short_R] / mass.mass_R[short_R]  # one number a prompt
-        np.testing.assert_allclose(ratio_R, (share(new) / share(mass))[mass.prompt_R[short_R]])
-        ratio_R = new.mass_R[~short_R] / mixed(mass, there, s).mass_R[~short_R]
-        spread_P = [np.ptp(ratio_R[mass.prompt_R[~short_R] == p]) for p in range(5)]
-        np.testing.assert_allclose(spread_P, 0.0, atol=1e-12)
-    same = staying(mass, there, 0.3, 1.0, np.zeros(len(short_R), dtype=bool))
-    np.testing.assert_allclose(same.mass_R, mixed(mass, there, 0.3).mass_R)
+        ratio_R = new.mass_R / mixed(mass, there, s).mass_R  # one number a prompt and kind
+        for of_R in (short_R, ~short_R):
+            spread_P = [np.ptp(ratio_R[of_R & (mass.prompt_R == p)]) for p in range(5)]
+            np.testing.assert_allclose(spread_P, 0.0, atol=1e-12)
+    for none in (np.zeros(len(short_R), dtype=bool), np.ones(len(short_R), dtype=bool)):
+        same = by_kind(mass, there, 0.3, 1.0, none)
+        np.testing.assert_allclose(same.mass_R, mixed(mass, there, 0.3).mass_R)
+    mixture = by_kind(mass, there, 0.3, 0.3, short_R)
+    np.testing.assert_allclose(mixture.mass_R, mixed(mass, there, 0.3).mass_R, atol=1e-12)
 
 
 def test_prompts_of_one_kind_keep_it() -> None:
     mass = dynamics.of_shares([np.array([0.6, 0.4]), np.array([0.5, 0.5])])
     there = dynamics.of_shares([np.array([0.9, 0.1]), np.array([0.7, 0.3])])
-    new = staying(mass, there, 0.5, 1.0, np.array([True, True, False, False]))
-    np.testing.assert_allclose(new.mass_R, [0.6, 0.4, 0.6, 0.4])
+    new = by_kind(mass, there, 0.5, 1.0, np.array([True, True, False, False]))
+    np.testing.assert_allclose(new.mass_R, [0.75, 0.25, 0.6, 0.4])
+
+
+def test_what_is_left_almost_no_mass_is_divided_all_the_same() -> None:
+    """Long responses 720 nats below the short ones, and none at all at s = 1."""
+    prompt_R = np.zeros(4, dtype=np.int64)
+    short_R = np.array([True, True, False, False])
+    now = dynamics.Mass(prompt_R, np.log([0.3, 0.3, 0.3, 0.1]), np.zeros(4))
+    for depth in (-720.0, -743.0, -np.inf):
+        there = replace(now, log_mass_R=np.array([np.log(0.9), np.log(0.1), depth, depth]))
+        for s in (0.0, 0.5, 1.0):
+            new = by_kind(now, there, s, 0.5, short_R)
+            assert new.mass_R[short_R].sum() == pytest.approx(0.8)
+            if depth == -np.inf:
+                np.testing.assert_allclose(new.mass_R[~short_R], [0.15, 0.05])
 
 
 @pytest.mark.parametrize("kind", [0.6, 1.0])
-def test_short_responses_that_stay_are_seen_and_followed(kind: float) -> None:
+def test_a_way_of_the_short_ones_is_seen_and_followed(kind: float) -> None:
     first, s = two_kinds(), 0.5
     method = method_of("consistency", 0.2, 8)
-    cut = parted(first.rows)
+    cut = parted(first.rows, first.mass)
     assert cut == 20
     made = forecast_json(0, first, method, [], [], 0, cut)
     there = pull(first, first.mass, method, 0).there
-    mass = staying(first.mass, there, s, kind, first.rows.length_R < cut)
+    mass = by_kind(first.mass, there, s, kind, first.rows.length_R < cut)
     second = estimates(figures(first, mass))
-    went = gone(made, estimates(made["now"]), second, 0.001, short_ones(first, mass, cut))
-    assert went.kind is not None
-    assert abs(went.kind - kind) < abs(went.kind - 1) + 0.1  # the mean with 1
+    went = gone(made, estimates(made["now"]), second, 0.001, short_share(first, mass, cut))
+    far = short_share(first, there, cut) - short_share(first, first.mass, cut)
+    noise = sum(q * (1 - q) for m in (first.mass, mass) for q in [short_share(first, m, cut)])
+    with_1 = noise / len(first.rows.prompt_R) / (KIND_ERROR * far) ** 2
+    assert went.kind == pytest.approx((kind + with_1) / (1 + with_1), abs=1e-9)
     assert went.share.value == pytest.approx(s, abs=0.08)
     plain = replace(went, kind=None)
     once, twice, mixture = (
@@ -425,19 +456,36 @@ def test_short_responses_that_stay_are_seen_and_followed(kind: float) -> None:
     assert mixture[1]["length"]["value"] < once[1]["length"]["value"]  # less short is given up
 
 
-def test_a_mixture_of_two_kinds_is_a_mixture() -> None:
-    """Nothing stays: neither by the mixture nor by other samples of it."""
-    first, s = two_kinds(), 0.5
-    method = method_of("consistency", 0.2, 8)
-    made = forecast_json(0, first, method, [], [], 0, 20)
-    mass = mixed(first.mass, pull(first, first.mass, method, 0).there, s)
-    second = estimates(figures(first, mass))
-    after = short_ones(first, mass, 20)
-    noisy = (replace(after, agree=after.agree + z * after.agree_error) for z in (-2, 0, 2))
-    for short in (None, *noisy):
-        went = gone(made, estimates(made["now"]), second, 0.001, short)
-        assert went.kind is None
-        assert went.share.value == pytest.approx(s, abs=0.01)
+def test_the_share_of_short_responses_is_averaged_with_its_prior() -> None:
+    def kind(now: float, target: float, after: float, n: int, read: float = 1.0) -> float | None:
+        told = {"share": now, "target": target, "read": read * now, "responses": n}
+        return kind_of({"short": told}, after)
+
+    assert kind(0.4, 0.1, 0.25, 10**9) == pytest.approx(0.5, abs=1e-3)  # known exactly
+    between = kind(0.4, 0.35, 0.375, 500)
+    assert between is not None
+    assert 0.5 < between < 1.0
+    assert kind(0.4, 0.1, 0.9, 10**9) == 0.0  # away from it
+    assert kind(0.4, 0.1, 0.0, 10**9) == pytest.approx(1.3)  # further than it
+    assert kind(1.0, 0.9, 1.0, 500) == 0.0
+    assert kind(0.4, 0.39, 0.4, 500) is None  # no way to go
+    assert kind(0.4, 0.1, 0.25, 500, read=0.4) is None  # given up for want of an answer
+
+
+def test_a_target_that_moves_the_kinds_alone_tells_no_share() -> None:
+    """All there is to learn is to be long."""
+    prompt_R = np.repeat(np.arange(300), 10)
+    short_R = np.tile(np.arange(10) < 4, 300)
+    rows = Rows(prompt_R, np.where(short_R, 1, 0), np.where(short_R, 3, 30), prompt_R * np.nan)
+    mass = dynamics.of_shares([np.full(10, 0.1)] * 300)
+    first = State(rows, mass, 1.0 - short_R)
+    made = forecast_json(0, first, method_of("consistency", 0.2, 8), [], [], 0, 30)
+    there = pull(first, mass, method_of("consistency", 0.2, 8), 0).there
+    after = by_kind(mass, there, 0.5, 0.9, short_R)
+    second = estimates(figures(first, after))
+    went = gone(made, estimates(made["now"]), second, 0.01, short_share(first, after, 30))
+    assert went.kind == pytest.approx(0.9, abs=0.05)
+    assert went.share.value is None
 
 
 def test_forecasts_without_short_responses_are_read() -> None:
@@ -448,7 +496,7 @@ def test_forecasts_without_short_responses_are_read() -> None:
         made = forecast_json(0, first, method, [], [], 0, cut)
         assert below({k: v for k, v in made.items() if k != "short"}) is None
         assert below(made) == cut
-        short = None if cut is None else short_ones(first, first.mass, cut)
+        short = None if cut is None else short_share(first, first.mass, cut)
         went = gone(made, estimates(made["now"]), estimates(made["target"]), 0.01, short)
         assert went.kind is None
 

@@ -52,7 +52,7 @@ def test_forecast_beside_measured(tmp_path: Path) -> None:
         assert shown in text
 
 
-def test_extrapolated_rounds_are_marked_and_short_responses_named(tmp_path: Path) -> None:
+def test_extrapolated_rounds_are_marked_and_kinds_named(tmp_path: Path) -> None:
     folder = fake_run(tmp_path / "run")
     t = summarise(folder).rounds[-1].round
     accuracy = {"value": 0.567, "low": 0.5, "high": 0.6}
@@ -68,4 +68,4 @@ def test_extrapolated_rounds_are_marked_and_short_responses_named(tmp_path: Path
         assert s.forecasts[0].below == (None if kind is None else 17)
         text = Seen(run_page(s)).text
         assert ("†" in text) is not supported
-        assert ("fewer than 17 tokens" in text) is not supported
+        assert ("longer than 17 tokens" in text) is not supported

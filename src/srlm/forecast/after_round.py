@@ -15,13 +15,12 @@ from srlm.forecast.pace import (
     MOST_ROWS,
     Gone,
     Method,
-    Short,
     State,
     forecast_json,
     gone,
     later_rounds,
     parted,
-    short_ones,
+    short_share,
 )
 from srlm.forecast.powers import sharpen
 from srlm.forecast.trajectory import Evidence, gather, read_all
@@ -194,8 +193,8 @@ def forecast_after(
         seed: of the groups.
     """
     state = state.first(MOST_ROWS)
-    cut = below(before[0]) if before else parted(state.rows)
-    short = None if cut is None else short_ones(state, state.mass, cut)
+    cut = below(before[0]) if before else parted(state.rows, state.mass)
+    short = None if cut is None else short_share(state, state.mass, cut)
     done = paces_of(records, before, short)
     t = records[-1].round
     now = records[-1].estimates
@@ -210,20 +209,18 @@ def below(made: Mapping[str, Any]) -> int | None:
 
 
 def paces_of(
-    records: Sequence[Round], before: Sequence[Mapping[str, Any]], short: Short | None
+    records: Sequence[Round], before: Sequence[Mapping[str, Any]], short: float | None
 ) -> list[Gone]:
     """What each round did, from the forecasts made before it.
 
     Args:
         records: of rounds 0 to t.
         before: the forecasts made after rounds 0 to t - 1.
-        short: the short responses of the last round.
+        short: share of short responses in the last round.
     """
     at = {r.round: r for r in records}
     told = {
-        made["made"]: Short(*made["short"]["now"])
-        for made in before
-        if made.get("short") is not None
+        made["made"]: made["short"]["share"] for made in before if made.get("short") is not None
     }
     if short is not None:
         told[records[-1].round] = short

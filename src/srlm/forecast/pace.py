@@ -26,11 +26,9 @@ of its way. (Votes do not: what a habit has to do with them ends with it.) Nor a
 after rounds that tell s to no better than ``MOST_UNSURE``, or after one that went all of its way:
 it may have gone further, which no mixture does.
 
-Nor does training always teach what other prompts' votes say of short responses: an answer given at
-once is not worked out. Where lengths are of two kinds and the short responses kept their answers in
-the last round (``STAYS``), they keep them in later ones; their share of the responses, a habit,
-goes ``Gone.kind`` of its way, and s is the long ones'. After one such round the pace is not told
-yet.
+Where lengths are of two kinds, how often a response is short is such a habit, and goes a share of
+its own, near 1 (``Gone.kind``); s is that of what each kind says. It takes two rounds to tell
+both.
 
 Accuracy may fall short of this, for training moves other prompts too (drift): the root of the
 factor by which the last round missed, 1 at most, counts once, and so does that of kappa of votes,
@@ -44,7 +42,7 @@ the gap between a run and exact likelihood updates (``srlm.report.gap``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -122,10 +120,7 @@ APART = 0.7
 """Share of the variance of the lengths that lies between short and long responses, from which they
 are two kinds."""
 LEAST_KIND = 0.05
-"""Share of the responses that each kind has at least, and agreement that the target moves."""
-STAYS = 0.3
-"""Share of its way by which the short ones' agreement falls short of the mixture's, from which they
-are taken to stay; more than three standard errors besides."""
+"""Share of the responses that each kind has at least."""
 KINDS = (0.0, 0.65, 1.3)
 """Shares of its way that the share of short responses is worked out at."""
 KIND_ERROR = 0.25
@@ -257,81 +252,59 @@ def figures(state: State, mass: Mass) -> dict[str, float]:
 # ---- short and long responses
 
 
-@dataclass(frozen=True, slots=True)
-class Short:
-    """The short responses of a policy."""
-
-    share: float
-    """Of all responses."""
-    share_error: float
-    """Its standard error, of these prompts."""
-    agree: float
-    """Share of those that can be read which give their prompt's majority answer."""
-    agree_error: float
-
-
-def parted(rows: Rows) -> int | None:
+def parted(rows: Rows, mass: Mass) -> int | None:
     """The least length of a long response, where responses are of two kinds (Otsu 1979); else None.
 
-    The length that leaves the least variance within the two; no more than ``APART`` of it may be
-    left between them, and each has ``LEAST_KIND`` of the responses.
+    The length that leaves the least variance within the two. ``APART`` of it lies between them, at
+    least, and each has ``LEAST_KIND`` of the responses.
     """
-    length_L, count_L = np.unique(rows.length_R, return_counts=True)
-    total, whole = count_L.sum(), float(rows.length_R.astype(np.float64).var())
-    if whole == 0.0:
+    length_L, of_R = np.unique(rows.length_R, return_inverse=True)
+    share_L = np.bincount(of_R, mass.mass_R) / mass.prompts
+    mean = float(share_L @ length_L)
+    whole = float(share_L @ (length_L - mean) ** 2)
+    below_L, sum_L = np.cumsum(share_L)[:-1], np.cumsum(share_L * length_L)[:-1]
+    some_L = (below_L >= LEAST_KIND) & (below_L <= 1 - LEAST_KIND)
+    if whole <= 0 or not some_L.any():
         return None
-    below_L = np.cumsum(count_L)[:-1] / total
-    sum_L = np.cumsum(count_L * length_L)[:-1] / total
-    mean = float(rows.length_R.mean())
+    below_L, sum_L, next_L = below_L[some_L], sum_L[some_L], length_L[1:][some_L]
     between_L = (mean * below_L - sum_L) ** 2 / (below_L * (1 - below_L))
     at = int(between_L.argmax())
-    if between_L[at] < APART * whole or not LEAST_KIND <= below_L[at] <= 1 - LEAST_KIND:
-        return None
-    return int(length_L[at + 1])
+    return int(next_L[at]) if between_L[at] >= APART * whole else None
 
 
-def short_ones(state: State, mass: Mass, cut: int) -> Short:
-    """Of responses shorter than ``cut``, of a policy with these shares; the majority is the
-    state's."""
-    rows, P = state.rows, mass.prompts
-    short_R, voting_R = rows.length_R < cut, rows.answer_R >= 0
-    share_PA = np.zeros((P, int(rows.answer_R.max(initial=0)) + 1))
-    at = (rows.prompt_R[voting_R], rows.answer_R[voting_R])
-    np.add.at(share_PA, at, state.mass.mass_R[voting_R])
-    own_R = short_R & voting_R
-    with_R = own_R & (rows.answer_R == share_PA.argmax(1)[rows.prompt_R])
-    total = float(mass.mass_R[own_R].sum())
-    share = float(mass.mass_R[short_R].sum()) / P
-    agree = float(mass.mass_R[with_R].sum()) / total if total > 0 else 0.0
-    return Short(
-        share,
-        float(np.sqrt(share * (1 - share) / len(short_R))),
-        agree,
-        float(np.sqrt(agree * (1 - agree) / max(int(own_R.sum()), 1))),
-    )
+def short_share(state: State, mass: Mass, cut: int, *, read: bool = False) -> float:
+    """Share of responses shorter than ``cut`` (of those that can be ``read``), of a policy with
+    these shares."""
+    some_R = state.rows.length_R < cut
+    if read:
+        some_R = some_R & (state.rows.answer_R >= 0)
+    return min(float(mass.mass_R[some_R].sum()) / mass.prompts, 1.0)
 
 
-def staying(mass: Mass, there: Mass, s: float, kind: float, short_R: Bools) -> Mass:
-    """The short responses' share of each prompt goes ``kind`` of its way, and they divide it as
-    they did; the others go s of theirs.
+def by_kind(mass: Mass, there: Mass, s: float, kind: float, short_R: Bools) -> Mass:
+    """(1 - s) pi + s target within the short and within the long responses of each prompt; the
+    short ones' share goes ``kind`` of its way.
 
-    Where a prompt has none of either kind now, it has none afterwards.
+    Where a prompt has none of either kind now, it has none afterwards; a kind that has nothing at
+    the end of its way divides what is left as it did.
     """
-    new = mixed(mass, there, s)
+    new_R, prompt_R = mixed(mass, there, s).mass_R, mass.prompt_R
 
-    def of(m: Mass, some_R: Bools) -> Floats:
-        return np.asarray(
-            np.bincount(m.prompt_R[some_R], m.mass_R[some_R], minlength=m.prompts), dtype=np.float64
+    def of(share_R: Floats) -> tuple[Floats, Floats]:
+        """Of each prompt's short ones, and of each row's kind."""
+        short_P, long_P = (
+            np.asarray(np.bincount(prompt_R, np.where(some_R, share_R, 0.0), mass.prompts), float)
+            for some_R in (short_R, ~short_R)
         )
+        return short_P, np.where(short_R, short_P[prompt_R], long_P[prompt_R])
 
-    was_P, end_P, long_P = of(mass, short_R), of(there, short_R), of(new, ~short_R)
+    (was_P, was_R), (end_P, _), (_, left_R) = of(mass.mass_R), of(there.mass_R), of(new_R)
     now_P = np.clip(was_P + kind * (end_P - was_P), 0.0, 1.0)
-    now_P = np.where(was_P > 0, np.where(long_P > 0, now_P, 1.0), 0.0)
-    ratio_P = np.divide(now_P, was_P, out=np.zeros(mass.prompts), where=was_P > 0)
-    rest_P = np.divide(1 - now_P, long_P, out=np.zeros(mass.prompts), where=long_P > 0)
-    prompt_R = mass.prompt_R
-    share_R = np.where(short_R, mass.mass_R * ratio_P[prompt_R], new.mass_R * rest_P[prompt_R])
-    return moved_to(mass, share_R)
+    now_P = np.where(was_P > 0, np.where(was_P < 1 - 1e-12, now_P, 1.0), 0.0)
+    own_R = np.where(left_R > 0, new_R, mass.mass_R)
+    total_R = np.where(left_R > 0, left_R, was_R)
+    part_R = np.divide(own_R, total_R, out=np.zeros(len(own_R)), where=total_R > 0)
+    return moved_to(mass, part_R * np.where(short_R, now_P[prompt_R], 1 - now_P[prompt_R]))
 
 
 # ---- a round done
@@ -352,7 +325,8 @@ class Gone:
     habit: float | None = None
     """Share of its way that the mean length went, where it is another one than the mixture's."""
     kind: float | None = None
-    """Share of its way that the share of short responses went, where those kept their answers."""
+    """Share of its way that the share of short responses goes: that which it went, averaged with
+    1; None where all responses are of a kind."""
 
 
 def gone(
@@ -360,7 +334,7 @@ def gone(
     measured_before: Mapping[str, Estimate],
     measured: Mapping[str, Estimate],
     error: float,
-    short: Short | None = None,
+    short: float | None = None,
 ) -> Gone:
     """How far a round went, from the forecast that was made before it.
 
@@ -368,7 +342,7 @@ def gone(
         before: ``forecast_json`` made before the round.
         measured_before, measured: estimates before and after it.
         error: standard error of the mean change of x over the held-out prompts.
-        short: the short responses after it.
+        short: share of short responses after it.
     """
     name, unequal = before["by"], before["unequal"]
     now, there = before["now"], before["target"]
@@ -392,11 +366,14 @@ def gone(
     goal, length = reached(name), reached("length")
     assert goal is not None
     s = _nearest(plain[name], goal)
-    kind = _stayed(before, s, short)
+    kind = kind_of(before, short)
     if kind is not None:
-        steps = before["short"]["stays"]
+        steps = before["short"]["steps"]
         plain = {k: _between(steps, k, kind, STEPS, KINDS) for k in steps[0]}
-        s = _nearest(plain[name], goal)
+        s, way = _nearest(plain[name], goal), plain[name][-1] - plain[name][0]
+        if abs(way) < LEAST_PULL:
+            note = f"the target moves {name} by {way:+.3f} only, beside what is short"
+            return Gone(undefined(method, note), unequal, 1.0, kind=kind)
     path = {k: np.interp(share_S, STEPS, v) for k, v in plain.items() if k != "habit"}
     long = there["length"] - now["length"]
     if length is not None and abs(long) > LEAST_WAY * now["length"]:
@@ -419,24 +396,25 @@ def gone(
     return Gone(share, unequal, kept, votes, habit, kind)
 
 
-def _stayed(before: Mapping[str, Any], s: float, after: Short | None) -> float | None:
-    """Share of its way that the share of short responses went (its mean with 1, each weighted by
-    its variance), where they kept their answers in a round whose mixture went s of its way."""
+def kind_of(before: Mapping[str, Any], after: float | None) -> float | None:
+    """Share of its way that the share of short responses went: its mean with 1, each by its
+    variance. None where there are not two kinds, the short ones cannot be read (they are given up
+    for want of an answer), or the target does not move their share.
+
+    Args:
+        before: ``forecast_json`` made before the round.
+        after: share of short responses after it.
+    """
     told = before.get("short")
     if told is None or after is None:
         return None
-    now, end = Short(*told["now"]), Short(*told["target"])
-    missing, way = _at(told["agree"], s) - after.agree, end.agree - now.agree
-    error = float(np.hypot(now.agree_error, after.agree_error))
-    if abs(way) < LEAST_KIND or missing / way < STAYS or abs(missing) < 3 * error:
+    now, far = told["share"], told["target"] - told["share"]
+    if abs(far) < LEAST_WAY or told["read"] < LEAST_READABLE * now:
         return None
-    far = end.share - now.share
-    weight = (far * KIND_ERROR) ** 2 / (now.share_error**2 + after.share_error**2)
-    return float(
-        np.clip((1 + weight * (after.share - now.share) / far) / (1 + weight), 0.0, 1.3)
-        if far
-        else 1.0
-    )
+    noise = (now * (1 - now) + after * (1 - after)) / told["responses"]
+    prior = KIND_ERROR**2
+    kind = (noise + far * prior * (after - now)) / (noise + far**2 * prior)
+    return float(np.clip(kind, KINDS[0], KINDS[-1]))
 
 
 def _at(value_S: Sequence[float] | Floats, s: float) -> float:
@@ -499,24 +477,22 @@ def steps_of(state: State, there: Mass) -> list[dict[str, Any]]:
 
 
 def short_of(state: State, there: Mass, cut: int | None) -> dict[str, Any] | None:
-    """What the next round would do to short responses: how they are now and at the target, their
-    agreement at each of ``STEPS`` of the mixture, and figures where they keep their answers, at
-    each of ``KINDS`` and ``STEPS``."""
+    """What the next round would do to short responses: their share now and at the target, and
+    figures where it goes each of ``KINDS`` of its way and all else each of ``STEPS``."""
     if cut is None or state.mode_R is not None:
         return None
     mass, short_R = state.mass, state.rows.length_R < cut
-    now, end, *path = (
-        short_ones(state, m, cut) for m in (mass, there, *(mixed(mass, there, s) for s in STEPS))
-    )
     steps = [
-        [figures(state, staying(mass, there, s, kind, short_R)) for s in STEPS] for kind in KINDS
+        [figures(state, by_kind(mass, there, s, kind, short_R)) for s in STEPS] for kind in KINDS
     ]
+    told = set.intersection(*(set(x) for of in steps for x in of))
     return {
         "below": cut,
-        "now": list(astuple(now)),
-        "target": list(astuple(end)),
-        "agree": [x.agree for x in path],
-        "stays": [{k: [x[k] for x in of] for k in of[0]} for of in steps],
+        "share": short_share(state, mass, cut),
+        "read": short_share(state, mass, cut, read=True),
+        "target": short_share(state, there, cut),
+        "responses": len(short_R),
+        "steps": [{k: [x[k] for x in of] for k in of[0] if k in told} for of in steps],
     }
 
 
@@ -585,6 +561,7 @@ def later_rounds(
         now: its estimates.
         done: what each round did.
         method: of the rounds.
+        cut: length under which responses are short, where they are of two kinds.
     """
     fade, slow = rates(method)
     last = done[-1] if done else Gone(undefined("", ""), 1.0, 1.0)
@@ -606,7 +583,7 @@ def later_rounds(
                 habit *= left * slow ** (j + 1)
             if last.kind is not None and cut is not None:
                 short_R = state.rows.length_R < cut
-                mass = staying(mass, found.there, part, last.kind, short_R)
+                mass = by_kind(mass, found.there, part, last.kind, short_R)
             else:
                 mass = stepped(state, mass, found.there, part, habit)
             apart.append(found.unequal)
@@ -704,9 +681,9 @@ def forecast_json(
 
     Returns:
         ``made`` (the round), ``by`` (x), ``now`` and ``target`` (figures of the policy and of what
-        the next round is pulled to), ``unequal``, ``steps`` (``steps_of``), ``share``, ``kept`` and
-        ``habit`` of the round itself, ``expected`` (s of the next round), ``later`` (each later
-        round).
+        the next round is pulled to), ``unequal``, ``steps`` (``steps_of``), ``short``
+        (``short_of``), ``share``, ``kept``, ``habit`` and ``kind`` of the round itself,
+        ``expected`` (s of the next round), ``later`` (each later round).
     """
     found = pull(state, state.mass, method, seed)
     by = state.sure_name

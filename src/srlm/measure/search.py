@@ -35,7 +35,7 @@ from srlm.config import MeasureSettings
 from srlm.engines.base import Advance, Piece
 from srlm.errors import UserError
 from srlm.measure.modes import Modes
-from srlm.policies.base import Policy, PrefixTree
+from srlm.policies.base import Differentiable, Policy, PrefixTree
 from srlm.policies.devices import ENTRIES, SEARCHED
 from srlm.types import Floats, Ints, Prompt, Samples, Tokens, rows_by_prompt
 
@@ -377,7 +377,7 @@ def lots(prompts: Sequence[Prompt], settings: MeasureSettings, max_tokens: int) 
 def searched(policy: Policy, lot: Piece, advance: Advance) -> Modes:
     """``find_modes`` of a lot."""
     max_tokens, nodes, tokens, seconds, batch = lot.asked
-    return find_modes(
+    found = find_modes(
         policy.tree(lot.prompts, max_tokens=max_tokens),
         len(lot.prompts),
         nodes=nodes,
@@ -387,6 +387,9 @@ def searched(policy: Policy, lot: Piece, advance: Advance) -> Modes:
         batch=batch,
         first=lot.first,
     )
+    if isinstance(policy, Differentiable):
+        policy.budget.release()
+    return found
 
 
 def nodes_needed(samples: Samples, best_P: Floats) -> Floats:

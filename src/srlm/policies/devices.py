@@ -27,6 +27,7 @@ are rewards here, and certificates must know how they were rounded.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 from collections.abc import Callable
@@ -57,6 +58,8 @@ LEAST_BYTES = 3 << 25
 """Activations of a pass with gradient that are always allowed."""
 CGROUP = Path("/sys/fs/cgroup/memory.max")
 STATUS = Path("/proc/self/status")
+TRIM = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
+"""What gives free memory back to the system: glibc has it."""
 
 
 def find(name: str) -> torch.device:
@@ -280,6 +283,14 @@ class Budget:
         if self.positions is not None:
             return self.positions
         return max(1, int(self._share * min(most.get(self.device.type, otherwise), room)))
+
+    def release(self) -> None:
+        """Give back what is not used any more: what one stage leaves in pieces, the next one cannot
+        use in whole. On the CPU where the C library can (glibc)."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        elif self.device.type == "cpu" and TRIM is not None:
+            TRIM(0)
 
     def halve(self) -> None:
         """From now on half as much; said the first time."""

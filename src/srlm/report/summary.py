@@ -68,7 +68,7 @@ class Forecast:
     extrapolated: frozenset[int] = frozenset()
     """Rounds that the rounds so far do not tell (``forecast.pace``)."""
     below: int | None = None
-    """Responses of fewer tokens kept their answers in the last round; None where none did."""
+    """Responses of fewer tokens are short, where they go a way of their own; else None."""
 
 
 @dataclass(frozen=True, slots=True)
