@@ -767,7 +767,7 @@ def page(result: dict[str, Any]) -> str:
         *piloted(unseen),
         "",
         "Seeds 12 to 14, run once after short responses that keep their answers had been told "
-        "apart ([decision 47](decisions/0047-short-responses-may-stay.md)):",
+        "apart ([decision 47](decisions/0047-kinds-of-responses-go-ways-of-their-own.md)):",
         "",
         *piloted(new),
         "",

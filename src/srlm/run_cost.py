@@ -225,10 +225,12 @@ def plan_run(
     if rank := config.update.lora:
         adapters = rank * shape.layers * (11 * shape.hidden + 3 * shape.inner)
         trained, policy_bytes = replace(shape, trained=adapters), 4 * adapters
-    work = int(
-        made.a_round * (found.prompt + config.samples.per_prompt * config.samples.max_tokens)
-    )
-    passed = min(budget.trained(), work) + CALL  # rows that save a call do not share their prompt
+    K, T = config.samples.per_prompt, config.samples.max_tokens
+    one = max((*training, *held_out), key=lambda x: len(policy.encode(x)))
+    none = np.zeros(K, dtype=np.int64)
+    work = made.a_round * int(policy.positions([one], none, [(0,) * T] * K, none)[0])
+    # one row at least; and rows that save a call do not share their prompt
+    passed = max(min(budget.trained(), work), longest + T) + CALL
     peak = max(
         budget.measuring(made.measuring, sampled, nodes, longest, config.samples.max_tokens),
         budget.with_holes(trained.update(passed, chunk)),

@@ -204,13 +204,10 @@ def test_budgets_follow_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
         assert again >= trained
 
 
-@pytest.mark.parametrize("kind", ["llama", "gpt2"])
-@pytest.mark.parametrize(("rows", "letters"), [(40, 24), (100, 24), (40, 8)])
-def test_what_rows_copy_of_their_prompt_is_counted(kind: str, rows: int, letters: int) -> None:
-    """What is kept for the backward pass of short responses to a long prompt."""
-    policy, asked = tiny.policy(kind), [Prompt("0", "a" * letters)]
-    tokens_R = [(4 + r % 6, 5, 6) for r in range(rows)]
-    prompt_R = np.zeros(rows, dtype=np.int64)
+def kept_for_the_gradient(
+    policy: CausalLM, asked: list[Prompt], prompt_R: np.ndarray, tokens_R: list[Tokens]
+) -> int:
+    """Bytes beside the parameters."""
     own = {p.untyped_storage().data_ptr() for p in policy.parameters()}
     kept: dict[int, int] = {}
 
@@ -222,9 +219,29 @@ def test_what_rows_copy_of_their_prompt_is_counted(kind: str, rows: int, letters
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         policy.log_prob_grad(asked, prompt_R, tokens_R)
-    positions = int(policy.positions(asked, prompt_R, tokens_R, prompt_R)[0])
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("kind", ["llama", "gpt2"])
+@pytest.mark.parametrize(
+    ("letters", "rows"),
+    [([24], [40]), ([24], [100]), ([8], [40]), ([24, 2], [20, 400])],  # unlike: one is not padded
+)
+def test_what_rows_copy_of_their_prompts_is_counted(
+    kind: str, letters: list[int], rows: list[int]
+) -> None:
+    """What is kept for the backward pass of short responses."""
+    policy = tiny.policy(kind)
+    asked = [Prompt(str(i), "a" * n) for i, n in enumerate(letters)]
+    prompt_R = np.repeat(np.arange(len(rows)), rows)
+    tokens_R: list[Tokens] = [(4 + r % 6, 5, 6) for r in range(len(prompt_R))]
+    positions = int(policy.positions(asked, prompt_R, tokens_R, prompt_R).sum())
     counted = positions * policy.budget.shape.trained_on()
-    assert counted / 3 < sum(kept.values()) < counted
+    assert counted / 3 < kept_for_the_gradient(policy, asked, prompt_R, tokens_R) < counted
+    rows_R = [np.array([r]) for r in range(0, len(prompt_R), 7)]
+    alone = [policy.log_prob(asked, prompt_R[r], [tokens_R[r[0]]])[0] for r in rows_R]
+    together = policy.log_prob_grad(asked, prompt_R, tokens_R).detach().numpy()
+    np.testing.assert_allclose(together[::7], alone, atol=2e-5)
 
 
 def test_rows_that_do_not_share_their_prompt_each_count_it() -> None:

@@ -5,7 +5,7 @@ response are run as one text. Samples of a prompt share it, and responses end ea
 the distinct prompts are run first, their keys and values handed to all their rows, and the rows
 continue in buckets of like length: U L + sum_b R_b (T_b - 1) positions, U distinct prompts. The
 values and the gradient are those of the plain pass up to float rounding: attention sees the same
-keys.
+keys. Prompts of unlike length are in buckets too.
 
 The vocabulary's scores are made from hidden states, some positions at a time
 (``Network.read``). Prompts are run apart only where that is fewer positions, and where all that
@@ -23,11 +23,13 @@ import torch.nn.functional as F
 from transformers.cache_utils import Cache, DynamicCache, DynamicLayer
 
 from srlm.policies.network import Network, Read, left_padded, recomputed
-from srlm.types import Ints, Tokens
+from srlm.types import Floats, Ints, Tokens
 
 CALL = 256
 """What a forward pass of its own costs, in positions; measured on the demo's models, where a
 position costs about 20 microseconds with its gradient. Larger models hardly feel it."""
+COPIED = 0.125
+"""What a row copies of a position of its prompt, in positions; about that of usual models."""
 MOST_LENGTHS = 64
 """Distinct lengths that buckets are searched over; more are rounded up to as many."""
 
@@ -60,13 +62,13 @@ def read(
     """
     length_R = np.array([len(y) for y in tokens_R], dtype=np.int64)
     kind, L = network.kind, max(map(len, encoded_U))
+    if network.shares and len(encoded_U) * L + CALL < len(tokens_R) * L:
+        return _by_prompts(network, encoded_U, row_R, tokens_R, reader)
     groups = [np.arange(len(length_R))] if network.once else buckets(length_R)
     if kind.head is None:
         parts = [
             _whole_pass(network, *_texts(encoded_U, row_R, tokens_R, g), reader) for g in groups
         ]
-    elif network.shares and len(encoded_U) * L + CALL < len(tokens_R) * L:
-        parts = _apart(network, encoded_U, row_R, tokens_R, groups, reader)
     else:
         parts = [_together(network, *_texts(encoded_U, row_R, tokens_R, g), reader) for g in groups]
     row_N = np.concatenate([rows.repeat(length_R[rows]) for rows in groups])
@@ -130,6 +132,31 @@ def _texts(
     return token_BL, said_BL, torch.tensor([t for _, y in texts for t in y])
 
 
+def _by_prompts(
+    network: Network,
+    encoded_U: Sequence[list[int]],
+    row_R: Ints,
+    tokens_R: Sequence[Tokens],
+    reader: Read,
+) -> tuple[Ints, torch.Tensor]:
+    """As ``read``: prompts of like length together, since each row copies as much as the longest
+    takes; then rows of like length."""
+    size_U = np.array([len(x) for x in encoded_U])
+    rows_U = np.bincount(row_R, minlength=len(encoded_U)).astype(np.float64)
+    length_R = np.array([len(y) for y in tokens_R], dtype=np.int64)
+    row_N, parts = [], []
+    for some_U in buckets(size_U, 1 + COPIED * rows_U):
+        place_U = np.full(len(encoded_U), -1)
+        place_U[some_U] = np.arange(len(some_U))
+        own_R = np.flatnonzero(place_U[row_R] >= 0)
+        groups = buckets(length_R[own_R])
+        mine_R = [tokens_R[r] for r in own_R.tolist()]
+        prompts = [encoded_U[u] for u in some_U.tolist()]
+        parts += _apart(network, prompts, place_U[row_R[own_R]], mine_R, groups, reader)
+        row_N += [own_R[rows].repeat(length_R[own_R[rows]]) for rows in groups]
+    return np.concatenate(row_N), torch.cat(parts)
+
+
 def _apart(
     network: Network,
     encoded_U: Sequence[list[int]],
@@ -163,8 +190,9 @@ def _apart(
     return out
 
 
-def buckets(size_R: Ints) -> list[Ints]:
-    """Rows parted by size so that sum_b (R_b max_b size + CALL) is least; rows in order of size.
+def buckets(size_R: Ints, weight_R: Floats | None = None) -> list[Ints]:
+    """Rows parted by size so that sum_b (R_b max_b size + CALL) is least, R_b the number of the
+    bucket's rows or the sum of their weights; rows in order of size.
 
     The best parting of sorted rows is into runs, found by dynamic programming over the distinct
     sizes. O(R log R + S^2), S distinct sizes, at most ``MOST_LENGTHS``.
@@ -175,12 +203,13 @@ def buckets(size_R: Ints) -> list[Ints]:
     [50]
     """
     order_R = np.argsort(size_R, kind="stable")
-    sizes_S, count_S = np.unique(_rounded(size_R), return_counts=True)
+    sizes_S, of_R, count_S = np.unique(_rounded(size_R), return_inverse=True, return_counts=True)
     until_S = np.concatenate([[0], np.cumsum(count_S)])
+    heavy_S = until_S if weight_R is None else np.append(0, np.cumsum(np.bincount(of_R, weight_R)))
     best = [0.0]
     start = []
     for end in range(1, len(sizes_S) + 1):
-        rows = until_S[end] - until_S[:end]
+        rows = heavy_S[end] - heavy_S[:end]
         cost = np.asarray(best) + rows * sizes_S[end - 1] + CALL
         start.append(int(np.argmin(cost)))
         best.append(float(cost.min()))
