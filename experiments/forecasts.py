@@ -10,8 +10,8 @@ The start `good` has a base of its own for each seed; of each other start one ba
 2, one seeds 3 to 5, and so on, with other prompts and samples for each seed. The constants of
 ``srlm.forecast.pace`` were chosen on seeds 0 and 3 (``CHOSEN``), one of each base; those of votes
 anew after seeds 6 to 8 (``APART``) had shown that the ones before were too high, and judged on
-``UNSEEN``; short responses that stay (docs/decisions/0047) were seen on all of these, and are
-judged on ``NEW``.
+``UNSEEN``; short and long responses that go ways of their own (docs/decisions/0047) were seen on all
+of these, and are judged on ``NEW``.
 
 Results: experiments/results/forecasts.json, docs/forecasts.md.
 """
@@ -56,7 +56,7 @@ APART = (6, 7, 8)
 UNSEEN = (9, 10, 11)
 """Of the vote alone: run once, after the constants were chosen anew."""
 NEW = (12, 13, 14)
-"""Of the vote alone: run once, after short responses that stay were told apart."""
+"""Of the vote alone: run once, after short and long responses were told apart."""
 STARTS = ("good", "giveup", "hasty", "paths", "judge")
 REWARDS: dict[str, dict[str, Any]] = {
     "likelihood": {"reward": "likelihood", "update.beta": 0.5},
@@ -766,13 +766,13 @@ def page(result: dict[str, Any]) -> str:
         "",
         *piloted(unseen),
         "",
-        "Seeds 12 to 14, run once after short responses that keep their answers had been told "
-        "apart ([decision 47](decisions/0047-kinds-of-responses-go-ways-of-their-own.md)):",
+        "Seeds 12 to 14, run once after short and long responses had been told apart "
+        "([decision 47](decisions/0047-kinds-of-responses-go-ways-of-their-own.md)):",
         "",
         *piloted(new),
         "",
-        "After two rounds, votes, seeds 0 to 11 and then 12 to 14: where short responses stay "
-        "(`hasty`), it takes two rounds to tell the pace:",
+        "After two rounds, votes, seeds 0 to 11 and then 12 to 14; where short and long responses "
+        "go ways of their own (`hasty`, `paths`), it takes two rounds to tell them:",
         "",
         *piloted([r for r in votes if r["seed"] not in NEW], 2),
         "",
