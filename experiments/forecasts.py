@@ -10,8 +10,8 @@ The start `good` has a base of its own for each seed; of each other start one ba
 2, one seeds 3 to 5, and so on, with other prompts and samples for each seed. The constants of
 ``srlm.forecast.pace`` were chosen on seeds 0 and 3 (``CHOSEN``), one of each base; those of votes
 anew after seeds 6 to 8 (``APART``) had shown that the ones before were too high, and judged on
-``UNSEEN``; short and long responses that go ways of their own (docs/decisions/0047) were seen on all
-of these, and are judged on ``NEW``.
+``UNSEEN``; short and long responses that go ways of their own (docs/decisions/0047) were seen on
+all of these, and are judged on ``NEW``.
 
 Results: experiments/results/forecasts.json, docs/forecasts.md.
 """
