@@ -241,7 +241,7 @@ def test_what_rows_copy_of_their_prompts_is_counted(
     rows_R = [np.array([r]) for r in range(0, len(prompt_R), 7)]
     alone = [policy.log_prob(asked, prompt_R[r], [tokens_R[r[0]]])[0] for r in rows_R]
     together = policy.log_prob_grad(asked, prompt_R, tokens_R).detach().numpy()
-    np.testing.assert_allclose(together[::7], alone, atol=2e-5)
+    np.testing.assert_allclose(together[::7], alone, atol=1e-4)
 
 
 def test_rows_that_do_not_share_their_prompt_each_count_it() -> None:
