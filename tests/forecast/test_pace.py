@@ -332,9 +332,11 @@ def test_a_habit_beside_votes_is_marked_and_does_not_go_on() -> None:
         went = gone(made, estimates(made["now"]), second, 0.001)
         assert went.share.value == pytest.approx(s, abs=0.01)
         assert (went.habit is not None) is marked
-        later = later_rounds(first, second, [went], method, at=1, ahead=2)
+        later = later_rounds(first, second, [replace(went, repair=False)], method, at=1, ahead=2)
         assert [row["supported"] for row in later] == [not marked] * 2
-        plain = later_rounds(first, second, [replace(went, habit=None)], method, at=1, ahead=2)
+        plain = later_rounds(
+            first, second, [replace(went, habit=None, repair=False)], method, at=1, ahead=2
+        )
         assert [x["vote_share"]["value"] for x in later] == [
             x["vote_share"]["value"] for x in plain
         ]
@@ -470,6 +472,24 @@ def test_the_share_of_short_responses_is_averaged_with_its_prior() -> None:
     assert kind(1.0, 0.9, 1.0, 500) == 0.0
     assert kind(0.4, 0.39, 0.4, 500) is None  # no way to go
     assert kind(0.4, 0.1, 0.25, 500, read=0.4) is None  # given up for want of an answer
+
+
+@pytest.mark.parametrize("reader", [whole, read])
+def test_what_cannot_be_read_takes_two_rounds(reader: Reader) -> None:
+    """One in seven responses cannot be read, or none."""
+    first = state(table(), reader=reader)
+    method = method_of("consistency", 0.3, 8)
+    made = forecast_json(0, first, method, [], [], 0)
+    mass = mixed(first.mass, pull(first, first.mass, method, 0).there, 0.5)
+    second = estimates(figures(first, mass))
+    went = gone(made, estimates(made["now"]), second, 0.001)
+    rise = made["target"]["readable"] - made["now"]["readable"]
+    assert went.repair is (rise > 0.1) is (reader is read)
+    once, twice = (
+        later_rounds(first, second, done, method, at=len(done), ahead=1)[0]["supported"]
+        for done in ([went], [went, went])
+    )
+    assert (once, twice) == (not went.repair, True)
 
 
 def test_a_target_that_moves_the_kinds_alone_tells_no_share() -> None:

@@ -28,7 +28,7 @@ it may have gone further, which no mixture does.
 
 Where lengths are of two kinds, how often a response is short is such a habit, and goes a share of
 its own, near 1 (``Gone.kind``); s is that of what each kind says. It takes two rounds to tell
-both.
+both; and so where many responses cannot be read, and are given up while others are learned from.
 
 Accuracy may fall short of this, for training moves other prompts too (drift): the root of the
 factor by which the last round missed, 1 at most, counts once, and so does that of kappa of votes,
@@ -121,6 +121,9 @@ APART = 0.7
 are two kinds."""
 LEAST_KIND = 0.05
 """Share of the responses that each kind has at least."""
+MOST_REPAIR = 0.1
+"""Rise of the readable share at a round's target from which giving up what cannot be read and
+learning what to say are two motions."""
 KINDS = (0.0, 0.65, 1.3)
 """Shares of its way that the share of short responses is worked out at."""
 KIND_ERROR = 0.25
@@ -327,6 +330,8 @@ class Gone:
     kind: float | None = None
     """Share of its way that the share of short responses goes: that which it went, averaged with
     1; None where all responses are of a kind."""
+    repair: bool = False
+    """The target made ``MOST_REPAIR`` of the responses readable besides."""
 
 
 def gone(
@@ -346,6 +351,7 @@ def gone(
     """
     name, unequal = before["by"], before["unequal"]
     now, there = before["now"], before["target"]
+    repair = there.get("readable", 1.0) - now.get("readable", 1.0) > MOST_REPAIR
     start, end = measured_before[name].value, measured[name].value
     method = f"change of {name} over that of the round's target"
     way = there[name] - now[name]
@@ -373,7 +379,7 @@ def gone(
         s, way = _nearest(plain[name], goal), plain[name][-1] - plain[name][0]
         if abs(way) < LEAST_PULL:
             note = f"the target moves {name} by {way:+.3f} only, beside what is short"
-            return Gone(undefined(method, note), unequal, 1.0, kind=kind)
+            return Gone(undefined(method, note), unequal, 1.0, kind=kind, repair=repair)
     path = {k: np.interp(share_S, STEPS, v) for k, v in plain.items() if k != "habit"}
     long = there["length"] - now["length"]
     if length is not None and abs(long) > LEAST_WAY * now["length"]:
@@ -393,7 +399,7 @@ def gone(
         kept = float(np.clip(right / at["sampling_accuracy"], 0.5, 1.0))
     if kappa is not None:
         votes = float(np.clip(kappa / at["kappa_vote"], 0.7, 1.3))
-    return Gone(share, unequal, kept, votes, habit, kind)
+    return Gone(share, unequal, kept, votes, habit, kind, repair)
 
 
 def kind_of(before: Mapping[str, Any], after: float | None) -> float | None:
@@ -568,8 +574,8 @@ def later_rounds(
     drift = 1.0 if done and last.habit is None else UNSEEN
     share = expected_share(done, PRIOR_SHARE[method.own], fade, slow)
     told = not done or _told(done, share, whole=method.k is None)
-    if last.kind is not None:
-        told = told and sum(g.kind is not None for g in done) > 1
+    if last.kind is not None or last.repair:
+        told = told and len(done) > 1
     base = figures(state, state.mass)
     paths, apart = [], []
     for s in share:
