@@ -753,7 +753,8 @@ def page(result: dict[str, Any]) -> str:
         "",
         "Aims: accuracy within 0.03, κ of votes within 10%. Worst of the rounds and of the seeds. "
         "†: the forecast itself, which sees no answers, marks these rounds as extrapolated: the "
-        "length moved at another pace than the rest, the pilot does not tell how fast training "
+        "length moved at another pace than the rest, short and long responses go ways of their "
+        "own or much that cannot be read is given up, the pilot does not tell how fast training "
         "goes, few groups have unequal rewards, or the model scores itself, which tells one round "
         "ahead; they are shown and count as flagged, not as forecast. κ of votes is not told "
         "where less than half of the responses would be parseable. Runs whose reward needs the "
@@ -772,7 +773,8 @@ def page(result: dict[str, Any]) -> str:
         *piloted(new),
         "",
         "After two rounds, votes, seeds 0 to 11 and then 12 to 14; where short and long responses "
-        "go ways of their own (`hasty`, `paths`), it takes two rounds to tell them:",
+        "go ways of their own (`hasty`, `paths`), or much cannot be read (`giveup`), it takes two "
+        "rounds to tell:",
         "",
         *piloted([r for r in votes if r["seed"] not in NEW], 2),
         "",
