@@ -12,7 +12,7 @@ from rich.console import Console
 
 from srlm.report.page import write_page
 from srlm.report.summary import summarise
-from srlm.report.terminal import print_summary
+from srlm.report.terminal import print_pilot, print_summary
 
 Make = Callable[..., Path]
 
@@ -60,3 +60,26 @@ def test_a_path_is_no_markup(fake_run: Make) -> None:
     write_page(summarise(folder))
     text = printed(folder)
     assert "[red]x[/nothing][U+001B][2J" in text
+
+
+@pytest.mark.parametrize("votes", [True, False])
+def test_a_pilot_shows_what_is_forecast(votes: bool) -> None:
+    """Votes where kappa of responses is not told of later rounds."""
+    none = {"value": None, "low": None, "high": None}
+
+    def line(x: float, **more: Any) -> dict[str, Any]:
+        told = {"value": x, "low": x - 0.01, "high": x + 0.01}
+        names = ("sampling_accuracy", "vote_share", "kappa_vote", "confidence", "kappa")
+        return dict.fromkeys(names, told) | more
+
+    later = line(0.789, round=2, supported=True)
+    if votes:
+        later |= {"confidence": none, "kappa": none}
+    pilot = {"rounds": [line(0.123), line(0.456)], "later": [later], "share": [0.5]}
+    out = io.StringIO()
+    print_pilot(pilot, Console(file=out, width=80))
+    text = out.getvalue()
+    assert ("κ of votes" in text) is votes
+    assert ("confid." in text) is not votes
+    assert text.count("0.789") == 3
+    assert text.count("0.123") == text.count("0.456") == 3

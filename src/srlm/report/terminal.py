@@ -230,11 +230,11 @@ def print_pilot(pilot: Mapping[str, Any], console: Console) -> None:
     for later in pilot["later"]:
         kind = "forecast" if later["supported"] else "extrapolated"
         rows.append({**later, "round": str(later["round"]), "kind": kind})
-    votes = any("kappa" not in row for row in rows)
-    kappa = "kappa_answer" if votes else "kappa"
+    votes = all(later["kappa"]["value"] is None for later in pilot["later"])
+    kappa = "kappa_vote" if votes else "kappa"
     names = {"sampling_accuracy": "accuracy"}
     names |= {"vote_share": "vote"} if votes else {"confidence": "confid."}
-    names |= {kappa: SYMBOL.get(kappa, "κ of answers")}
+    names |= {kappa: SYMBOL[kappa]}
     columns: list[Column] = [("round", lambda row: row["round"]), ("", lambda row: row["kind"])]
     columns += [(short, value_of(name)) for name, short in names.items()]
     columns += [("accuracy 95%", ends_of("sampling_accuracy")), ("κ 95%", ends_of(kappa))]
