@@ -57,8 +57,8 @@ def read(
     Returns:
         The row of each position [N], and the values [N, ...], positions of a row in order.
 
-    Cost: in positions, min(U L + CALL, R L) + sum_b (R_b T_b + CALL), the sum as small as parting
-    the rows can make it. Memory: scores of ``Network.chunk`` numbers.
+    Cost: in positions, min(sum_a (U_a L_a + CALL), R L) + sum_b (R_b T_b + CALL), the sums as small
+    as parting prompts and rows can make them. Memory: scores of ``Network.chunk`` numbers.
     """
     length_R = np.array([len(y) for y in tokens_R], dtype=np.int64)
     kind, L = network.kind, max(map(len, encoded_U))
