@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from srlm.forecast import answers
+from srlm.forecast import answers, kinds
 from srlm.forecast.answers import Counts, estimate
 from tests.forecast.coverage import coverage
 
@@ -36,12 +36,39 @@ def patterns(labelled: bool) -> list[Counts]:
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_likelihood_is_a_probability(labelled: bool) -> None:
-    """Summed over all that N samples can show it is 1, for every T, rho and M."""
-    numbers = np.array([1, 2, 3, 9, 40])
-    total = np.sum(
-        [np.exp(answers._log_likelihood(c, numbers)) for c in patterns(labelled)], axis=0
-    )
-    np.testing.assert_allclose(total, 1.0, rtol=1e-9)
+    """Summed over all that N samples can show it is 1, for every kind of prompts."""
+    total_X = np.zeros(len(kinds.wrong_grid(N).others_X))
+    for c in patterns(labelled):
+        given = np.array([n for a, n in enumerate(c.count_A) if a != c.right], dtype=np.int64)
+        right = kinds.log_right(c.hits, int(given.sum()))[1000] if labelled else 0.0
+        total_X += np.exp(right + kinds.log_wrong(given, N))
+    np.testing.assert_allclose(total_X, 1.0, rtol=1e-9)
+
+
+def test_a_kind_is_found() -> None:
+    """Half of the prompts have one share of right answers, half another: the kinds' means and the
+    share of prompts of each are found, and a prompt is told by the others of its kind."""
+    rng = np.random.default_rng(3)
+    right_P = rng.binomial(16, np.repeat([0.2, 0.8], 60))
+    found = kinds.draw(right_P.tolist(), [np.array([16 - r]) for r in right_P], rng)
+    assert found.right_GK is not None
+    a_X, b_X = kinds._right_grid()
+    rho_GK = (a_X / (a_X + b_X))[found.right_GK]
+    share_GK = np.exp(found.log_share_GK)
+    for low, high, mean in ((0.0, 0.5, 0.2), (0.5, 1.0, 0.8)):
+        weight_GK = np.where((rho_GK > low) & (rho_GK <= high), share_GK, 0.0)
+        assert weight_GK.sum(1).mean() == pytest.approx(0.5, abs=0.07)
+        assert (weight_GK * rho_GK).sum() / weight_GK.sum() == pytest.approx(mean, abs=0.04)
+
+
+def test_a_prompt_of_no_kind_is_told_as_well() -> None:
+    """Of more prompts than are fitted, one gives 60 answers, all others one: it has 60 shares."""
+    plain = [Counts(np.array([60]), 0)] * 400
+    odd = Counts(np.ones(60, dtype=np.int64), -1)
+    for place in (0, 200, 400):
+        post = answers.posterior([*plain[:place], odd, *plain[place:]], draws=20)
+        shares = post.shares(place)
+        assert (shares.share_BA[:, 1:61] > 0).all() and np.isfinite(shares.share_BA).all()
 
 
 def some(right: list[int], wrong: list[list[int]], silent: int = 0) -> list[Counts]:

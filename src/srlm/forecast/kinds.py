@@ -1,0 +1,330 @@
+"""Kinds of prompts: what the prompts of a file share, drawn from its posterior.
+
+The readable responses of a prompt are right or not, the wrong ones give one answer or another. In a
+*kind* of prompts
+
+* the share of the right answer is Beta(rho S, (1 - rho) S);
+* M wrong answers (all answers, where the right one is not known) share the rest, as
+  Dirichlet(W/M, ..., W/M); or one of them, any, is a *rival*, an answer that many responses share:
+  it takes Beta(tau R, (1 - tau) R) of the rest, and the others W/(M-1) each of what is left. (Were
+  all others alike, many scattered wrong answers would speak against any one that is common, and
+  the right one would be the mode nearly everywhere.)
+
+Which kinds there are and how many prompts each has is not assumed: they have a Dirichlet process
+prior over a grid of these parameters, cut at ``KINDS`` kinds (Ishwaran and Zarepour 2002, *Exact
+and approximate sum representations for the Dirichlet process*), whose concentration is drawn as
+well, by blocked Gibbs sampling (Ishwaran and James 2001, *Gibbs sampling methods for stick-breaking
+priors*). So prompts that are alike tell of each other, and those of another kind do not.
+
+No such model is true of a language model, so its posterior alone is too sure: it is *bagged*
+(Bühlmann 2014, *Discussion of big Bayes stories and BayesBag*; Huggins and Miller 2023,
+*Reproducible model selection using bagged posteriors*), which is to say that every few draws
+condition on another bootstrap sample of the prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
+
+import numpy as np
+from scipy.special import gammaln
+
+from srlm.types import Floats, Ints
+
+RIGHTS = 1 / (1 + np.exp(-np.linspace(-6.0, 6.0, 401)))
+"""rho of the grid: finer than what 256 prompts x 64 samples of one kind tell."""
+SIZES = np.geomspace(0.5, 400.0, 12)
+"""S of the grid."""
+OTHERS = (1, 2, 3, 4, 6, 9, 19, 39, 99, 299)
+"""M of the grid."""
+TOTALS = np.geomspace(0.2, 600.0, 12)
+"""W of the grid."""
+PARTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""tau of the grid."""
+SPREADS = (4.0, 16.0, 64.0, 256.0)
+"""R of the grid."""
+KINDS = 40
+CONCENTRATIONS = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
+HARDLY = -20.0
+"""log share of the kind that has room for any prompt."""
+FITTED = 256
+"""Prompts at most that tell what prompts share."""
+DRAWS, BAGS = 100, 10
+"""Draws of the kinds, and bootstrap samples of the prompts among them."""
+BURNT, SETTLED, APART = 100, 20, 3
+"""Sweeps before anything is kept, after another bootstrap sample, and from one draw to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The grid of the wrong answers, [X] = [M, W, none or (tau, R)]."""
+
+    others_X: Ints
+    """M."""
+    each_X: Floats
+    """Dirichlet weight of each answer but the rival."""
+    part_X: Floats
+    """The rival's part is Beta(part, rest); 0: there is none."""
+    rest_X: Floats
+    log_prior_X: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A prompt's kind under each draw, [B]."""
+
+    right_B: Floats | None
+    """The right answer's share is Beta(right, wrong); None: it is not known."""
+    wrong_B: Floats | None
+    others_B: Ints
+    """M."""
+    each_B: Floats
+    """Dirichlet weight of each of them but the rival."""
+    rival_B: Ints
+    """Which of them is the rival, those given first; -1: there is none."""
+    part_B: Floats
+    """The rival's part is Beta(part, rest)."""
+    rest_B: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Kinds:
+    """Draws of the kinds: cells of the grids, and the log share of prompts of each, [G, K]."""
+
+    most: int
+    """Other answers that a prompt gave, at most: they decide the grid."""
+    right_GK: Ints | None
+    """None: no right answer is known."""
+    wrong_GK: Ints
+    log_share_GK: Floats
+
+    def of(self, hits: int, given: Ints, draws: int, rng: np.random.Generator) -> Drawn:
+        """A prompt's kind given its counts, ``draws`` times."""
+        grid, n, K = wrong_grid(self.most), int(given.sum()), len(given)
+        log_GK = self.log_share_GK + log_wrong(given, self.most)[self.wrong_GK]
+        if self.right_GK is not None:
+            log_GK += log_right(hits, n)[self.right_GK]
+        g_B = np.arange(draws) * len(log_GK) // draws
+        k_B = pick(log_GK[g_B], rng)
+        a_B = b_B = None
+        if self.right_GK is not None:
+            a_B, b_B = (x[self.right_GK[g_B, k_B]] for x in _right_grid())
+        x_B = self.wrong_GK[g_B, k_B]
+        M_B, each_B = grid.others_X[x_B], grid.each_X[x_B]
+        part_B, rest_B = grid.part_X[x_B], grid.rest_X[x_B]
+        none_B = part_B == 0
+        part_B, rest_B = np.where(none_B, 1.0, part_B), np.where(none_B, 1.0, rest_B)
+        # Which one the rival is: each of those given, or any that was not.
+        all_B = each_B * np.maximum(M_B - 1, 1)
+        log_BC = rising(part_B[:, None], given) + rising(rest_B[:, None], n - given)
+        log_BC -= rising(each_B[:, None], given) + rising(all_B[:, None], n - given)
+        with np.errstate(divide="ignore"):
+            log_unseen_B = np.log(M_B - K)
+        log_unseen_B += rising(rest_B, n) - rising(all_B, n)
+        rival_B = np.where(none_B, -1, pick(np.column_stack([log_BC, log_unseen_B]), rng))
+        return Drawn(a_B, b_B, M_B, each_B, rival_B, part_B, rest_B)
+
+
+def draw(hits: Sequence[int] | None, given: Sequence[Ints], rng: np.random.Generator) -> Kinds:
+    """The kinds given the counts of all prompts.
+
+    Cost: some 600 sweeps of (kinds in use) x prompts x 10,000 cells: a second or two, whatever the
+    number of prompts and samples.
+
+    Args:
+        hits: samples of each prompt that gave the right answer; None: it is not known.
+        given: how many gave each other answer that was given, [K] for each prompt.
+    """
+    most = max(len(g) for g in given)
+    some = rng.permutation(len(given))[:FITTED]
+    tables = [np.array([log_wrong(given[p], most) for p in some])]
+    priors = [wrong_grid(most).log_prior_X]
+    if hits is not None:
+        rights = [log_right(hits[p], int(given[p].sum())) for p in some]
+        tables.insert(0, np.array(rights))
+        priors.insert(0, np.zeros(tables[0].shape[1]))
+    cells, log_share_GK = _sampled(tables, priors, rng)
+    # One kind more, that has room for any prompt, and that hardly any prompt is of.
+    grid = wrong_grid(most)
+    wide = int(np.flatnonzero((grid.others_X == grid.others_X.max()) & (grid.part_X == 0))[-1])
+    even = len(RIGHTS) // 2 * len(SIZES)
+    ends = [even, wide] if hits is not None else [wide]
+    cells = [
+        np.pad(x, ((0, 0), (0, 1)), constant_values=end) for x, end in zip(cells, ends, strict=True)
+    ]
+    log_share_GK = np.pad(log_share_GK, ((0, 0), (0, 1)), constant_values=HARDLY)
+    return Kinds(most, cells[0] if hits is not None else None, cells[-1], log_share_GK)
+
+
+def _sampled(
+    tables: Sequence[Floats], priors: Sequence[Floats], rng: np.random.Generator
+) -> tuple[list[Ints], Floats]:
+    """Gibbs sampling of kinds whose parameters are independent in the prior.
+
+    Args:
+        tables: log likelihood of each prompt in each cell of a grid, [P, X], for each grid.
+        priors: log prior of the cells, [X], for each grid.
+
+    Returns:
+        Cells of the kinds for each grid and the log share of each kind, [G, K].
+    """
+    P = len(tables[0])
+    each = [np.maximum(x - x.max(1, keepdims=True), -1e5).astype(np.float32) for x in tables]
+    prior = [(x - x.max()).astype(np.float32) for x in priors]
+    upto = [np.cumsum(np.exp(x, dtype=np.float64)) for x in prior]
+    order_P = np.argsort((each[0] + prior[0]).argmax(1), kind="stable")
+    kind_P = np.empty(P, dtype=np.int64)
+    kind_P[order_P] = np.arange(P) * 8 // P  # like beside like, in few kinds
+    alpha = 1.0
+    cells: list[Ints] = []
+    log_share_K = np.zeros(KINDS)
+    found: list[list[Ints]] = [[] for _ in each]
+    shares = []
+    for bag in range(BAGS):
+        row_P = rng.integers(P, size=P)
+        some = [x[row_P] for x in each]
+        kind_P = kind_P[row_P] if bag == 0 else pick(_log_kinds(some, cells) + log_share_K, rng)
+        settled = SETTLED if bag else BURNT
+        for sweep in range(settled + APART * (DRAWS // BAGS)):
+            count_K = np.bincount(kind_P, minlength=KINDS)
+            used_U = np.flatnonzero(count_K)
+            of_UP = (kind_P == used_U[:, None]).astype(np.float32)
+            cells = []
+            for log_PX, log_X, upto_X in zip(some, prior, upto, strict=True):
+                cell_K = np.searchsorted(upto_X, rng.random(KINDS) * upto_X[-1])
+                cell_K[used_U] = pick(of_UP @ log_PX + log_X, rng)
+                cells.append(np.minimum(cell_K, len(log_X) - 1))
+            share_K = rng.dirichlet(alpha / KINDS + count_K)
+            log_share_K = np.log(np.maximum(share_K, 1e-300))
+            kind_P = pick(_log_kinds(some, cells) + log_share_K, rng)
+            count_K = np.bincount(kind_P, minlength=KINDS)
+            log_A = gammaln(CONCENTRATIONS) - gammaln(CONCENTRATIONS + P)
+            log_A += rising(CONCENTRATIONS[:, None] / KINDS, count_K).sum(1)
+            alpha = float(CONCENTRATIONS[pick(log_A[None], rng)[0]])
+            if sweep >= settled and (sweep - settled) % APART == 0:
+                for kept, cell_K in zip(found, cells, strict=True):
+                    kept.append(cell_K)
+                shares.append(log_share_K)
+    return [np.array(x) for x in found], np.array(shares)
+
+
+def _log_kinds(tables: Sequence[Floats], cells: Sequence[Ints]) -> Floats:
+    """log likelihood of each prompt in each kind, [P, K]."""
+    log_PK = np.zeros((len(tables[0]), KINDS))
+    for log_PX, cell_K in zip(tables, cells, strict=True):
+        log_PK += log_PX[:, cell_K]
+    return log_PK
+
+
+def pick(log_BC: Floats, rng: np.random.Generator) -> Ints:
+    """A column of each row, by its weights."""
+    weight_BC = np.exp(log_BC - log_BC.max(1, keepdims=True))
+    upto_BC = np.cumsum(weight_BC, axis=1, dtype=np.float64)
+    under_BC = upto_BC < rng.random((len(log_BC), 1)) * upto_BC[:, -1:]
+    return np.minimum(under_BC.sum(1), log_BC.shape[1] - 1).astype(np.int64)
+
+
+# ---- likelihoods
+
+
+def rising(weight: Floats, n: Ints | int) -> Floats:
+    """log of Gamma(weight + n) / Gamma(weight)."""
+    return np.asarray(gammaln(weight + n) - gammaln(weight))
+
+
+@lru_cache(maxsize=1)
+def _right_grid() -> tuple[Floats, Floats]:
+    """rho S and (1 - rho) S, [X]."""
+    rho_X, size_X = np.array(list(product(RIGHTS, SIZES))).T
+    return rho_X * size_X, (1 - rho_X) * size_X
+
+
+@lru_cache(maxsize=256)
+def log_right(hits: int, wrong: int) -> Floats:
+    """log P(a given sequence of so many right and wrong ones | rho, S), [X]."""
+    return _two(*_right_grid(), hits, wrong)
+
+
+def _two(a: Floats, b: Floats, k: int, rest: int) -> Floats:
+    """log of B(a + k, b + rest) / B(a, b)."""
+    return rising(a, k) + rising(b, rest) - rising(a + b, k + rest)
+
+
+@lru_cache(maxsize=4)
+def _others_grid(most: int) -> tuple[Ints, Floats]:
+    """M and W, [Y]."""
+    others = [*OTHERS, *([2 * most] if most > OTHERS[-1] else [])]
+    m_Y, w_Y = np.array(list(product(others, TOTALS))).T
+    return m_Y.astype(np.int64), w_Y
+
+
+@lru_cache(maxsize=1)
+def _rival_grid() -> tuple[Floats, Floats]:
+    """tau R and (1 - tau) R, [Q]."""
+    tau_Q, size_Q = np.array(list(product(PARTS, SPREADS))).T
+    return tau_Q * size_Q, (1 - tau_Q) * size_Q
+
+
+@lru_cache(maxsize=4)
+def wrong_grid(most: int) -> Wrong:
+    """The grid for prompts that gave ``most`` other answers at most: every other kind has a rival,
+    but none where there is one wrong answer only."""
+    (m_Y, w_Y), (part_Q, rest_Q) = _others_grid(most), _rival_grid()
+    Y, Q = len(m_Y), len(part_Q)
+    each_YQ = np.repeat((w_Y / np.maximum(m_Y - 1, 1))[:, None], 1 + Q, axis=1)
+    each_YQ[:, 0] = w_Y / m_Y
+    prior_YQ = np.repeat(np.array([[0.5] + [0.5 / Q] * Q]), Y, axis=0)
+    prior_YQ[m_Y == 1, 1:] = 1e-300
+    return Wrong(
+        np.repeat(m_Y, 1 + Q),
+        each_YQ.ravel(),
+        np.tile(np.append(0.0, part_Q), Y),
+        np.tile(np.append(0.0, rest_Q), Y),
+        np.log(prior_YQ).ravel(),
+    )
+
+
+def log_wrong(given: Ints, most: int) -> Floats:
+    """log P(a sequence of wrong answers, numbered as they appear | M, W, tau, R), [X].
+
+    Of M answers K were given, the i-th n_i times, n in all. Without a rival, a = W/M:
+
+        M!/(M-K)! Gamma(W)/Gamma(W+n) prod Gamma(a+n_i)/Gamma(a)
+
+    and with one, of them or of those not given, each alike, a = W/(M-1), and D(n) the same formula
+    for all the others:
+
+        M!/(M-K)! 1/M [ sum_i B(tau R + n_i, (1-tau) R + n - n_i)/B D(without i)
+                        + (M-K) B(tau R, (1-tau) R + n)/B D(all) ].
+    """
+    (m_Y, w_Y), (part_Q, rest_Q) = _others_grid(most), _rival_grid()
+    K, n = len(given), int(given.sum())
+    times, how_often = np.unique(given, return_counts=True)
+    room_Y = np.maximum(m_Y, K)
+    ways_Y = gammaln(room_Y + 1.0) - gammaln(room_Y - K + 1.0)
+    none_Y, all_Y = ways_Y - rising(w_Y, n), ways_Y
+    for t, often in zip(times.tolist(), how_often.tolist(), strict=True):
+        alone_Y, beside_Y = _answer(t, most)
+        none_Y, all_Y = none_Y + often * alone_Y, all_Y + often * beside_Y
+    with np.errstate(divide="ignore"):
+        unseen_Y = all_Y - rising(w_Y, n) + np.log(np.maximum(m_Y - K, 0) / m_Y)
+    terms = [unseen_Y[:, None] + _two(part_Q, rest_Q, 0, n)]
+    for t, often in zip(times.tolist(), how_often.tolist(), strict=True):
+        seen_Y = all_Y - _answer(t, most)[1] - rising(w_Y, n - t) + np.log(often / m_Y)
+        terms.append(seen_Y[:, None] + _two(part_Q, rest_Q, t, n - t))
+    peak_YQ = np.max(terms, axis=0)
+    rival_YQ = peak_YQ + np.log(np.sum([np.exp(x - peak_YQ) for x in terms], axis=0))
+    rival_YQ[m_Y == 1] = none_Y[m_Y == 1, None]  # no rival where there is one wrong answer only
+    out_YQ = np.column_stack([none_Y, rival_YQ])
+    out_YQ[m_Y < K] = -np.inf
+    return out_YQ.ravel()
+
+
+@lru_cache(maxsize=512)
+def _answer(n: int, most: int) -> tuple[Floats, Floats]:
+    """log Gamma(a + n) / Gamma(a) of an answer that n samples gave, without and beside a rival."""
+    m_Y, w_Y = _others_grid(most)
+    return rising(w_Y / m_Y, n), rising(w_Y / np.maximum(m_Y - 1, 1), n)
