@@ -176,10 +176,16 @@ def followed(found: Run, made: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def made_again(found: Run) -> list[dict[str, Any]]:
-    """The run's forecasts by the package as it is; those of a judge as they were made."""
+    """The run's forecasts by the package as it is; those of rewards that the model itself must give
+    as they were made, but for whether their rounds are supported."""
     reward = str(found.config["reward"])
     if after_round.asked(reward):
-        return [dict(f) for f in found.forecasts if "expected" in f]
+        known = method_of(found).known
+        return [
+            dict(f) | {"later": [marked(x, known or f["made"] == 0) for x in f["later"]]}
+            for f in found.forecasts
+            if "expected" in f
+        ]
     read = grader(str(found.config["prompts.answer"]))
     made: list[dict[str, Any]] = []
     for t, record in enumerate(found.rounds[:3]):
@@ -190,6 +196,10 @@ def made_again(found: Run) -> list[dict[str, Any]]:
         )
         assert record.round == t
     return made
+
+
+def marked(later: Mapping[str, Any], known: bool) -> dict[str, Any]:
+    return dict(later) | {"supported": later.get("supported", True) and known}
 
 
 def method_of(found: Run) -> pace.Method:
@@ -269,7 +279,7 @@ def where_votes_lead(found: Run, start: str, seed: int) -> dict[str, Any]:
     every, _ = collect(given, given.prompts, MOST, EXACT, until=UNTIL, seed=seed)
     out |= {f"{name} adaptively": e for name, e in told([t.counts() for t in every]).items()}
     vote = vote_curve(samples, answers, right_R, P, [16])[16]
-    out["repeated"] = [again(code_PK, many_PK, MOST + i * n, n) for n in TOLD_FROM
+    out["repeated"] = [again(code_PK, many_PK, MOST + i * n, n) for n in (*TOLD_FROM, MOST)
                        for i in range(REPEATED)]  # fmt: skip
     code_PK, many_PK = code_PK[:, MOST:], many_PK[:, MOST:]
     mode_P, top_P = ends(counted(code_PK, many_PK))
@@ -548,7 +558,7 @@ def repeated(rows: Sequence[dict[str, Any]]) -> list[str]:
     every = [r for r in rows if r.get("destination", {}).get("repeated")]
     for start in (*STARTS, "all"):
         some = [r for r in every if start in (r["start"], "all")]
-        for n in TOLD_FROM if some else ():
+        for n in (*TOLD_FROM, MOST) if some else ():
             found = [x for r in some for x in r["destination"]["repeated"] if x["n"] == n]
             held = {
                 name: np.mean(
@@ -756,9 +766,10 @@ def page(result: dict[str, Any]) -> str:
         "length moved at another pace than the rest, short and long responses go ways of their "
         "own or much that cannot be read is given up, the pilot does not tell how fast training "
         "goes, few groups have unequal rewards, or the model scores itself, which tells one round "
-        "ahead; they are shown and count as flagged, not as forecast. κ of votes is not told "
-        "where less than half of the responses would be parseable. Runs whose reward needs the "
-        "model keep the forecasts made when they were trained.",
+        "ahead, or it is an update (square, dpo) or a reward (self-certainty) of which a pilot "
+        "does not tell enough; they are shown and count as flagged, not as forecast. κ of votes is "
+        "not told where less than half of the responses would be parseable. Runs whose reward needs "
+        "the model keep the forecasts made when they were trained.",
         "",
         *both(piloted),
         "",

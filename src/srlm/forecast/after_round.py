@@ -12,6 +12,7 @@ from srlm.forecast import dynamics
 from srlm.forecast.dynamics import Mass, Score
 from srlm.forecast.groups import Rows, ScoreOf
 from srlm.forecast.pace import (
+    FORETOLD,
     MOST_ROWS,
     Gone,
     Method,
@@ -161,9 +162,15 @@ def method_of(
         update: ``--update``.
         length_tolerance: ``--length-tolerance``.
     """
-    own = not set(reward_parts(reward)) - {"likelihood", "likelihood-per-token"}
+    parts = set(reward_parts(reward))
     return Method(
-        score_of(reward, length_tolerance), beta, k, update, own=own, moves=bool(asked(reward))
+        score_of(reward, length_tolerance),
+        beta,
+        k,
+        update,
+        own=not parts - {"likelihood", "likelihood-per-token"},
+        moves=bool(asked(reward)),
+        known=k is None or (update in FORETOLD and "self-certainty" not in parts),
     )
 
 
