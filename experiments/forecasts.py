@@ -768,8 +768,8 @@ def page(result: dict[str, Any]) -> str:
         "goes, few groups have unequal rewards, or the model scores itself, which tells one round "
         "ahead, or it is an update (square, dpo) or a reward (self-certainty) of which a pilot "
         "does not tell enough; they are shown and count as flagged, not as forecast. κ of votes is "
-        "not told where less than half of the responses would be parseable. Runs whose reward needs "
-        "the model keep the forecasts made when they were trained.",
+        "not told where less than half of the responses would be parseable. Runs whose reward "
+        "needs the model keep the forecasts made when they were trained.",
         "",
         *both(piloted),
         "",
