@@ -40,6 +40,7 @@ from srlm.forecast import after_round, dynamics, pace
 from srlm.forecast.answers import Counts, estimate, posterior
 from srlm.forecast.groups import mixed, moved_to
 from srlm.forecast.pace import FORECAST, RATIOS
+from srlm.forecast.recommend import NEAR
 from srlm.forecast.sampling import collect
 from srlm.grading import EXACT, grader
 from srlm.measure.agreement import answer_spread, base_answer_share
@@ -622,9 +623,10 @@ def limit_of(told: Mapping[str, Any]) -> float:
 
 
 def recommended(rows: Sequence[dict[str, Any]]) -> list[str]:
-    """The reward of the highest accuracy forecast for round 4, and the one that was best."""
+    """The reward that is recommended (``srlm.forecast.recommend``) by the accuracy forecast for
+    round 4, and the one that was best."""
     lines = [
-        "| start | seed | forecast best | accuracy reached | best | accuracy |",
+        "| start | seed | recommended | accuracy reached | best | accuracy |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
     for start in STARTS:
@@ -638,6 +640,8 @@ def recommended(rows: Sequence[dict[str, Any]]) -> list[str]:
             reached = {r["reward"]: r["rounds"][-1]["sampling_accuracy"] for r in some}
             ahead = {r["reward"]: later(r, 0)[-1]["sampling_accuracy"]["value"] for r in some}
             said, best = max(ahead, key=ahead.__getitem__), max(reached, key=reached.__getitem__)
+            if ahead[said] <= ahead.get("consistency", -1.0) + NEAR:
+                said = "consistency"
             good = reached[said] >= reached[best] - 0.02
             lines.append(
                 f"| {start} | {seed} | {said} | {reached[said]:.3f}{ok(good)} | {best} | "
@@ -811,7 +815,8 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Which reward",
         "",
-        "By the forecast before training; ✗: more than 0.02 below the best.",
+        f"By the forecast of round 4 before training, as `srlm forecast` recommends: votes unless "
+        f"another reward is more than {NEAR} above them. ✗: more than 0.02 below the best.",
         "",
         *both(recommended, "weighted"),
         "",
