@@ -14,7 +14,9 @@ Which kinds there are and how many prompts each has is not assumed: they have a 
 prior over a grid of these parameters, cut at ``KINDS`` kinds (Ishwaran and Zarepour 2002, *Exact
 and approximate sum representations for the Dirichlet process*), whose concentration is drawn as
 well, by blocked Gibbs sampling (Ishwaran and James 2001, *Gibbs sampling methods for stick-breaking
-priors*). So prompts that are alike tell of each other, and those of another kind do not.
+priors*). So prompts that are alike tell of each other, and those of another kind do not. Some
+prompts are *strays*, each of a kind of its own: a new kind of few prompts is hardly ever tried, so
+that without them what a few prompts are would be told by all others.
 
 No such model is true of a language model, so its posterior alone is too sure: it is *bagged*
 (Bühlmann 2014, *Discussion of big Bayes stories and BayesBag*; Huggins and Miller 2023,
@@ -47,9 +49,10 @@ PARTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SPREADS = (4.0, 16.0, 64.0, 256.0)
 """R of the grid."""
 KINDS = 40
-CONCENTRATIONS = np.array([0.5, 1.0, 2.0, 4.0, 8.0, 16.0])
-HARDLY = -20.0
-"""log share of the kind that has room for any prompt."""
+CONCENTRATIONS = np.array([8.0, 16.0, 32.0])
+"""With less, prompts that a few samples do not tell apart would be of one kind for sure."""
+STRAYS = 1.0
+"""Prompts that the prior takes to be strays: its Dirichlet weight."""
 FITTED = 256
 """Prompts at most that tell what prompts share."""
 DRAWS, BAGS = 100, 10
@@ -92,7 +95,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Kinds:
-    """Draws of the kinds: cells of the grids, and the log share of prompts of each, [G, K]."""
+    """Draws of the kinds: cells of the grids, [G, K], and the log share of prompts of each."""
 
     most: int
     """Other answers that a prompt gave, at most: they decide the grid."""
@@ -100,19 +103,30 @@ class Kinds:
     """None: no right answer is known."""
     wrong_GK: Ints
     log_share_GK: Floats
+    """[G, K + 1]: the last one is that of strays."""
 
     def of(self, hits: int, given: Ints, draws: int, rng: np.random.Generator) -> Drawn:
         """A prompt's kind given its counts, ``draws`` times."""
         grid, n, K = wrong_grid(self.most), int(given.sum()), len(given)
-        log_GK = self.log_share_GK + log_wrong(given, self.most)[self.wrong_GK]
-        if self.right_GK is not None:
-            log_GK += log_right(hits, n)[self.right_GK]
-        g_B = np.arange(draws) * len(log_GK) // draws
+        g_B = np.arange(draws) * len(self.wrong_GK) // draws
+        of_X = log_wrong(given, self.most)
+        log_GK, stray = of_X[self.wrong_GK], _mean(of_X, grid.log_prior_X)
+        right_X = None if self.right_GK is None else log_right(hits, n)
+        if self.right_GK is not None and right_X is not None:
+            log_GK = log_GK + right_X[self.right_GK]
+            stray += _mean(right_X, np.zeros(len(right_X)))
+        log_GK = np.pad(log_GK, ((0, 0), (0, 1)), constant_values=stray) + self.log_share_GK
         k_B = pick(log_GK[g_B], rng)
+        astray = np.flatnonzero(k_B == KINDS)
+        at_B = (g_B, np.minimum(k_B, KINDS - 1))
         a_B = b_B = None
-        if self.right_GK is not None:
-            a_B, b_B = (x[self.right_GK[g_B, k_B]] for x in _right_grid())
-        x_B = self.wrong_GK[g_B, k_B]
+        if self.right_GK is not None and right_X is not None:
+            x_B = self.right_GK[at_B]
+            x_B[astray] = pick(np.broadcast_to(right_X, (len(astray), len(right_X))), rng)
+            a_B, b_B = (x[x_B] for x in _right_grid())
+        x_B = self.wrong_GK[at_B]
+        of_X = of_X + grid.log_prior_X
+        x_B[astray] = pick(np.broadcast_to(of_X, (len(astray), len(of_X))), rng)
         M_B, each_B = grid.others_X[x_B], grid.each_X[x_B]
         part_B, rest_B = grid.part_X[x_B], grid.rest_X[x_B]
         none_B = part_B == 0
@@ -147,15 +161,6 @@ def draw(hits: Sequence[int] | None, given: Sequence[Ints], rng: np.random.Gener
         tables.insert(0, np.array(rights))
         priors.insert(0, np.zeros(tables[0].shape[1]))
     cells, log_share_GK = _sampled(tables, priors, rng)
-    # One kind more, that has room for any prompt, and that hardly any prompt is of.
-    grid = wrong_grid(most)
-    wide = int(np.flatnonzero((grid.others_X == grid.others_X.max()) & (grid.part_X == 0))[-1])
-    even = len(RIGHTS) // 2 * len(SIZES)
-    ends = [even, wide] if hits is not None else [wide]
-    cells = [
-        np.pad(x, ((0, 0), (0, 1)), constant_values=end) for x, end in zip(cells, ends, strict=True)
-    ]
-    log_share_GK = np.pad(log_share_GK, ((0, 0), (0, 1)), constant_values=HARDLY)
     return Kinds(most, cells[0] if hits is not None else None, cells[-1], log_share_GK)
 
 
@@ -169,39 +174,43 @@ def _sampled(
         priors: log prior of the cells, [X], for each grid.
 
     Returns:
-        Cells of the kinds for each grid and the log share of each kind, [G, K].
+        Cells of the kinds for each grid, [G, K], and the log share of each kind and of strays,
+        [G, K + 1].
     """
     P = len(tables[0])
     each = [np.maximum(x - x.max(1, keepdims=True), -1e5).astype(np.float32) for x in tables]
+    stray_P = sum(_mean(x, log_X) for x, log_X in zip(each, priors, strict=True))
     prior = [(x - x.max()).astype(np.float32) for x in priors]
     upto = [np.cumsum(np.exp(x, dtype=np.float64)) for x in prior]
     order_P = np.argsort((each[0] + prior[0]).argmax(1), kind="stable")
-    kind_P = np.empty(P, dtype=np.int64)
-    kind_P[order_P] = np.arange(P) * 8 // P  # like beside like, in few kinds
+    first_P = np.empty(P, dtype=np.int64)
+    first_P[order_P] = np.arange(P) * 8 // P  # like beside like, in few kinds
     alpha = 1.0
     cells: list[Ints] = []
-    log_share_K = np.zeros(KINDS)
+    log_share_K = np.zeros(KINDS + 1)
     found: list[list[Ints]] = [[] for _ in each]
     shares = []
     for bag in range(BAGS):
         row_P = rng.integers(P, size=P)
-        some = [x[row_P] for x in each]
-        kind_P = kind_P[row_P] if bag == 0 else pick(_log_kinds(some, cells) + log_share_K, rng)
+        some, apart_P = [x[row_P] for x in each], np.asarray(stray_P)[row_P]
+        kind_P = first_P[row_P]
+        if bag:
+            kind_P = pick(_log_kinds(some, apart_P, cells) + log_share_K, rng)
         settled = SETTLED if bag else BURNT
         for sweep in range(settled + APART * (DRAWS // BAGS)):
-            count_K = np.bincount(kind_P, minlength=KINDS)
-            used_U = np.flatnonzero(count_K)
+            count_K = np.bincount(kind_P, minlength=KINDS + 1)
+            used_U = np.flatnonzero(count_K[:KINDS])
             of_UP = (kind_P == used_U[:, None]).astype(np.float32)
             cells = []
             for log_PX, log_X, upto_X in zip(some, prior, upto, strict=True):
                 cell_K = np.searchsorted(upto_X, rng.random(KINDS) * upto_X[-1])
                 cell_K[used_U] = pick(of_UP @ log_PX + log_X, rng)
                 cells.append(np.minimum(cell_K, len(log_X) - 1))
-            share_K = rng.dirichlet(alpha / KINDS + count_K)
+            share_K = rng.dirichlet(np.append(np.full(KINDS, alpha / KINDS), STRAYS) + count_K)
             log_share_K = np.log(np.maximum(share_K, 1e-300))
-            kind_P = pick(_log_kinds(some, cells) + log_share_K, rng)
-            count_K = np.bincount(kind_P, minlength=KINDS)
-            log_A = gammaln(CONCENTRATIONS) - gammaln(CONCENTRATIONS + P)
+            kind_P = pick(_log_kinds(some, apart_P, cells) + log_share_K, rng)
+            count_K = np.bincount(kind_P, minlength=KINDS + 1)[:KINDS]
+            log_A = gammaln(CONCENTRATIONS) - gammaln(CONCENTRATIONS + count_K.sum())
             log_A += rising(CONCENTRATIONS[:, None] / KINDS, count_K).sum(1)
             alpha = float(CONCENTRATIONS[pick(log_A[None], rng)[0]])
             if sweep >= settled and (sweep - settled) % APART == 0:
@@ -211,11 +220,20 @@ def _sampled(
     return [np.array(x) for x in found], np.array(shares)
 
 
-def _log_kinds(tables: Sequence[Floats], cells: Sequence[Ints]) -> Floats:
-    """log likelihood of each prompt in each kind, [P, K]."""
-    log_PK = np.zeros((len(tables[0]), KINDS))
+def _mean(log_X: Floats, log_prior_X: Floats) -> Floats:
+    """log of the mean likelihood under the prior, over the last axis."""
+    weight_X = np.exp(log_prior_X - log_prior_X.max())
+    top = log_X.max(-1)
+    mean = np.exp(log_X - top[..., None]) @ weight_X / weight_X.sum()
+    return np.asarray(np.log(np.maximum(mean, 1e-300)) + top)
+
+
+def _log_kinds(tables: Sequence[Floats], stray_P: Floats, cells: Sequence[Ints]) -> Floats:
+    """log likelihood of each prompt in each kind and as a stray, [P, K + 1]."""
+    log_PK = np.zeros((len(stray_P), KINDS + 1))
     for log_PX, cell_K in zip(tables, cells, strict=True):
-        log_PK += log_PX[:, cell_K]
+        log_PK[:, :KINDS] += log_PX[:, cell_K]
+    log_PK[:, KINDS] = stray_P
     return log_PK
 
 
