@@ -61,11 +61,12 @@ def test_a_kind_is_found() -> None:
         assert (weight_GK * rho_GK).sum() / weight_GK.sum() == pytest.approx(mean, abs=0.04)
 
 
-def test_a_prompt_of_no_kind_is_told_as_well() -> None:
+def test_a_prompt_of_no_kind_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more prompts than are fitted, one gives 60 answers, all others one: it has 60 shares."""
-    plain = [Counts(np.array([60]), 0)] * 400
+    monkeypatch.setattr(kinds, "FITTED", 20)
+    plain = [Counts(np.array([60]), 0)] * 80
     odd = Counts(np.ones(60, dtype=np.int64), -1)
-    for place in (0, 200, 400):
+    for place in (0, 40, 80):
         post = answers.posterior([*plain[:place], odd, *plain[place:]], draws=20)
         shares = post.shares(place)
         assert (shares.share_BA[:, 1:61] > 0).all() and np.isfinite(shares.share_BA).all()
