@@ -40,7 +40,7 @@ from srlm.forecast import after_round, dynamics, pace
 from srlm.forecast.answers import Counts, estimate, posterior
 from srlm.forecast.groups import mixed, moved_to
 from srlm.forecast.pace import FORECAST, RATIOS
-from srlm.forecast.recommend import NEAR
+from srlm.forecast.recommend import NEAR, preferred
 from srlm.forecast.sampling import collect
 from srlm.grading import EXACT, grader
 from srlm.measure.agreement import answer_spread, base_answer_share
@@ -181,9 +181,9 @@ def made_again(found: Run) -> list[dict[str, Any]]:
     as they were made, but for whether their rounds are supported."""
     reward = str(found.config["reward"])
     if after_round.asked(reward):
-        known = method_of(found).known
+        reliable = method_of(found).reliable
         return [
-            dict(f) | {"later": [marked(x, known or f["made"] == 0) for x in f["later"]]}
+            dict(f) | {"later": [marked(x, reliable or f["made"] == 0) for x in f["later"]]}
             for f in found.forecasts
             if "expected" in f
         ]
@@ -199,8 +199,9 @@ def made_again(found: Run) -> list[dict[str, Any]]:
     return made
 
 
-def marked(later: Mapping[str, Any], known: bool) -> dict[str, Any]:
-    return dict(later) | {"supported": later.get("supported", True) and known}
+def marked(later: Mapping[str, Any], reliable: bool) -> dict[str, Any]:
+    """A round ahead, supported only where its reward and update are forecast reliably."""
+    return dict(later) | {"supported": carried(later) and reliable}
 
 
 def method_of(found: Run) -> pace.Method:
@@ -416,7 +417,7 @@ def sign(rows: Sequence[dict[str, Any]]) -> list[str]:
     return lines
 
 
-def carried(ahead: dict[str, Any]) -> bool:
+def carried(ahead: Mapping[str, Any]) -> bool:
     """Whether a round ahead is one that the forecast does not mark as extrapolated."""
     return bool(ahead.get("supported", True))
 
@@ -639,9 +640,8 @@ def recommended(rows: Sequence[dict[str, Any]]) -> list[str]:
                 continue
             reached = {r["reward"]: r["rounds"][-1]["sampling_accuracy"] for r in some}
             ahead = {r["reward"]: later(r, 0)[-1]["sampling_accuracy"]["value"] for r in some}
-            said, best = max(ahead, key=ahead.__getitem__), max(reached, key=reached.__getitem__)
-            if ahead[said] <= ahead.get("consistency", -1.0) + NEAR:
-                said = "consistency"
+            said = preferred(ahead, ["consistency"])
+            best = max(reached, key=reached.__getitem__)
             good = reached[said] >= reached[best] - 0.02
             lines.append(
                 f"| {start} | {seed} | {said} | {reached[said]:.3f}{ok(good)} | {best} | "
@@ -770,8 +770,8 @@ def page(result: dict[str, Any]) -> str:
         "length moved at another pace than the rest, short and long responses go ways of their "
         "own or much that cannot be read is given up, the pilot does not tell how fast training "
         "goes, few groups have unequal rewards, or the model scores itself, which tells one round "
-        "ahead, or it is an update (square, dpo) or a reward (self-certainty) of which a pilot "
-        "does not tell enough; they are shown and count as flagged, not as forecast. κ of votes is "
+        "ahead, or later rounds of the update (square, dpo) or the reward (self-certainty) are not "
+        "forecast reliably; they are shown and count as flagged, not as forecast. κ of votes is "
         "not told where less than half of the responses would be parseable. Runs whose reward "
         "needs the model keep the forecasts made when they were trained.",
         "",
@@ -815,7 +815,7 @@ def page(result: dict[str, Any]) -> str:
         "",
         "## Which reward",
         "",
-        f"By the forecast of round 4 before training, as `srlm forecast` recommends: votes unless "
+        "By the forecast of round 4 before training, as `srlm forecast` recommends: votes unless "
         f"another reward is more than {NEAR} above them. ✗: more than 0.02 below the best.",
         "",
         *both(recommended, "weighted"),

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from srlm.forecast import answers, kinds
+from srlm.forecast import answers, components
 from srlm.forecast.answers import Counts, estimate
 from tests.forecast.coverage import coverage
 
@@ -36,34 +36,34 @@ def patterns(labelled: bool) -> list[Counts]:
 
 @pytest.mark.parametrize("labelled", [True, False])
 def test_the_likelihood_is_a_probability(labelled: bool) -> None:
-    """Summed over all that N samples can show it is 1, for every kind of prompts."""
-    total_X = np.zeros(len(kinds.wrong_grid(N).others_X))
+    """Summed over all that N samples can show it is 1, in every component."""
+    total_X = np.zeros(len(components.wrong_grid(N).others_X))
     for c in patterns(labelled):
         given = np.array([n for a, n in enumerate(c.count_A) if a != c.right], dtype=np.int64)
-        right = kinds.log_right(c.hits, int(given.sum()))[1000] if labelled else 0.0
-        total_X += np.exp(right + kinds.log_wrong(given, N))
+        right = components.log_right(c.hits, int(given.sum()))[1000] if labelled else 0.0
+        total_X += np.exp(right + components.log_wrong(given, N))
     np.testing.assert_allclose(total_X, 1.0, rtol=1e-9)
 
 
-def test_a_kind_is_found() -> None:
-    """Half of the prompts have one share of right answers, half another: the kinds' means and the
-    share of prompts of each are found, and a prompt is told by the others of its kind."""
+def test_components_are_found() -> None:
+    """Half of the prompts have one share of right answers, half another: their means and the share
+    of prompts of each are found."""
     rng = np.random.default_rng(3)
     right_P = rng.binomial(16, np.repeat([0.2, 0.8], 60))
-    found = kinds.draw(right_P.tolist(), [np.array([16 - r]) for r in right_P], rng)
+    found = components.draw(right_P.tolist(), [np.array([16 - r]) for r in right_P], rng)
     assert found.right_GK is not None
-    a_X, b_X = kinds._right_grid()
+    a_X, b_X = components._right_grid()
     rho_GK = (a_X / (a_X + b_X))[found.right_GK]
-    share_GK = np.exp(found.log_share_GK[:, :-1])  # the last are strays
+    share_GK = np.exp(found.log_share_GK[:, :-1])  # the last are outliers
     for low, high, mean in ((0.0, 0.5, 0.2), (0.5, 1.0, 0.8)):
         weight_GK = np.where((rho_GK > low) & (rho_GK <= high), share_GK, 0.0)
         assert weight_GK.sum(1).mean() == pytest.approx(0.5, abs=0.07)
         assert (weight_GK * rho_GK).sum() / weight_GK.sum() == pytest.approx(mean, abs=0.04)
 
 
-def test_a_prompt_of_no_kind_is_told_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_prompt_of_no_component_has_shares(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of more prompts than are fitted, one gives 60 answers, all others one: it has 60 shares."""
-    monkeypatch.setattr(kinds, "FITTED", 20)
+    monkeypatch.setattr(components, "FITTED", 20)
     plain = [Counts(np.array([60]), 0)] * 80
     odd = Counts(np.ones(60, dtype=np.int64), -1)
     for place in (0, 40, 80):

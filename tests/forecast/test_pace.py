@@ -639,12 +639,12 @@ def test_rounds_that_tell_no_share_support_no_later_ones() -> None:
         assert later[0]["supported"] is supported
 
 
-def test_updates_and_rewards_of_which_a_pilot_tells_little() -> None:
+def test_updates_and_rewards_that_are_not_forecast_reliably() -> None:
     """Their later rounds are marked; before any round, and where all responses are listed, not."""
     first = state(table())
     now = estimates(figures(first, first.mass))
     done = [Gone(Estimate(0.5, 0.4, 0.6, PROMPTS, ""), 0.9, 1.0)]
-    for reward, update, k, told in (
+    for reward, update, k, reliable in (
         ("consistency", "weighted", 8, True),
         ("consistency", "best-of-n", 8, True),
         ("consistency", "square", 8, False),
@@ -652,10 +652,10 @@ def test_updates_and_rewards_of_which_a_pilot_tells_little() -> None:
         ("likelihood", "dpo", None, True),
         ("self-certainty:1,consistency:1", "weighted", 8, False),
     ):
-        assert method_of(reward, 0.3, k, update).known is told
-    for update, told in (("best-of-n", True), ("dpo", False)):
+        assert method_of(reward, 0.3, k, update).reliable is reliable
+    for update, reliable in (("best-of-n", True), ("dpo", False)):
         method = method_of("consistency", 0.3, 8, update)
-        for rounds, supported in (([], True), (done, told)):
+        for rounds, supported in (([], True), (done, reliable)):
             later = later_rounds(first, now, rounds, method, at=len(rounds), ahead=1)
             assert later[0]["supported"] is supported
 

@@ -12,8 +12,8 @@ from srlm.forecast import dynamics
 from srlm.forecast.dynamics import Mass, Score
 from srlm.forecast.groups import Rows, ScoreOf
 from srlm.forecast.pace import (
-    FORETOLD,
     MOST_ROWS,
+    RELIABLE,
     Gone,
     Method,
     State,
@@ -170,7 +170,7 @@ def method_of(
         update,
         own=not parts - {"likelihood", "likelihood-per-token"},
         moves=bool(asked(reward)),
-        known=k is None or (update in FORETOLD and "self-certainty" not in parts),
+        reliable=k is None or (update in RELIABLE and "self-certainty" not in parts),
     )
 
 

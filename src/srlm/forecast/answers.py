@@ -2,8 +2,8 @@
 
 The plug-in share of the commonest answer is biased up (it was chosen for being large), so kappa
 from it is biased down, and the accuracy of the majority of N is not that of the mode. So each
-prompt's shares get a posterior: those among its readable responses by the kinds of prompts that the
-file shows (``srlm.forecast.kinds``), the unreadable share by a Beta prior of all prompts.
+prompt's shares get a posterior: those among its parseable responses from a mixture over prompts
+(``srlm.forecast.components``), the unparseable share from a Beta prior of all prompts.
 
 * Answers that no sample gave are part of it: M counts them.
 * A draw of the posterior is a set of shares for each prompt; intervals of anything computed from
@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
-from scipy.special import gammaln
+from scipy.special import betaln
 
-from srlm.forecast import kinds
-from srlm.forecast.kinds import Drawn, Kinds
+from srlm.forecast import components
+from srlm.forecast.components import Components, Drawn
 from srlm.types import Estimate, Floats, Ints
 
 DRAWS = 400
@@ -108,7 +108,7 @@ class Posterior:
     """What is known of the shares of P prompts; ``shares`` draws them."""
 
     counts: Sequence[Counts]
-    kinds_P: tuple[Kinds, ...]
+    mixture_P: tuple[Components, ...]
     """One for the prompts with a known right answer, one for the others."""
     silent: tuple[tuple[float, float], ...]
     """(a, b) of the unreadable share's Beta prior under each draw; empty where every sample was
@@ -122,12 +122,12 @@ class Posterior:
         counts, B = self.counts[p], self.draws
         labelled = counts.right is not None
         given = _others(counts)
-        kind = self.kinds_P[p].of(counts.hits, given, B, rng)
-        share_BA = _others_shares(kind, given, rng)
+        drawn = self.mixture_P[p].of(counts.hits, given, B, rng)
+        share_BA = _others_shares(drawn, given, rng)
         if labelled:
-            assert kind.right_B is not None and kind.wrong_B is not None
+            assert drawn.right_B is not None and drawn.wrong_B is not None
             n = counts.readable - counts.hits
-            right_B = rng.beta(kind.right_B + counts.hits, kind.wrong_B + n)
+            right_B = rng.beta(drawn.right_B + counts.hits, drawn.wrong_B + n)
             share_BA = np.column_stack([right_B, share_BA * (1 - right_B)[:, None]])
         silent_B = np.zeros(B)
         if self.silent:
@@ -144,21 +144,21 @@ def _others(counts: Counts) -> Ints:
     return np.array([n for a, n in enumerate(counts.count_A) if a != counts.right], dtype=np.int64)
 
 
-def _others_shares(kind: Drawn, given: Ints, rng: np.random.Generator) -> Floats:
+def _others_shares(drawn: Drawn, given: Ints, rng: np.random.Generator) -> Floats:
     """Shares of the wrong answers among the wrong, [B, A]: those given, then those not given."""
-    B, K = len(kind.others_B), len(given)
-    unseen_B = kind.others_B - K
+    B, K = len(drawn.others_B), len(given)
+    unseen_B = drawn.others_B - K
     U = int(unseen_B.max())
     shape_BA = np.zeros((B, K + U))
-    shape_BA[:, :K] = kind.each_B[:, None] + given
+    shape_BA[:, :K] = drawn.each_B[:, None] + given
     rest = np.arange(U)[None] < unseen_B[:, None]
-    shape_BA[:, K:] = np.where(rest, kind.each_B[:, None], 0.0)
-    has = np.flatnonzero(kind.rival_B >= 0)
-    rival = kind.rival_B[has]
+    shape_BA[:, K:] = np.where(rest, drawn.each_B[:, None], 0.0)
+    has = np.flatnonzero(drawn.rival_B >= 0)
+    rival = drawn.rival_B[has]
     shape_BA[has, rival] = 0.0
     share_BA = _dirichlet(rng, shape_BA)
     got = np.append(given, 0)[np.minimum(rival, K)]
-    part = rng.beta(kind.part_B[has] + got, kind.rest_B[has] + given.sum() - got)
+    part = rng.beta(drawn.part_B[has] + got, drawn.rest_B[has] + given.sum() - got)
     share_BA[has] *= (1 - part)[:, None]
     share_BA[has, rival] = part
     return share_BA
@@ -168,7 +168,7 @@ def posterior(counts: Sequence[Counts], *, seed: int = 0, draws: int = DRAWS) ->
     """Condition the prior on all prompts' counts, then each prompt's shares on its own.
 
     Prompts with a known right answer and prompts without are fitted apart. Cost: that of
-    ``kinds.draw``.
+    ``components.draw``.
     """
     rng = np.random.default_rng([seed, len(counts)])
     found = {}
@@ -176,14 +176,14 @@ def posterior(counts: Sequence[Counts], *, seed: int = 0, draws: int = DRAWS) ->
         some = [c for c in counts if (c.right is not None) == known]
         if some:
             hits = [c.hits for c in some] if known else None
-            found[known] = kinds.draw(hits, [_others(c) for c in some], rng)
+            found[known] = components.draw(hits, [_others(c) for c in some], rng)
     silent: tuple[tuple[float, float], ...] = ()
     if any(c.silent for c in counts):
         grid = [(m * s, (1 - m) * s) for m, s in product(_MEANS, _SIZES) if (1 - m) * s > 0.3]
         a_H, b_H = np.array(grid).T
         k_P = np.array([c.silent for c in counts])[:, None]
         n_P = np.array([c.readable for c in counts])[:, None]
-        log_H = (_betaln(a_H + k_P, b_H + n_P) - _betaln(a_H, b_H)).sum(0)
+        log_H = (betaln(a_H + k_P, b_H + n_P) - betaln(a_H, b_H)).sum(0)
         silent = tuple(grid[h] for h in _choice(log_H, rng, draws))
     return Posterior(
         tuple(counts), tuple(found[c.right is not None] for c in counts), silent, seed, draws
@@ -211,10 +211,6 @@ def _dirichlet(rng: np.random.Generator, shape_BA: Floats) -> Floats:
     log_BA = np.where(shape_BA > 0, log_BA, -np.inf)
     out_BA = np.exp(log_BA - log_BA.max(1, keepdims=True))
     return np.asarray(out_BA / out_BA.sum(1, keepdims=True))
-
-
-def _betaln(a: Floats, b: Floats) -> Floats:
-    return np.asarray(gammaln(a) + gammaln(b) - gammaln(a + b))
 
 
 # ---- what is asked of it

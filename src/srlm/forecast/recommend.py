@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from srlm.forecast.reward_paths import VOTES, RewardPath
 from srlm.forecast.verdict import WORTH
@@ -100,6 +100,16 @@ def more(destination: Mapping[str, Estimate]) -> str:
     return "more samples per prompt" if own > 0.7 * (end.high - end.low) else "more prompts"
 
 
+def preferred(accuracy: Mapping[str, float], votes: Iterable[str]) -> str:
+    """The reward of the highest accuracy; the best of ``votes`` unless it is ``NEAR`` below.
+
+    >>> preferred({"likelihood": 0.91, "consistency": 0.90}, ["consistency"])
+    'consistency'
+    """
+    top, vote = max(accuracy, key=accuracy.__getitem__), max(votes, key=accuracy.__getitem__)
+    return vote if accuracy[top] <= accuracy[vote] + NEAR else top
+
+
 def choose(
     paths: Sequence[RewardPath], destination: Mapping[str, Estimate]
 ) -> tuple[str, str, str]:
@@ -113,10 +123,9 @@ def choose(
             f"how often the mode is wrong is not known; {told}",
         )
     reached = {p.reward: p.accuracy[p.carried].value or 0.0 for p in paths}
-    top = max(reached, key=lambda name: reached[name])
+    top = preferred(reached, VOTES)
     wrong = 1 - (destination["accuracy"].value or 0.0)
-    votes = max(reached[name] for name in VOTES)
-    if top in VOTES or reached[top] <= votes + NEAR:
+    if top in VOTES:
         others = [
             f"{p.reward} {reached[p.reward]:.3f}" if p.carried else f"{p.reward} not carried"
             for p in paths

@@ -1,27 +1,26 @@
-"""Kinds of prompts: what the prompts of a file share, drawn from its posterior.
+"""A Dirichlet process mixture over prompts: what their samples say of each other.
 
-The readable responses of a prompt are right or not, the wrong ones give one answer or another. In a
-*kind* of prompts
+The parseable responses of a prompt are right or wrong, the wrong ones give one answer or another.
+In one *component* of the mixture
 
 * the share of the right answer is Beta(rho S, (1 - rho) S);
-* M wrong answers (all answers, where the right one is not known) share the rest, as
+* M wrong answers (all answers, where the right one is not known) divide the rest, as
   Dirichlet(W/M, ..., W/M); or one of them, any, is a *rival*, an answer that many responses share:
-  it takes Beta(tau R, (1 - tau) R) of the rest, and the others W/(M-1) each of what is left. (Were
-  all others alike, many scattered wrong answers would speak against any one that is common, and
-  the right one would be the mode nearly everywhere.)
+  it takes Beta(tau R, (1 - tau) R) of the rest, and the others W/(M-1) each of what is left.
+  (Without rivals, many scattered wrong answers would be evidence against any common one, and the
+  right answer would be the mode nearly everywhere.)
 
-Which kinds there are and how many prompts each has is not assumed: they have a Dirichlet process
-prior over a grid of these parameters, cut at ``KINDS`` kinds (Ishwaran and Zarepour 2002, *Exact
-and approximate sum representations for the Dirichlet process*), whose concentration is drawn as
-well, by blocked Gibbs sampling (Ishwaran and James 2001, *Gibbs sampling methods for stick-breaking
-priors*). So prompts that are alike tell of each other, and those of another kind do not. Some
-prompts are *strays*, each of a kind of its own: a new kind of few prompts is hardly ever tried, so
-that without them what a few prompts are would be told by all others.
+The number of components and the share of prompts of each are not assumed: components have a
+Dirichlet process prior over a grid of these parameters, truncated at ``COMPONENTS`` (Ishwaran and
+Zarepour 2002, *Exact and approximate sum representations for the Dirichlet process*), with its
+concentration sampled as well, by blocked Gibbs sampling (Ishwaran and James 2001, *Gibbs sampling
+methods for stick-breaking priors*). *Outliers* are prompts whose parameters are their own: the
+sampler seldom finds a new component of few prompts.
 
-No such model is true of a language model, so its posterior alone is too sure: it is *bagged*
+No such model is true of a language model, so its posterior alone is overconfident. It is *bagged*
 (Bühlmann 2014, *Discussion of big Bayes stories and BayesBag*; Huggins and Miller 2023,
-*Reproducible model selection using bagged posteriors*), which is to say that every few draws
-condition on another bootstrap sample of the prompts.
+*Reproducible model selection using bagged posteriors*): every few draws condition on another
+bootstrap sample of the prompts.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from scipy.special import gammaln
 from srlm.types import Floats, Ints
 
 RIGHTS = 1 / (1 + np.exp(-np.linspace(-6.0, 6.0, 401)))
-"""rho of the grid: finer than what 256 prompts x 64 samples of one kind tell."""
+"""rho of the grid: finer than the standard error of 256 prompts x 64 samples."""
 SIZES = np.geomspace(0.5, 400.0, 12)
 """S of the grid."""
 OTHERS = (1, 2, 3, 4, 6, 9, 19, 39, 99, 299)
@@ -48,15 +47,15 @@ PARTS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 """tau of the grid."""
 SPREADS = (4.0, 16.0, 64.0, 256.0)
 """R of the grid."""
-KINDS = 40
+COMPONENTS = 40
 CONCENTRATIONS = np.array([8.0, 16.0, 32.0])
-"""With less, prompts that a few samples do not tell apart would be of one kind for sure."""
-STRAYS = 1.0
-"""Prompts that the prior takes to be strays: its Dirichlet weight."""
+"""With less, prompts that few samples cannot distinguish would be one component for certain."""
+OUTLIERS = 1.0
+"""Dirichlet weight of outliers in the prior, in prompts."""
 FITTED = 256
-"""Prompts at most that tell what prompts share."""
+"""Prompts at most that the mixture is fitted to."""
 DRAWS, BAGS = 100, 10
-"""Draws of the kinds, and bootstrap samples of the prompts among them."""
+"""Draws of the mixture, and bootstrap samples of the prompts among them."""
 BURNT, SETTLED, APART = 100, 20, 3
 """Sweeps before anything is kept, after another bootstrap sample, and from one draw to the next."""
 
@@ -77,7 +76,7 @@ class Wrong:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """A prompt's kind under each draw, [B]."""
+    """A prompt's component under each draw, [B]."""
 
     right_B: Floats | None
     """The right answer's share is Beta(right, wrong); None: it is not known."""
@@ -94,8 +93,8 @@ class Drawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Kinds:
-    """Draws of the kinds: cells of the grids, [G, K], and the log share of prompts of each."""
+class Components:
+    """Draws of the mixture: grid cells of its components, [G, K], and the log share of each."""
 
     most: int
     """Other answers that a prompt gave, at most: they decide the grid."""
@@ -103,30 +102,29 @@ class Kinds:
     """None: no right answer is known."""
     wrong_GK: Ints
     log_share_GK: Floats
-    """[G, K + 1]: the last one is that of strays."""
+    """[G, K + 1]: the last one is that of outliers."""
 
     def of(self, hits: int, given: Ints, draws: int, rng: np.random.Generator) -> Drawn:
-        """A prompt's kind given its counts, ``draws`` times."""
+        """A prompt's component given its counts, ``draws`` times."""
         grid, n, K = wrong_grid(self.most), int(given.sum()), len(given)
         g_B = np.arange(draws) * len(self.wrong_GK) // draws
         of_X = log_wrong(given, self.most)
-        log_GK, stray = of_X[self.wrong_GK], _mean(of_X, grid.log_prior_X)
+        log_GK, alone = of_X[self.wrong_GK], _mean(of_X, grid.log_prior_X)
         right_X = None if self.right_GK is None else log_right(hits, n)
         if self.right_GK is not None and right_X is not None:
             log_GK = log_GK + right_X[self.right_GK]
-            stray += _mean(right_X, np.zeros(len(right_X)))
-        log_GK = np.pad(log_GK, ((0, 0), (0, 1)), constant_values=stray) + self.log_share_GK
+            alone += _mean(right_X, np.zeros(len(right_X)))
+        log_GK = np.pad(log_GK, ((0, 0), (0, 1)), constant_values=alone) + self.log_share_GK
         k_B = pick(log_GK[g_B], rng)
-        astray = np.flatnonzero(k_B == KINDS)
-        at_B = (g_B, np.minimum(k_B, KINDS - 1))
+        outlier = np.flatnonzero(k_B == COMPONENTS)
+        at_B = (g_B, np.minimum(k_B, COMPONENTS - 1))
         a_B = b_B = None
         if self.right_GK is not None and right_X is not None:
             x_B = self.right_GK[at_B]
-            x_B[astray] = pick(np.broadcast_to(right_X, (len(astray), len(right_X))), rng)
+            x_B[outlier] = _pick_of(right_X, len(outlier), rng)
             a_B, b_B = (x[x_B] for x in _right_grid())
         x_B = self.wrong_GK[at_B]
-        of_X = of_X + grid.log_prior_X
-        x_B[astray] = pick(np.broadcast_to(of_X, (len(astray), len(of_X))), rng)
+        x_B[outlier] = _pick_of(of_X + grid.log_prior_X, len(outlier), rng)
         M_B, each_B = grid.others_X[x_B], grid.each_X[x_B]
         part_B, rest_B = grid.part_X[x_B], grid.rest_X[x_B]
         none_B = part_B == 0
@@ -142,10 +140,10 @@ class Kinds:
         return Drawn(a_B, b_B, M_B, each_B, rival_B, part_B, rest_B)
 
 
-def draw(hits: Sequence[int] | None, given: Sequence[Ints], rng: np.random.Generator) -> Kinds:
-    """The kinds given the counts of all prompts.
+def draw(hits: Sequence[int] | None, given: Sequence[Ints], rng: np.random.Generator) -> Components:
+    """The mixture given the counts of all prompts.
 
-    Cost: some 600 sweeps of (kinds in use) x prompts x 10,000 cells: a second or two, whatever the
+    Cost: some 600 sweeps of (components in use) x prompts x 10,000 cells: a second or two, for any
     number of prompts and samples.
 
     Args:
@@ -161,57 +159,59 @@ def draw(hits: Sequence[int] | None, given: Sequence[Ints], rng: np.random.Gener
         tables.insert(0, np.array(rights))
         priors.insert(0, np.zeros(tables[0].shape[1]))
     cells, log_share_GK = _sampled(tables, priors, rng)
-    return Kinds(most, cells[0] if hits is not None else None, cells[-1], log_share_GK)
+    return Components(most, cells[0] if hits is not None else None, cells[-1], log_share_GK)
 
 
 def _sampled(
     tables: Sequence[Floats], priors: Sequence[Floats], rng: np.random.Generator
 ) -> tuple[list[Ints], Floats]:
-    """Gibbs sampling of kinds whose parameters are independent in the prior.
+    """Gibbs sampling of components whose parameters are independent in the prior.
 
     Args:
         tables: log likelihood of each prompt in each cell of a grid, [P, X], for each grid.
         priors: log prior of the cells, [X], for each grid.
 
     Returns:
-        Cells of the kinds for each grid, [G, K], and the log share of each kind and of strays,
+        Cells of the components for each grid, [G, K], and the log share of each and of outliers,
         [G, K + 1].
     """
     P = len(tables[0])
     each = [np.maximum(x - x.max(1, keepdims=True), -1e5).astype(np.float32) for x in tables]
-    stray_P = sum(_mean(x, log_X) for x, log_X in zip(each, priors, strict=True))
+    alone_P = np.sum([_mean(x, log_X) for x, log_X in zip(each, priors, strict=True)], axis=0)
     prior = [(x - x.max()).astype(np.float32) for x in priors]
     upto = [np.cumsum(np.exp(x, dtype=np.float64)) for x in prior]
     order_P = np.argsort((each[0] + prior[0]).argmax(1), kind="stable")
     first_P = np.empty(P, dtype=np.int64)
-    first_P[order_P] = np.arange(P) * 8 // P  # like beside like, in few kinds
+    first_P[order_P] = np.arange(P) * 8 // P  # prompts in order of their likeliest cell
     alpha = 1.0
     cells: list[Ints] = []
-    log_share_K = np.zeros(KINDS + 1)
+    log_share_K = np.zeros(COMPONENTS + 1)
     found: list[list[Ints]] = [[] for _ in each]
     shares = []
     for bag in range(BAGS):
         row_P = rng.integers(P, size=P)
-        some, apart_P = [x[row_P] for x in each], np.asarray(stray_P)[row_P]
-        kind_P = first_P[row_P]
+        some, own_P = [x[row_P] for x in each], alone_P[row_P]
+        of_P = first_P[row_P]
         if bag:
-            kind_P = pick(_log_kinds(some, apart_P, cells) + log_share_K, rng)
+            of_P = pick(_log_each(some, own_P, cells) + log_share_K, rng)
         settled = SETTLED if bag else BURNT
         for sweep in range(settled + APART * (DRAWS // BAGS)):
-            count_K = np.bincount(kind_P, minlength=KINDS + 1)
-            used_U = np.flatnonzero(count_K[:KINDS])
-            of_UP = (kind_P == used_U[:, None]).astype(np.float32)
+            count_K = np.bincount(of_P, minlength=COMPONENTS + 1)
+            used_U = np.flatnonzero(count_K[:COMPONENTS])
+            of_UP = (of_P == used_U[:, None]).astype(np.float32)
             cells = []
             for log_PX, log_X, upto_X in zip(some, prior, upto, strict=True):
-                cell_K = np.searchsorted(upto_X, rng.random(KINDS) * upto_X[-1])
+                cell_K = _at(upto_X, COMPONENTS, rng)
                 cell_K[used_U] = pick(of_UP @ log_PX + log_X, rng)
-                cells.append(np.minimum(cell_K, len(log_X) - 1))
-            share_K = rng.dirichlet(np.append(np.full(KINDS, alpha / KINDS), STRAYS) + count_K)
+                cells.append(cell_K)
+            share_K = rng.dirichlet(
+                np.append(np.full(COMPONENTS, alpha / COMPONENTS), OUTLIERS) + count_K
+            )
             log_share_K = np.log(np.maximum(share_K, 1e-300))
-            kind_P = pick(_log_kinds(some, apart_P, cells) + log_share_K, rng)
-            count_K = np.bincount(kind_P, minlength=KINDS + 1)[:KINDS]
+            of_P = pick(_log_each(some, own_P, cells) + log_share_K, rng)
+            count_K = np.bincount(of_P, minlength=COMPONENTS + 1)[:COMPONENTS]
             log_A = gammaln(CONCENTRATIONS) - gammaln(CONCENTRATIONS + count_K.sum())
-            log_A += rising(CONCENTRATIONS[:, None] / KINDS, count_K).sum(1)
+            log_A += rising(CONCENTRATIONS[:, None] / COMPONENTS, count_K).sum(1)
             alpha = float(CONCENTRATIONS[pick(log_A[None], rng)[0]])
             if sweep >= settled and (sweep - settled) % APART == 0:
                 for kept, cell_K in zip(found, cells, strict=True):
@@ -228,12 +228,12 @@ def _mean(log_X: Floats, log_prior_X: Floats) -> Floats:
     return np.asarray(np.log(np.maximum(mean, 1e-300)) + top)
 
 
-def _log_kinds(tables: Sequence[Floats], stray_P: Floats, cells: Sequence[Ints]) -> Floats:
-    """log likelihood of each prompt in each kind and as a stray, [P, K + 1]."""
-    log_PK = np.zeros((len(stray_P), KINDS + 1))
+def _log_each(tables: Sequence[Floats], own_P: Floats, cells: Sequence[Ints]) -> Floats:
+    """log likelihood of each prompt in each component and as an outlier, [P, K + 1]."""
+    log_PK = np.zeros((len(own_P), COMPONENTS + 1))
     for log_PX, cell_K in zip(tables, cells, strict=True):
-        log_PK[:, :KINDS] += log_PX[:, cell_K]
-    log_PK[:, KINDS] = stray_P
+        log_PK[:, :COMPONENTS] += log_PX[:, cell_K]
+    log_PK[:, COMPONENTS] = own_P
     return log_PK
 
 
@@ -243,6 +243,17 @@ def pick(log_BC: Floats, rng: np.random.Generator) -> Ints:
     upto_BC = np.cumsum(weight_BC, axis=1, dtype=np.float64)
     under_BC = upto_BC < rng.random((len(log_BC), 1)) * upto_BC[:, -1:]
     return np.minimum(under_BC.sum(1), log_BC.shape[1] - 1).astype(np.int64)
+
+
+def _pick_of(log_C: Floats, times: int, rng: np.random.Generator) -> Ints:
+    """Columns of one row, by their weights."""
+    return _at(np.cumsum(np.exp(log_C - log_C.max()), dtype=np.float64), times, rng)
+
+
+def _at(upto_C: Floats, times: int, rng: np.random.Generator) -> Ints:
+    """Columns by the cumulative sum of their weights."""
+    found = np.searchsorted(upto_C, rng.random(times) * upto_C[-1])
+    return np.minimum(found, len(upto_C) - 1)
 
 
 # ---- likelihoods
@@ -288,8 +299,8 @@ def _rival_grid() -> tuple[Floats, Floats]:
 
 @lru_cache(maxsize=4)
 def wrong_grid(most: int) -> Wrong:
-    """The grid for prompts that gave ``most`` other answers at most: every other kind has a rival,
-    but none where there is one wrong answer only."""
+    """The grid for prompts that gave ``most`` other answers at most: every other component has a
+    rival, but none where there is one wrong answer only."""
     (m_Y, w_Y), (part_Q, rest_Q) = _others_grid(most), _rival_grid()
     Y, Q = len(m_Y), len(part_Q)
     each_YQ = np.repeat((w_Y / np.maximum(m_Y - 1, 1))[:, None], 1 + Q, axis=1)
