@@ -125,6 +125,8 @@ def test_likelihood_needs_log_probabilities(tmp_path: Path) -> None:
     spread = forecast(
         written(tmp_path / "z", v, logp=lambda said, a: (-40.0 * np.arange(len(said))).tolist())
     )
+    assert next(p for p in spread.paths if p.reward == "likelihood").length == ()  # not said
+    json.dumps(spread.to_json(), allow_nan=False)
     far = next(p for p in spread.paths if p.reward == "likelihood").accuracy[-1]
     assert far.guarantee == "extrapolation" and "effective samples" in far.note
 
@@ -171,6 +173,11 @@ def test_unreadable_responses_are_no_answer(tmp_path: Path) -> None:
     path.write_text("".join(json.dumps({"prompt": f"q{i}"} | row) + "\n" for i in range(40)))
     found = forecast(path)
     assert found.verdict == "unclear" and "--answer" in found.advice
+    assert found.best == "none"
+    told = [*found.terms.values(), *found.destination.values()]
+    told += [e for p in found.paths for e in p.accuracy[1:]]
+    assert told and all(e.value is None for e in told)
+    json.dumps(found.to_json(), allow_nan=False)
 
 
 def test_one_sample_a_prompt_is_refused(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from srlm.engines.files import SamplesFile
 from srlm.errors import UserError, quoted
 from srlm.forecast import answers as posteriors
 from srlm.forecast.answers import Counts, Shares
-from srlm.forecast.recommend import choose, of_path, of_votes, pct
+from srlm.forecast.recommend import NONE, choose, of_path, of_votes, pct
 from srlm.forecast.reward_paths import (
     FROM_FILE,
     VOTES,
@@ -40,6 +40,7 @@ from srlm.types import Estimate, Floats, Ints, Samples, undefined
 
 SURE = 0.95
 """Posterior probability from which on an answer counts as the mode."""
+UNREAD = "hardly any response has an answer that can be read"
 FEW = 30
 """Prompts under which a forecast is flagged."""
 ONE_VOTE = 0.5
@@ -221,7 +222,14 @@ def forecast_tallies(
         vote = _votes_of_shares(counts, drawn, labelled, about)
     else:
         vote = _votes(used, labelled, seed)
-    best, why, risk = choose(paths, destination)
+    best, why, risk = choose(paths, destination, base)
+    if best == NONE:
+        terms, destination, paths = (
+            _untold(terms),
+            _untold(destination),
+            [_left_out(p) for p in paths],
+        )
+        base |= _untold({"effective_answers": base["effective_answers"]})
     named = {p.reward: p for p in paths if p.reward not in VOTES}
     subject = named.get(best if reward == ALL else reward)
     if subject is None:
@@ -319,6 +327,22 @@ def split(used: Sequence[Tally], looks: int = 1) -> Estimate:
     if not np.isfinite(bound):
         return undefined(method, "some prompt's share has no lower end above 0", len(low))
     return Estimate(bound, None, bound, len(low), method, "upper bound")
+
+
+def _untold(some: Mapping[str, Estimate]) -> dict[str, Estimate]:
+    """Without their values, which the prior of the shares alone would give."""
+    return {name: undefined(e.method, UNREAD, e.n) for name, e in some.items()}
+
+
+def _left_out(path: RewardPath) -> RewardPath:
+    """A vote's rounds without their values; rewards followed on the samples stay."""
+    if path.reward not in VOTES:
+        return path
+    accuracy, kappa = (
+        (e_T[0], *(undefined(e.method, UNREAD, e.n) for e in e_T[1:]))
+        for e_T in (path.accuracy, path.kappa)
+    )
+    return replace(path, accuracy=accuracy, kappa=kappa)
 
 
 def _terms(

@@ -8,6 +8,11 @@ from srlm.forecast.reward_paths import VOTES, RewardPath
 from srlm.forecast.verdict import WORTH
 from srlm.types import Estimate
 
+READABLE = 0.05
+"""Share of responses with an answer under which nothing is told of votes: their limit would be the
+prior's."""
+NONE = "none"
+"""In the place of a reward, where there is none to recommend."""
 NEAR = 0.02
 """Accuracy within which the vote is preferred to another reward: it needs answers alone."""
 VOTE = "consistency (vote share)"
@@ -23,12 +28,8 @@ def of_votes(
     """Verdict, reason and advice on training with votes: by their limit."""
     readable, share = base["readable"], base["vote_share"]
     assert readable.value is not None and share.low is not None
-    if readable.value < 0.05:
-        return (
-            "unclear",
-            f"only {pct(readable.value)} of the responses have an answer that can be read",
-            "Check --answer, the prompt's format and the length limit.",
-        )
+    if readable.value < READABLE:
+        return "unclear", unread(base), "Check --answer, the prompt's format and the length limit."
     if not answered:
         if share.low > 0.98:
             return (
@@ -91,6 +92,11 @@ def of_path(path: RewardPath) -> tuple[str, str, str]:
     return "unclear", text, "The interval holds both gain and loss: give more prompts."
 
 
+def unread(base: Mapping[str, Estimate]) -> str:
+    """Said where hardly any response has an answer."""
+    return f"only {pct(base['readable'].value)} of the responses have an answer that can be read"
+
+
 def more(destination: Mapping[str, Estimate]) -> str:
     """What makes the interval of the limit narrower."""
     end, these = destination["accuracy"], destination["accuracy_these"]
@@ -111,9 +117,11 @@ def preferred(accuracy: Mapping[str, float], votes: Iterable[str]) -> str:
 
 
 def choose(
-    paths: Sequence[RewardPath], destination: Mapping[str, Estimate]
+    paths: Sequence[RewardPath], destination: Mapping[str, Estimate], base: Mapping[str, Estimate]
 ) -> tuple[str, str, str]:
     """Which reward, why, and the risk."""
+    if (base["readable"].value or 0.0) < READABLE:
+        return NONE, unread(base), "what is learned from so few answers is chance"
     unsure = 1 - (destination["mode_known"].value or 0.0)
     told = f"on {pct(unsure)} of prompts these samples do not tell which answer is the mode"
     if "accuracy" not in destination:
@@ -141,8 +149,10 @@ def choose(
     path = next(p for p in paths if p.reward == top)
     why = f"{reached[top]:.3f} within these rounds, votes {reached['vote share']:.3f}"
     t = path.carried
-    risk = f"length {path.length[0]:.0f} → {path.length[t]:.0f} tokens by round {t}; "
-    return top, why, risk + "its limit is beyond these samples"
+    risk = "its limit is beyond these samples"
+    if path.length:
+        risk = f"length {path.length[0]:.0f} → {path.length[t]:.0f} tokens by round {t}; {risk}"
+    return top, why, risk
 
 
 def _n(e: Estimate) -> str:

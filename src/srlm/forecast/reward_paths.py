@@ -58,7 +58,8 @@ class RewardPath:
     kappa: tuple[Estimate, ...]
     """kappa_answer, of votes."""
     length: tuple[float, ...] = ()
-    """Mean tokens of a response, of rewards that are followed on samples."""
+    """Mean tokens of a response, of rewards that are followed on samples; empty where the samples
+    do not say how long each is."""
     gain: Estimate | None = None
     """Accuracy of the last round that the samples carry minus that of the base, paired over
     prompts, of rewards that are followed on samples and have right answers."""
@@ -208,7 +209,7 @@ def _sample_path(
         name,
         tuple(accuracy),
         (none,) * len(path),
-        tuple(float(m.expect(length_R).mean()) for m in path),
+        tuple(float(m.expect(length_R).mean()) for m in path if np.isfinite(length_R).all()),
         beta=beta,
         note=MOVES if moves else FROZEN if set(parts) - {*FROM_FILE, "consistency"} else "",
     )
