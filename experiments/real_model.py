@@ -1,7 +1,7 @@
 """A pretrained model on three tasks with checkable answers: forecast, run, and what happened.
 
     pip install -e '.[experiments]'
-    python -m experiments.real_model [--parts sums sums-consistency ... rates seeds] [--quick]
+    python -m experiments.real_model [--parts sums sums-consistency ... rates seeds votes] [--quick]
                                      [--page]
 
 Cost: a download of 93 MB once, 0.5 GB in the cache folder, then ten minutes a part on one core;
@@ -20,6 +20,8 @@ labels. Right answers serve for showing alone.
 
 ``rates``: one round of the first task at several learning rates, with all weights and with LoRA.
 ``seeds``: one round of the default recipe on every task and three seeds: does its own loss rise?
+``votes``: where votes lead on these tasks and three more, told from few samples beside many: some
+forty minutes.
 
 Results: experiments/results/real-model.json and docs/real-model.md.
 """
@@ -36,17 +38,16 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from benchmarks.environment import environment
 from experiments.alarms import row_of
 from experiments.common import HERE, kept, write
 from experiments.forecasts import carried, followed, measured_again
+from experiments.real_votes import section, voted
+from experiments.tasks import TASKS, Task
 from srlm.demo.base import cache_folder
 from srlm.run_folder import read_run
 from srlm.writing import write_text
@@ -94,79 +95,6 @@ def unpack(packed: Path, folder: Path) -> None:
     model.tie_weights()
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-
-
-# ---- tasks
-
-
-Messages = list[dict[str, str]]
-
-
-@dataclass(frozen=True)
-class Task:
-    """Prompts with answers, and how they are asked.
-
-    Attributes:
-        made: ``(count, seed)`` to lines of ``prompt`` and ``answer``, all different.
-        answer: ``--answer``.
-        max_tokens: Length limit of a response.
-    """
-
-    made: Callable[[int, int], list[dict[str, Any]]]
-    answer: str
-    max_tokens: int
-
-
-def shown(examples: list[tuple[str, str]], question: str) -> Messages:
-    """A chat in which the questions before were answered shortly: the model then does so too."""
-    turns = [
-        {"role": role, "content": text}
-        for pair in examples
-        for role, text in zip(("user", "assistant"), pair, strict=True)
-    ]
-    return [*turns, {"role": "user", "content": question}]
-
-
-def sums(count: int, seed: int) -> list[dict[str, Any]]:
-    """Two numbers from 1 to 12."""
-    examples = [("What is 3 + 14?", "17"), ("What is 15 + 9?", "24")]
-    chosen = np.random.default_rng(seed).permutation(144)[:count]
-    pairs = [(i // 12 + 1, i % 12 + 1) for i in chosen.tolist()]
-    return [
-        {"prompt": shown(examples, f"What is {a} + {b}?"), "answer": str(a + b)} for a, b in pairs
-    ]
-
-
-def letters(count: int, seed: int) -> list[dict[str, Any]]:
-    """reasoning-gym's letter counting in two or three words."""
-    import reasoning_gym
-
-    ask = 'How many times does the letter "{}" appear in the text: "{}"?'
-    examples = [(ask.format("e", "free tree"), "4"), (ask.format("a", "a man"), "2")]
-    entries = reasoning_gym.create_dataset(
-        "letter_counting", size=3 * count, seed=seed, min_words=2, max_words=3
-    )
-    found = {entry["question"]: str(entry["answer"]) for entry in entries}
-    return [{"prompt": shown(examples, q), "answer": a} for q, a in list(found.items())[:count]]
-
-
-def greater(count: int, seed: int) -> list[dict[str, Any]]:
-    """Whether the first of two different numbers below 100 is greater, yes or no."""
-    ask = "Is {} greater than {}? Answer yes or no."
-    examples = [(ask.format(7, 31), "no"), (ask.format(50, 12), "yes")]
-    pairs = [(a, b) for a in range(100) for b in range(100) if a != b]
-    chosen = np.random.default_rng(seed).permutation(len(pairs))[:count]
-    return [
-        {"prompt": shown(examples, ask.format(a, b)), "answer": "yes" if a > b else "no"}
-        for a, b in (pairs[i] for i in chosen)
-    ]
-
-
-TASKS: dict[str, Task] = {
-    "sums": Task(sums, "last-number", 12),
-    "letters": Task(letters, "last-number", 12),
-    "greater": Task(greater, "yes-no", 12),
-}
 
 
 @dataclass(frozen=True)
@@ -467,6 +395,8 @@ def page(result: dict[str, Any]) -> str:
         lines += _of_rates(result["rates"])
     if "seeds" in result:
         lines += _of_seeds(result["seeds"])
+    if "votes" in result:
+        lines += section(result["votes"]["rows"])
     return "\n".join(lines) + "\n"
 
 
@@ -653,7 +583,7 @@ def _of_seeds(part: dict[str, Any]) -> list[str]:
 def main() -> None:
     """Run what is asked, write results and page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parts = [*STUDIED, "rates", "seeds"]
+    parts = [*STUDIED, "rates", "seeds", "votes"]
     parser.add_argument("--parts", nargs="+", default=parts, choices=parts)
     parser.add_argument("--model", type=Path, help="a folder, in place of the one in the cache")
     parser.add_argument("--out", type=Path, default=Path("runs/real-model"))
@@ -671,6 +601,9 @@ def main() -> None:
     for name in given.parts:
         if name in STUDIED:
             found = studied(name, model, given.out)
+        elif name == "votes":
+            rows = voted(model, given.out / "votes", SEED)
+            found = {"environment": environment(), "rows": rows}
         else:
             found = {"rates": rates, "seeds": seeds}[name](model)
         result = before() | {name: found}

@@ -19,14 +19,15 @@ VOTES = 40
 
 
 def votes(
-    path: Path, model: str | Path, prompts: Sequence[Prompt], read: Grader, samples: int, seed: int
-) -> tuple[Ints, Bools]:
+    path: Path, model: str | Path, prompts: Sequence[Prompt], read: Grader, samples: int, seed: int,
+    max_tokens: int = 24, rows: int = 4096,
+) -> tuple[Ints, Bools]:  # fmt: skip
     """A number for each sample's answer (-1: none) and whether it is right, [P, K]; from ``path``
     where that exists."""
     if not path.exists():
         policy = load(str(model), device="cpu")
         drawn = in_parts(
-            policy, prompts, samples, seed=seed, max_tokens=24, rows=4096,
+            policy, prompts, samples, seed=seed, max_tokens=max_tokens, rows=rows,
             advance=lambda prompts: None,
         )  # fmt: skip
         answers_R = read.answers(drawn.text_R, drawn.finished_R, drawn.prompt_R)

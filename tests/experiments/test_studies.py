@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from experiments import corpora, real_model, updates
+from experiments.tasks import MORE_TASKS, TASKS
 
 ROOT = Path(__file__).parents[2]
 STUDIES = ("paths", "rewards", "starts", "updates")
@@ -60,13 +61,13 @@ def test_a_quick_study_runs_a_round(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert set(corpora.OWN) < set(corpora.CORPORA)
 
 
-@pytest.mark.parametrize("name", ["sums", "greater"])
+@pytest.mark.parametrize("name", ["sums", "greater", "minus", "products", "largest"])
 def test_the_real_models_tasks_are_distinct_and_can_be_answered(name: str) -> None:
     from srlm.data import prompt_id
     from srlm.grading import grader
     from srlm.types import Prompt
 
-    task = real_model.TASKS[name]
+    task = (TASKS | MORE_TASKS)[name]
     lines = task.made(100, 0)
     asked = [Prompt(prompt_id(x["prompt"]), x["prompt"], (x["answer"],)) for x in lines]
     assert len({x.id for x in asked}) == 100
