@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.forecasts import told
+from experiments.forecasts import size, told
 from experiments.tasks import MORE_TASKS, TASKS
 from experiments.votes import counted, ends, votes
 from srlm.data import read_prompts
@@ -93,8 +93,8 @@ def section(rows: list[dict[str, Any]]) -> list[str]:
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
 
-    def size(some: list[dict[str, Any]], name: str) -> float:
-        return float(np.sqrt(np.mean([x[name] ** 2 for x in some])))
+    def off(some: list[dict[str, Any]], name: str) -> float:
+        return size([x[name] for x in some])
 
     def share(some: list[dict[str, Any]], name: str) -> str:
         return f"{np.mean([x[name] for x in some]):.0%}"
@@ -103,15 +103,15 @@ def section(rows: list[dict[str, Any]]) -> list[str]:
         some = row["errors"]
         lines.append(
             f"| {row['task']} | {row['accuracy']:.3f} | {row['mode']:.3f} | {row['kappa']:.2f} | "
-            f"{row['n']} | {size(some, 'mode'):.3f} ({size(some, 'majority'):.3f}) | "
-            f"{share(some, 'mode held')} | {size(some, 'kappa'):.1%} "
-            f"({size(some, 'plug-in'):.1%}) | {share(some, 'kappa held')} |"
+            f"{row['n']} | {off(some, 'mode'):.3f} ({off(some, 'majority'):.3f}) | "
+            f"{share(some, 'mode held')} | {off(some, 'kappa'):.1%} "
+            f"({off(some, 'plug-in'):.1%}) | {share(some, 'kappa held')} |"
         )
     for n in FROM:
         some = [x for row in rows if row["n"] == n for x in row["errors"]]
         lines.append(
-            f"| all | | | | {n} | {size(some, 'mode'):.3f} ({size(some, 'majority'):.3f}) | "
-            f"{share(some, 'mode held')} | {size(some, 'kappa'):.1%} "
-            f"({size(some, 'plug-in'):.1%}) | {share(some, 'kappa held')} |"
+            f"| all | | | | {n} | {off(some, 'mode'):.3f} ({off(some, 'majority'):.3f}) | "
+            f"{share(some, 'mode held')} | {off(some, 'kappa'):.1%} "
+            f"({off(some, 'plug-in'):.1%}) | {share(some, 'kappa held')} |"
         )
     return lines

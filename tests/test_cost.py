@@ -51,6 +51,31 @@ def test_batches_of_two_sizes_give_steps_and_prompts(a: float, b: float) -> None
     assert high == pytest.approx((a + 4 * b) / 4 * 40 * 17 / 16)
 
 
+class Tailed(Timed):
+    """Every 16th response goes on to the limit, the others end at a tenth of it; a step takes 0.1 s
+    and a millisecond a response."""
+
+    def sample(self, prompts: Any, samples: int, *, advance: Any, **_: Any) -> Any:
+        limit, R = 10 * T, len(prompts) * samples
+        for t in range(limit):
+            alive = R if t <= T else R // 16
+            self.now += 0.1 + 1e-3 * alive
+            ended = R - R // 16 if t == T else 0
+            advance((alive + ended * (limit - t - 1)) / (limit * samples))
+        at = [p for p in range(len(prompts)) for _ in range(samples)]
+        return responses(at, ["x" * (T - 1)] * len(at))
+
+
+def test_few_long_responses_are_in_the_time_said() -> None:
+    policy: Any = Tailed(0.0, 0.0)
+    found = pace(policy, PROMPTS[:4], 16, max_tokens=10 * T, seed=0, clock=policy.clock)
+    began = policy.now
+    policy.sample(PROMPTS[:4], 16, advance=lambda units: None)
+    took = policy.now - began
+    assert 4 * found.seen >= 0.95 * took
+    assert found.steps + 4 * found.prompt < 4 * found.likely < 4 * found.seen
+
+
 @pytest.mark.parametrize("budget", [20.0, 60.0, 200.0, 1e6])
 def test_the_work_is_fitted_to_the_time(budget: float) -> None:
     policy: Any = Timed(8.0, 0.5)

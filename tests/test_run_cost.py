@@ -35,7 +35,7 @@ def made(**changes: Any) -> RunPlan:
         Path("p"),
         **{"reward": "likelihood", "measure.samples": 16, "measure.seconds": 120.0} | changes,
     )
-    paces = Paces(Pace(0.0, 4.0, 4.0, 9.0, 4, 3.0), S, G, N)
+    paces = Paces(Pace(0.0, 4.0, 4.0, 4.0, 9.0, 4, 3.0), S, G, N)
     return RunPlan(config, 40, 20, paces, None, None)
 
 

@@ -22,8 +22,11 @@ from srlm.types import Prompt
 C = TypeVar("C", bound=ProbeConfig)
 HANDFUL = 4
 """Prompts of the larger batch."""
-LONGEST = 4.0
-"""Seconds that a batch is timed for; what it would take in whole follows from what was done."""
+LONGEST, PATIENT = 4.0, 12.0
+"""Seconds that a batch is timed for, and where it does not tell then; what it would take in whole
+follows from what was done."""
+STEPS = 9
+"""Moments that the pace of the last steps is taken from."""
 TINY = 10.0
 """Seconds of work that are not worth a second batch."""
 LEAST = 8
@@ -44,10 +47,14 @@ class Pace:
     """a: seconds of a batch, whatever its size."""
     prompt: float
     """b: seconds more for each prompt in it."""
+    likely: float
+    """Seconds a prompt at the larger batch that was timed; between ``seen`` and what follows from
+    the responses that had ended."""
     seen: float
-    """Seconds a prompt at the larger batch that was timed."""
+    """Seconds a prompt at the larger batch that was timed; where the time was up before it had
+    ended, as if some responses went on to the limit."""
     tokens: float
-    """Tokens a second there."""
+    """Tokens a second there; of such a batch, tokens at most."""
     samples: int
     """K."""
     length: float
@@ -69,38 +76,53 @@ def pace(
     seed: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Pace:
-    """Time sampling, ``LONGEST`` seconds a batch or little more.
+    """Time sampling, ``LONGEST`` seconds a batch or, where many responses are long, ``PATIENT``.
 
     Args:
         samples: per prompt.
         clock: seconds from any fixed moment.
     """
 
-    def timed(some: Sequence[Prompt]) -> tuple[float, float, float]:
+    def timed(some: Sequence[Prompt]) -> tuple[float, float, float, float]:
+        """Seconds by the share that is done, seconds at most, tokens a second, length."""
         began, done = clock(), 0.0
+        at = [began]  # of every step
+
+        def ends() -> tuple[float, float]:
+            # Responses that have ended count as done; those left may go on to the limit, at the
+            # pace of the last steps.
+            took, last = at[-1] - began, at[-STEPS:]
+            step = (last[-1] - last[0]) / (len(last) - 1)
+            low = took * len(some) / done
+            return low, max(low, took + step * (max_tokens - len(at) + 1))
 
         def advance(units: float) -> None:
             nonlocal done
             done += units
-            if clock() - began > LONGEST:
-                raise _Enough
+            at.append(clock())
+            took = at[-1] - began
+            if took > LONGEST:
+                low, most = ends()
+                if took > PATIENT or most < 2 * low:
+                    raise _Enough
 
         try:
             made = policy.sample(some, samples, seed=seed, max_tokens=max_tokens, advance=advance)
-            tokens = float(sum(map(len, made.tokens_R)))
-            length = tokens / len(made)
         except _Enough:
-            tokens, length = done * samples * max_tokens, float(max_tokens)  # few have ended yet
+            low, most = ends()
+            return low, most, len(some) * samples * max_tokens / most, float(max_tokens)
         took = max(clock() - began, 1e-9)
-        return took * len(some) / done, tokens / took, length
+        tokens = sum(map(len, made.tokens_R))
+        return took, took, tokens / took, tokens / len(made)
 
-    one, rate, length = timed(prompts[:1])
+    one, most, rate, length = timed(prompts[:1])
     n = min(HANDFUL, len(prompts))
-    if n == 1 or one * len(prompts) < TINY:
-        return Pace(0.0, one, one, rate, samples, length)
-    several, rate, length = timed(prompts[:n])
-    more = max(0.0, (several - one) / (n - 1))
-    return Pace(max(0.0, one - more), more, several / n, rate, samples, length)
+    if n == 1 or most * len(prompts) < TINY:
+        return Pace(0.0, one, math.sqrt(one * most), most, rate, samples, length)
+    low, most, rate, length = timed(prompts[:n])
+    more = max(0.0, (low - one) / (n - 1))
+    likely = math.sqrt(low * most) / n
+    return Pace(max(0.0, one - more), more, likely, most / n, rate, samples, length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +186,7 @@ def plan(
     if budget is not None:
         seconds = min(seconds, SEARCH_SHARE * budget)
         room = max(0.0, budget - (clock() - began) - seconds)
-        responses = int(room / (found.seen / found.samples))
+        responses = int(room / (found.likely / found.samples))
         P = min(P, max(LEAST, responses // (K + 1)))
         K = min(K, max(LEAST, responses // P - 1))
         P = min(P, max(1, responses // (K + 1)))

@@ -144,6 +144,21 @@ def test_without_right_answers_nothing_is_claimed(tmp_path: Path) -> None:
     assert known.answered == 40 and known.terms
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_rounds_of_a_vote_end_at_the_limit(seed: int, tmp_path: Path) -> None:
+    """Few prompts and samples, so that the posterior's bags differ: rounds take from all of them,
+    and a reward that the samples carry for no round competes with none."""
+    path = written(
+        tmp_path / "x", shares(12, 0.5, others=1), N=8,
+        logp=lambda said, a: (-9.0 * np.arange(len(said))).tolist(),
+    )  # fmt: skip
+    found = forecast(path, rounds=2, seed=seed)
+    end = found.destination["accuracy"].value
+    votes = {p.reward: p for p in found.paths}
+    assert votes["hard vote"].accuracy[-1].value == pytest.approx(end, abs=0.07)
+    assert votes["likelihood"].carried == 0 and found.best.startswith("consistency")
+
+
 def test_order_does_not_matter(tmp_path: Path) -> None:
     """One response a line, shuffled."""
     path = written(tmp_path / "x", shares(30, 0.5), N=8)

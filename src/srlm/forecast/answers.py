@@ -267,9 +267,10 @@ def estimate(
     low, high = np.quantile(low_B, tail), np.quantile(high_B, 1 - tail)
     least, most = (value_BP.min(), value_BP.max()) if these or not counted else (0.0, 1.0)
     low, high = max(low, least), min(high, most)
+    value = min(max(np.median(mean_B), value_BP.min()), value_BP.max())  # rounding of weights
     about = "these prompts" if these else "prompts like these"
     name = f"{method}; {level:.0%} for {about} (posterior of the shares)"
-    return Estimate(float(np.median(mean_B)), float(low), float(high), P, name)
+    return Estimate(float(value), float(low), float(high), P, name)
 
 
 def _few(value_BP: Floats) -> bool:

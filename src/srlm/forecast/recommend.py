@@ -56,12 +56,14 @@ def of_votes(
         k = max(vote)
         return "go", text, f"{advice} A vote over {k} samples gives {vote[k].value:.3f} untrained."
     if gain.high < WORTH:
+        if (base["accuracy"].value or 0.0) > 1 - WORTH:
+            return "no-go", text, "Nothing is left to gain: use harder prompts."
         return (
             "no-go",
             text,
             "Do not train on votes. A reward that knows right from wrong may help.",
         )
-    return "unclear", text, f"The interval holds both gain and loss: give {more(destination)}."
+    return "unclear", text, f"{_both(gain)}: give {more(destination)}."
 
 
 def of_path(path: RewardPath) -> tuple[str, str, str]:
@@ -89,7 +91,15 @@ def of_path(path: RewardPath) -> tuple[str, str, str]:
         return "go", text, f"Train with {path.reward}, and watch the length."
     if gain.high < WORTH:
         return "no-go", text, "Do not train on it. Another reward may help."
-    return "unclear", text, "The interval holds both gain and loss: give more prompts."
+    return "unclear", text, f"{_both(gain)}: give more prompts."
+
+
+def _both(gain: Estimate) -> str:
+    """What an interval that tells neither way holds."""
+    assert gain.low is not None
+    if gain.low < 0:
+        return "The interval holds both gain and loss"
+    return f"The interval holds gains below and above {WORTH:g}"
 
 
 def unread(base: Mapping[str, Estimate]) -> str:
@@ -130,7 +140,7 @@ def choose(
             "without right answers its limit alone can be told",
             f"how often the mode is wrong is not known; {told}",
         )
-    reached = {p.reward: p.accuracy[p.carried].value or 0.0 for p in paths}
+    reached = {p.reward: p.accuracy[p.carried].value or 0.0 for p in paths if p.carried}
     top = preferred(reached, VOTES)
     wrong = 1 - (destination["accuracy"].value or 0.0)
     if top in VOTES:
@@ -156,11 +166,11 @@ def choose(
 
 
 def _n(e: Estimate) -> str:
-    return f"{e.value:.3f} [{e.low:.3f}, {e.high:.3f}]"
+    return f"{e.value:z.3f} [{e.low:z.3f}, {e.high:z.3f}]"
 
 
 def _signed(e: Estimate) -> str:
-    return f"{e.value:+.3f} [{e.low:+.3f}, {e.high:+.3f}]"
+    return f"{e.value:+z.3f} [{e.low:+z.3f}, {e.high:+z.3f}]"
 
 
 def pct(x: float | None) -> str:

@@ -112,8 +112,10 @@ def vote_path(
         share_BA = s.share_BA  # round 0 from all draws, as in the base's numbers
         kappa[0].append(1 / s.top_B())
         for t in range(rounds + 1):
+            if t == 1:  # draws of one bag follow each other: some of every bag
+                share_BA = share_BA[:: len(share_BA) // PATHS]
             if t:
-                share_BA = dynamics.vote_round(share_BA[:PATHS], VOTES[name], beta)
+                share_BA = dynamics.vote_round(share_BA, VOTES[name], beta)
                 kappa[t].append(1 / share_BA.max(1))
             if s.right is not None:
                 right[t].append(share_BA[:, s.right])

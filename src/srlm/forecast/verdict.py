@@ -101,7 +101,8 @@ def decide(
             "Read the most likely responses below, or give prompts with answers.",
             None,
         )
-    gain = mean(mode_right_P - sampling_P, seed, "mode accuracy - sampling accuracy, paired")
+    method = "mode accuracy - sampling accuracy, paired"
+    gain = mean(mode_right_P - sampling_P, seed, method, least=-1.0, most=1.0)
     if gain.value is None or gain.low is None or gain.high is None:
         few = f"{gain.n} prompt with an answer gives no interval"
         return Verdict("unclear", few, "Measure on more prompts.", gain)
@@ -128,8 +129,8 @@ def decide(
         text = f"nothing to gain: {accuracy} {before}, {limit}"
         return Verdict("no-go", text, "Keep the base.", gain)
     text = (
-        f"{accuracy} {before}, {limit}: difference {gain.value:+.3f} "
-        f"[{gain.low:+.3f}, {gain.high:+.3f}]"
+        f"{accuracy} {before}, {limit}: difference {gain.value:+z.3f} "
+        f"[{gain.low:+z.3f}, {gain.high:+z.3f}]"
     )
     few = f"Measure on more prompts: {needed(gain):,} or more."
     return Verdict("unclear", text, few, gain)

@@ -78,5 +78,5 @@ def shown(e: Estimate, *, sign: bool = False) -> str:
     plus = "+" if sign and e.value >= 0 else ""
     if e.low is None or e.high is None:
         return plus + number(e.value)
-    ends = f"{e.low:+.3f}, {e.high:+.3f}" if sign else f"{number(e.low)}, {number(e.high)}"
+    ends = f"{e.low:+z.3f}, {e.high:+z.3f}" if sign else f"{number(e.low)}, {number(e.high)}"
     return f"{plus}{number(e.value)} [{ends}]"
