@@ -146,7 +146,7 @@ class Plan:
         """What is said before the work."""
         a_prompt = self.samples + (self.search > 0)
         what = f"{self.samples} samples" + (" and a greedy response" if self.search else "")
-        then = f"; search at most {duration(self.search)}" if self.search else ", then scores"
+        then = f"; search at most {duration(self.search)}" if self.search else ""
         cost = f"sampling {duration(self.low)} to {duration(self.high)}"
         if self.search:
             cost += f", with search at most {duration(self.high + self.search)}"

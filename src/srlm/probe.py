@@ -144,7 +144,11 @@ def forecast_any(
     Args:
         budget: seconds that the work is cut to, a pilot not counted.
         dry: say what it would cost, and stop.
+
+    Raises:
+        UserError: settings that do not go together.
     """
+    check(config.samples, config.until, config.reward)
     if config.engine.url is not None and config.engine.kind == "local":
         if budget is not None:
             raise UserError(
@@ -409,7 +413,6 @@ def forecast_rewards(
     Args:
         budget: seconds that sampling is cut to.
     """
-    check(config.samples, config.until, config.reward)
     if config.pilot.rounds and config.reward == ALL:
         raise UserError(
             "--pilot with --reward all: a pilot trains with one reward", "name the reward"
@@ -418,9 +421,14 @@ def forecast_rewards(
     opened, config = planned(config, budget, progress, out)
     parts = {} if config.reward == ALL else reward_parts(config.reward)
     scorers, doubts = _scorers(opened, config, parts)
+    total, name = len(opened.prompts) * config.samples, "samples"
+    if scorers:
+        names = [of.partition("/")[0] for of in scorers]
+        progress.note(f"Then scores by {', '.join(names)}: their time is not in the cost")
+        total, name = total * (1 + len(scorers)), "samples and scores"
     with (
         _executor(opened, config, out, config.until) as executor,
-        progress.stage("samples", total=len(opened.prompts)) as bar,
+        progress.stage(name, total=total) as bar,
     ):
         more = of_policy(
             opened.policy,
@@ -431,7 +439,7 @@ def forecast_rewards(
             advance=bar.advance,
         )
         source = Source(config.model, "own samples", opened.grader.name, doubts)
-        names = [name.partition("/")[0] for name in scorers]
+        names = [of.partition("/")[0] for of in scorers]
         others = others_of(config.reward, parts, names)
         found = _collected(more, opened.prompts, opened.grader, config, source, others)
     if piloted is not None:
@@ -471,7 +479,6 @@ def forecast_server(
         )
     if config.pilot.rounds:
         raise UserError("--pilot with --server: nothing to train", "give --model without --server")
-    check(config.samples, config.until, config.reward)
     everything, _, read, notes = reading.prompts_for(config.prompts)
     prompts = by_hash(everything, config.most_prompts)
     server = Server(
@@ -505,7 +512,7 @@ def forecast_server(
     }
     with (
         keeping(out, settings) as kept,
-        progress.stage("samples", total=len(prompts)) as bar,
+        progress.stage("samples", total=len(prompts) * config.samples) as bar,
     ):
         more = of_server(server, kept, seed=config.seed, advance=bar.advance)
         source = Source(f"{config.model} at {server.url}", "server", read.name)

@@ -139,20 +139,25 @@ def of_policy(
 
     Args:
         rewards: by name, with whatever else decides their scores after a ``/``.
+        advance: called with how many samples were made, or scored, since.
     """
 
     def more(some: Sequence[Prompt], count: int, look: int) -> Iterable[Sampled]:
         own = seed if look == 0 else _seed(seed, look)
         asked = SAMPLES.model_copy(update={"per_prompt": count, "max_tokens": max_tokens})
         shelf = executor.shelf("samples")
-        parts = drawn(executor.engine, policy, some, asked, own, shelf, advance)
+
+        def done(prompts: float) -> None:
+            advance(prompts * count)
+
+        parts = drawn(executor.engine, policy, some, asked, own, shelf, done)
         if not rewards:
             for part in parts:
                 yield from rows_of(some, part, {})
             return
         held, step = list(parts), prompts_per_shard(policy, max_tokens, count)
         each = [
-            in_pieces(policy, some, held, reward, step, executor, f"scores/{look:02d}-{file}")
+            in_pieces(policy, some, held, reward, step, executor, f"scores/{look:02d}-{file}", done)
             for reward, file in ((r, of.replace("/", "-")) for of, r in rewards.items())
         ]
         names = [of.partition("/")[0] for of in rewards]
@@ -166,17 +171,21 @@ def of_policy(
 
 
 def of_server(server: Server, kept: Kept, *, seed: int, advance: Advance) -> More:
-    """Samples of a server, kept prompt by prompt as they come."""
+    """Samples of a server, kept prompt by prompt as they come.
+
+    Args:
+        advance: called with how many samples were made since.
+    """
 
     def more(some: Sequence[Prompt], count: int, look: int) -> Iterable[Sampled]:
         own = seed if look == 0 else _seed(seed, look)
         found = [kept.rows(f"{look:02d}-{x.id}") for x in some]
         missing = [p for p, rows in enumerate(found) if rows is None]
-        advance(len(some) - len(missing))
+        advance((len(some) - len(missing)) * count)
         for i, rows in sample(server, [some[p] for p in missing], count, seed=own):
             p = missing[i]
             found[p] = kept.keep_rows(f"{look:02d}-{some[p].id}", rows)
-            advance(1)
+            advance(count)
         for responses in found:
             yield from responses or ()
 
@@ -229,7 +238,7 @@ def forecast_rewards(
         scorers,
         seed=seed,
         max_tokens=max_tokens,
-        advance=lambda prompts: None,
+        advance=lambda samples: None,
     )
     every, looks = collect(more, prompts, samples, grader, until=until, seed=seed)
     return forecast_tallies(
