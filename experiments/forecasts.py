@@ -304,7 +304,7 @@ def again(code_PK: Ints, right_PK: Bools, start: int, n: int) -> dict[str, Any]:
     return told(own) | {
         "n": n,
         "truth": {"mode": mode_P.mean(), "kappa": (1 / top_P).mean()},
-        "counted": {"mode": right_P.mean(), "kappa": (1 / most_P).mean()},
+        "counted": {"mode": right_P.mean(), "kappa": (1 / np.maximum(most_P, 1 / n)).mean()},
     }
 
 

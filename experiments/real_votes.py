@@ -66,7 +66,7 @@ def repeated(code_PK: Ints, right_PK: Bools, n: int) -> dict[str, Any]:
                 "kappa": found["kappa"]["value"] / kappa - 1,
                 "kappa held": found["kappa"]["low"] <= kappa <= found["kappa"]["high"],
                 "majority": float(ends(own)[0].mean()) - mode,
-                "plug-in": float((1 / ends(own)[1]).mean()) / kappa - 1,
+                "plug-in": float((1 / np.maximum(ends(own)[1], 1 / n)).mean()) / kappa - 1,
             }
         )
     mode_P, top_P = ends(counted(code_PK, right_PK))

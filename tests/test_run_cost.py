@@ -137,6 +137,9 @@ def test_a_run_ends_when_its_time_is_up_and_goes_on(
     stop = read_json(out / "stop.json")
     assert (stop["code"], stop["round"]) == ("time", 2)
     kept = dict(first.config)
+    again = run(config, out, budget=1e-3)  # by what rounds took before
+    assert [r.round for r in again.rounds] == [0, 1, 2]
+    assert not (out / "rounds/003/policy").exists()
     more = run(config, out)
     assert len(more.rounds) == 4
     assert not (out / "stop.json").exists()

@@ -117,7 +117,8 @@ def run(
             method = replace(method, engine=engine, fit=team.fit)
         records: list[Round] = []
         forecasts: list[dict[str, Any]] = []
-        longest, last = 0.0, clock()
+        longest = max(map(folder.seconds, range(1, config.rounds + 1)), default=0.0)
+        last = clock()
         for record in self_reward(
             policy,
             training,

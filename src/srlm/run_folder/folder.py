@@ -374,6 +374,12 @@ class RunFolder:
         known = record is not None and bool(record.of(STAGES[stage].file))
         return known and (t, stage) not in self._bad
 
+    def seconds(self, t: int) -> float:
+        """What a round took when it was made; 0 where it is not there."""
+        if not self.has(t, "round"):
+            return 0.0
+        return sum(recording.seconds(self._records.get(t - 1), self._records.get(t)).values())
+
     def keep(self, t: int, stage: str, value: Any, prompts: Sequence[Prompt] = ()) -> None:
         """Write a stage, and before it is there its hash and time."""
         if not self._lock.there():

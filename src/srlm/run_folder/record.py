@@ -116,7 +116,7 @@ def hash_file(path: Path) -> str:
 
 def metrics_line(told: Mapping[str, Any], before: Record | None, own: Record | None) -> str:
     """A line of metrics.jsonl: a round.json, and the time that it took to make the round."""
-    return json_line(dict(told) | {"seconds": _seconds(before, own)})
+    return json_line(dict(told) | {"seconds": seconds(before, own)})
 
 
 def json_line(told: Mapping[str, Any]) -> str:
@@ -124,7 +124,8 @@ def json_line(told: Mapping[str, Any]) -> str:
     return json.dumps(told, allow_nan=False) + "\n"
 
 
-def _seconds(before: Record | None, own: Record | None) -> dict[str, float]:
+def seconds(before: Record | None, own: Record | None) -> dict[str, float]:
+    """By stage, of the round of ``own``; its samples and pairs are of the one before."""
     parts = [(before, ("samples", "pairs")), (own, ("update", "measure"))]
     return {n: r.seconds[n] for r, names in parts if r for n in names if n in r.seconds}
 
