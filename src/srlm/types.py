@@ -228,6 +228,7 @@ class PromptTable:
     """1, 0 or NaN."""
     mode_correct: Floats
     """1, 0 or NaN (no answer)."""
+    greedy_correct: Floats
     sampling_accuracy: Floats
     margin: Floats
     """Certified lower end of log p* - log p2, nats; ``margin_high`` the upper one."""
@@ -237,6 +238,8 @@ class PromptTable:
     """The majority answer of the samples."""
     vote_share: Floats
     """Its share of them."""
+    vote_correct: Floats
+    """1, 0 or NaN (no answer)."""
 
     def __len__(self) -> int:
         return len(self.prompt_id)

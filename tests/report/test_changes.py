@@ -15,9 +15,9 @@ from srlm.run_folder import read_run
 from srlm.types import Estimate, PromptTable, Round, undefined
 
 
-def table(p_star: np.ndarray, correct: np.ndarray | None = None) -> PromptTable:
+def table(p_star: np.ndarray) -> PromptTable:
     columns: dict[str, Any] = {"prompt_id": [str(p) for p in range(len(p_star))], "p_star": p_star}
-    return PromptTable.of(columns | ({} if correct is None else {"mode_correct": correct}))
+    return PromptTable.of(columns)
 
 
 def at(number: int, estimates: dict[str, Estimate], prompts: PromptTable | None) -> Round:
@@ -43,15 +43,19 @@ def test_paired_interval_is_students() -> None:
     assert (got.low, got.high) == pytest.approx((want.low, want.high))
 
 
+@pytest.mark.parametrize("of", ["mode", "greedy", "vote"])
 @pytest.mark.parametrize("lost", range(1, 12))
-def test_paired_share_agrees_with_the_exact_sign_test(lost: int) -> None:
-    """``lost`` of 512 modes turn wrong and none turns right: McNemar's exact test decides."""
+def test_paired_share_agrees_with_the_exact_sign_test(lost: int, of: str) -> None:
+    """``lost`` of 512 answers turn wrong and none turns right: McNemar's exact test decides."""
     a, b = np.ones(512), np.ones(512)
     b[:lost] = 0
-    p = np.full(512, 0.7)
-    ends = [at(i, {"mode_accuracy": mean(x)}, table(p, x)) for i, x in enumerate((a, b))]
+    ids, name = [str(p) for p in range(512)], f"{of}_accuracy"
+    ends = [
+        at(i, {name: mean(x)}, PromptTable.of({"prompt_id": ids, f"{of}_correct": x}))
+        for i, x in enumerate((a, b))
+    ]
     sure = stats.binomtest(lost, lost).pvalue < 0.05
-    assert (change("mode_accuracy", *ends).direction == "fell") == sure
+    assert (change(name, *ends).direction == "fell") == sure
 
 
 def test_unchanged_table_is_level() -> None:

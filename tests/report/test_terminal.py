@@ -13,6 +13,7 @@ from rich.console import Console
 from srlm.report.page import write_page
 from srlm.report.summary import summarise
 from srlm.report.terminal import print_pilot, print_summary
+from srlm.run_folder import record as recording
 
 Make = Callable[..., Path]
 
@@ -44,6 +45,13 @@ def test_says_the_numbers(fake_run: Make) -> None:
     assert "Report:" not in text
     page = write_page(summarise(folder))
     assert printed(folder).endswith(f"Report: {page}\n")
+
+
+def test_says_why_it_stopped(fake_run: Make) -> None:
+    folder = fake_run("good")
+    stop = {"round": 3, "code": "floor", "reason": "at its floor", "best": 2, "best_reason": "most"}
+    recording.write_sealed(folder / "stop.json", stop)
+    assert "Stopped: at its floor. Best round without answers: 2 (most)." in printed(folder)
 
 
 def test_very_large_numbers_still_fit(fake_run: Make) -> None:

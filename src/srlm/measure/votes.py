@@ -46,8 +46,8 @@ def votes(
         seed: of the bootstrap over prompts.
 
     Returns:
-        The estimates, and two columns for the table: ``vote`` (the majority answer; the first of
-        equals) and ``vote_share``.
+        The estimates, and three columns for the table: ``vote`` (the majority answer; the first of
+        equals), ``vote_share`` and ``vote_correct`` (None without a known answer).
     """
     samples, P = made.samples, len(made.prompts)
     answer_R = grader.answers(samples.text_R, samples.finished_R, samples.prompt_R)
@@ -89,12 +89,14 @@ def votes(
         pairs = zip(vote_P, before.vote, strict=True)
         flips = sum(not _same(grader, now, then) for now, then in pairs)
         out["vote_flips"] = share(flips, P, method="majority answers of two rounds")
-    right = [
-        grader.right(a, x.answers) for a, x in zip(vote_P, made.prompts, strict=True) if x.answers
+    right_P = [
+        grader.right(a, x.answers) if x.answers else None
+        for a, x in zip(vote_P, made.prompts, strict=True)
     ]
+    right = [r for r in right_P if r is not None]
     known = share(sum(right), len(right), method="majority answers") if right else None
     out["vote_accuracy"] = known or undefined("majority answers", "no answers")
-    return out, {"vote": vote_P, "vote_share": top_P.tolist()}
+    return out, {"vote": vote_P, "vote_share": top_P.tolist(), "vote_correct": right_P}
 
 
 def _same(grader: Grader, one: str | None, other: str | None) -> bool:

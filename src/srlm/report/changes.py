@@ -23,7 +23,7 @@ SAME = 0.05
 """A number is level where its change is surely smaller than this (times the value where it is above
 1)."""
 
-BINARY = ("failure_fraction", "mode_accuracy", "fidelity")
+BINARY = ("failure_fraction", "mode_accuracy", "greedy_accuracy", "vote_accuracy", "fidelity")
 
 Direction = Literal["rose", "fell", "level", "unclear", "unknown"]
 
@@ -115,6 +115,8 @@ def per_prompt(name: str, table: PromptTable) -> Floats | None:
         "fidelity": lambda: table.mode_is_base_mode,
         "sampling_accuracy": lambda: table.sampling_accuracy,
         "mode_accuracy": lambda: table.mode_correct,
+        "greedy_accuracy": lambda: table.greedy_correct,
+        "vote_accuracy": lambda: table.vote_correct,
         "vote_share": lambda: table.vote_share,
         "kappa_vote": lambda: 1 / np.where(table.vote_share > 0, table.vote_share, np.nan),
     }

@@ -167,6 +167,12 @@ def print_summary(summary: Summary, console: Console) -> None:
         note(console, "sampling, greedy, mode: accuracies on the held-out prompts.")
     if s.last.round:
         note(console, f"Best round: {s.best.round} ({s.best.reason}).")
+    if s.stop:
+        note(
+            console,
+            f"Stopped: {s.stop.get('reason')}. Best round without answers: {s.stop.get('best')} "
+            f"({s.stop.get('best_reason')}).",
+        )
     if s.gap is not None:
         note(console, sentence(s.gap.sentence))
     print_warnings(console, s.warnings)

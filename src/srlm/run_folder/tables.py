@@ -25,6 +25,7 @@ KINDS = {
     "mode_correct": pa.bool_(),
     "greedy_correct": pa.bool_(),
     "greedy_is_mode": pa.bool_(),
+    "vote_correct": pa.bool_(),
     "sampling_accuracy": pa.float64(),
 }
 """Types of the columns of prompts.parquet that may be unknown everywhere."""
