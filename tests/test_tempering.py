@@ -14,6 +14,7 @@ from srlm.config import SampleSettings
 from srlm.errors import UserError
 from srlm.policies.base import uniforms
 from srlm.policies.sampling import tempered
+from srlm.progress import Progress
 from srlm.runner import method_of, run
 from srlm.samples import sample
 from tests import tiny
@@ -85,6 +86,16 @@ def test_rewards_that_are_probabilities_refuse_it(
 ) -> None:
     with pytest.raises(UserError, match="--temperature"):
         method_of(tiny.config(Path("m"), Path("p"), **changes | how))
+
+
+def test_a_plan_refuses_what_the_run_refuses(tmp_path: Path) -> None:
+    """The reward that is left open is likelihood here, known once the model is."""
+    config = causal_job(tmp_path / "in", reward="auto")
+    config = config.model_copy(
+        update={"samples": config.samples.model_copy(update={"temperature": 0.5})}
+    )
+    with pytest.raises(UserError, match="--temperature 0.5"):
+        runner.dry_run(config, progress=Progress.silent())
 
 
 def test_exact_policies_refuse_it() -> None:

@@ -224,6 +224,7 @@ def _planned(
     for note in filter(None, (*given.notes, lowered)):
         progress.note(note)
     made = settle(config, policy, len(given.training), given.grader, most)
+    _check_tempered(made.config)
     plan, cut = None, [""]
     if budget is not None or asked or not progress.quiet:
         plan = plan_run(policy, given.training, given.held_out, made.config)

@@ -108,7 +108,7 @@ def decide(
         return Verdict("unclear", few, "Measure on more prompts.", gain)
     told = np.count_nonzero(mode_right_P != sampling_P) >= FEWEST
     limit = f"limit: mode accuracy {np.mean(mode_right_P):.3f}"
-    accuracy, before = "sampling accuracy", _n(first.sampling_accuracy)
+    accuracy, before = "sampling accuracy", f"{np.mean(sampling_P):.3f}"
     if told and gain.low >= WORTH:
         reached = _reached(points)
         text = f"{accuracy} {before}; {limit}"
