@@ -94,7 +94,7 @@ def test_a_plan_refuses_what_the_run_refuses(tmp_path: Path) -> None:
     config = config.model_copy(
         update={"samples": config.samples.model_copy(update={"temperature": 0.5})}
     )
-    with pytest.raises(UserError, match="--temperature 0.5"):
+    with pytest.raises(UserError, match=r"--temperature 0\.5"):
         runner.dry_run(config, progress=Progress.silent())
 
 

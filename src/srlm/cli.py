@@ -216,6 +216,11 @@ def forecast(
     if isinstance(settings, SamplesConfig):
         from srlm.samples_file import forecast_samples
 
+        if dry_run or budget is not None:
+            raise UserError(
+                "--dry-run or --budget with --samples FILE: reading a file takes seconds",
+                "leave them out",
+            )
         forecast_samples(settings, out=out, json_file=json_file)
         return
     from srlm.probe import forecast_any

@@ -45,7 +45,7 @@ SHARED = {"human": "user", "gpt": "assistant", "function_call": "assistant", "ob
 """ShareGPT's speakers whose role has another name."""
 
 
-class _BadRow(Exception):
+class _BadRow(ValueError):
     """Why a row is no prompt."""
 
 
@@ -230,7 +230,7 @@ def _prompt(row: dict[str, Any], number: int, prompt_column: str, answer_column:
         value = None
     else:
         _, value = _cell(row, answer_column)
-    answers = _answers(value, answer_column)
+    answers = answers_of(value, answer_column)
     return Prompt(id=prompt_id(content), content=content, answers=answers, line=number)
 
 
@@ -343,8 +343,12 @@ def _parts(parts: list[Any], place: str) -> str:
 # ---- answers
 
 
-def _answers(value: Any, column: str) -> tuple[str, ...]:
-    """Each accepted answer once; a list has several."""
+def answers_of(value: Any, column: str) -> tuple[str, ...]:
+    """Each accepted answer once; a list has several.
+
+    Raises:
+        ValueError: it is no answer.
+    """
     if value is None:
         return ()
     if not isinstance(value, list):

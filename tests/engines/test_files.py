@@ -43,9 +43,9 @@ def test_files_of_the_tools(
     else:
         assert set(by_key) == {f"sum-{i}" for i in range(len(SUMS))}
     if answers:
-        assert {(v[0].prompt, v[0].answer) for v in by_key.values()} == set(SUMS)
+        assert {(v[0].prompt, *(v[0].answers or ())) for v in by_key.values()} == set(SUMS)
     else:
-        assert all(row.answer is None for row in rows)
+        assert all(row.answers is None for row in rows)
     if logp:
         known = [row for row in rows if row.logp is not None]
         assert len(known) == len(rows) - file.problems.misspelt >= len(rows) - 2
@@ -98,7 +98,52 @@ def test_plain(tmp_path: Path) -> None:
     assert [r.logp for r in rows] == [-1.0, -2.5, -0.5, -3.0, None]
     assert [r.finished for r in rows] == [None, None, False, True, None]
     assert [r.key for r in rows[:3]] == ["a"] * 3 and "é" in rows[3].key
-    assert rows[0].answer == "1" and rows[0].tokens == 3
+    assert rows[0].answers == ("1",) and rows[0].tokens == 3
+
+
+BATCH_LINE = {"custom_id": "a", "response": {"status_code": 200, "body": {"choices": [
+    {"message": {"content": "1"}, "finish_reason": "stop"}]}}}  # fmt: skip
+ODD: list[tuple[str, Any, Any]] = [
+    ("plain", PLAIN[0], '{"prompt": "b", "response": "1", "tokens": ' + "9" * 5000 + "}"),
+    ("plain", PLAIN[0], {"prompt": "b", "response": "1", "logp": -1e308}),
+    ("openai-batch", BATCH_LINE, {"message": None}),
+    ("openai-batch", BATCH_LINE, "1"),
+    ("openai-batch", BATCH_LINE, {"text": "1", "logprobs": [1]}),
+    ("openai-batch", BATCH_LINE, {"text": "1", "logprobs": {"content": [{"token": "1"}]}}),
+    ("openai-batch", BATCH_LINE, {
+        "text": "1", "logprobs": {"tokens": ["1"], "token_logprobs": [None]}}),
+    ("openai-batch", BATCH_LINE, {
+        "text": "1", "logprobs": {"content": [{"token": "1", "logprob": 2.0}]}}),
+    ("vllm", {"prompt": "a", "outputs": [{"text": "1"}]}, {"prompt": "a", "outputs": ["a"]}),
+    ("lm-eval", {"doc_id": 0, "resps": [["1"]], "arguments": {}},
+     {"doc_id": 1, "resps": None, "arguments": {}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "good", "odd"), ODD)
+def test_an_odd_line_is_named_and_the_others_are_read(
+    name: str, good: Any, odd: Any, tmp_path: Path
+) -> None:
+    if name == "openai-batch":
+        body = {"status_code": 200, "body": {"choices": [odd]}}
+        odd = {"custom_id": "b", "response": body}
+    file = open_samples(lines(tmp_path / "x.jsonl", good, odd, good))
+    rows = list(file)
+    assert file.format == name and rows and rows[0].text == "1"
+    assert file.problems.places == ["line 2"]
+
+
+def test_a_mark_of_byte_order_is_no_bad_line(tmp_path: Path) -> None:
+    path = lines(tmp_path / "x.jsonl", *PLAIN)
+    marked = tmp_path / "y.jsonl"
+    marked.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert list(open_samples(marked)) == list(open_samples(path))
+
+
+def test_joined_files_of_two_tasks_stay_apart(tmp_path: Path) -> None:
+    line = {"doc_id": 0, "resps": [["1"]], "arguments": {}, "target": "1", "doc_hash": "a"}
+    file = open_samples(lines(tmp_path / "x.jsonl", line, line | {"doc_hash": "b"}))
+    assert len({row.key for row in file}) == 2
 
 
 def test_an_array_is_read_like_lines(tmp_path: Path) -> None:

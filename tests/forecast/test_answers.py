@@ -40,7 +40,7 @@ def test_the_likelihood_is_a_probability(labelled: bool) -> None:
     total_X = np.zeros(len(components.wrong_grid(N).others_X))
     for c in patterns(labelled):
         given = np.array([n for a, n in enumerate(c.count_A) if a != c.right], dtype=np.int64)
-        right = components.log_right(c.hits, int(given.sum()))[1000] if labelled else 0.0
+        right = components.log_share(c.hits, int(given.sum()))[1000] if labelled else 0.0
         total_X += np.exp(right + components.log_wrong(given, N))
     np.testing.assert_allclose(total_X, 1.0, rtol=1e-9)
 
@@ -50,9 +50,9 @@ def test_components_are_found() -> None:
     of prompts of each are found."""
     rng = np.random.default_rng(3)
     right_P = rng.binomial(16, np.repeat([0.2, 0.8], 60))
-    found = components.draw(right_P.tolist(), [np.array([16 - r]) for r in right_P], rng)
+    found = components.draw(right_P.tolist(), [np.array([16 - r]) for r in right_P], None, rng)
     assert found.right_GK is not None
-    a_X, b_X = components._right_grid()
+    a_X, b_X = components._share_grid()
     rho_GK = (a_X / (a_X + b_X))[found.right_GK]
     share_GK = np.exp(found.log_share_GK[:, :-1])  # the last are outliers
     for low, high, mean in ((0.0, 0.5, 0.2), (0.5, 1.0, 0.8)):

@@ -16,6 +16,7 @@ from srlm.errors import UserError
 from srlm.forecast import dynamics
 from srlm.forecast.answers import Shares
 from srlm.forecast.from_samples import SamplesForecast, forecast_file
+from srlm.forecast.recommend import of_path
 from srlm.forecast.reward_paths import VOTES, About, vote_path
 from srlm.forecast.tally import known_answers
 from srlm.grading import grader
@@ -165,8 +166,101 @@ def test_a_reward_that_the_samples_do_not_carry_is_not_recommended(tmp_path: Pat
     found = forecast(path, rounds=2)
     likelihood = next(p for p in found.paths if p.reward == "likelihood")
     votes = next(p for p in found.paths if p.reward == "vote share")
-    assert likelihood.carried == 0 and found.best.startswith("consistency")
+    assert likelihood.carried == 0 and "likelihood" not in found.best
     assert (votes.accuracy[-1].value or 0.0) < (likelihood.accuracy[0].value or 0.0) - 0.02
+
+
+def lines(path: Path, rows: list[dict[str, Any]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def test_a_reward_of_some_prompts_is_not_compared(tmp_path: Path) -> None:
+    """Log-probabilities on the easy prompts alone: likelihood seems better than votes on all."""
+    beside = {"logp": [-0.3] * 12 + [-1.4] * 4, "tokens": [3] * 16}
+    easy, hard = ["so 7"] * 12 + ["so 8"] * 4, ["so 8"] * 12 + ["so 7"] * 4
+    rows = [{"prompt": f"a{i}", "responses": easy, "answer": "7"} | beside for i in range(80)]
+    rows += [{"prompt": f"b{i}", "responses": hard, "answer": "7"} for i in range(20)]
+    found = forecast(lines(tmp_path / "x", rows))
+    path = next(p for p in found.paths if p.reward == "likelihood-per-token")
+    assert not path.whole and "80 of 100 prompts" in path.note
+    assert found.best.startswith("consistency")
+
+
+def test_few_prompts_tell_no_gain_of_a_reward_on_samples(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "x", shares(3, 0.5), N=64,
+        logp=lambda said, a: np.log(a[said]).tolist(),
+    )  # fmt: skip
+    found = forecast_file(open_samples(path), NUMBER, beta=2.0, rounds=2)
+    assert found.best.startswith("consistency")
+    likelihood = next(p for p in found.paths if p.reward == "likelihood")
+    assert of_path(likelihood)[0] == "unclear"
+
+
+def test_no_reward_is_recommended_where_votes_do_harm(tmp_path: Path) -> None:
+    found = forecast(written(tmp_path / "x", [np.array([0.3, 0.6, 0.1])] * 40))
+    assert found.verdict == "no-go" and found.best == "none"
+
+
+def test_hard_prompts_that_are_seldom_answered(tmp_path: Path) -> None:
+    """Four fifths of the responses to half of the prompts are cut off, and those that are not are
+    mostly wrong: that the others are right says little of them."""
+    rng = np.random.default_rng(0)
+    rows, right = [], []
+    for i in range(120):
+        v = rng.dirichlet([1.0, 6, 2, 2] if i % 2 else [6.0, 1, 1, 1])
+        right.append(v.argmax() == 0)
+        cut = rng.random(16) < (rng.beta(16, 4) if i % 2 else 0.05)
+        said = [f"it is {a}" for a in rng.choice(4, 16, p=v)]
+        ends = np.where(cut, "length", "stop").tolist()
+        rows.append({"prompt": f"q{i}", "responses": said, "answer": "0", "finish_reason": ends})
+    end = forecast(lines(tmp_path / "x", rows)).destination["accuracy"]
+    assert inside(end, float(np.mean(right)))
+    assert end.value == pytest.approx(np.mean(right), abs=0.08)  # without it, 0.12 too high
+
+
+@pytest.mark.parametrize("answer", [["10", "999"], ["10"], 10, 10.0, [10, None]])
+def test_any_of_a_list_of_answers_is_right(answer: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "responses": ["so 10"] * 4, "answer": answer} for i in range(9)]
+    assert forecast(lines(tmp_path / "x", rows)).vote[1].value == 1.0
+
+
+@pytest.mark.parametrize("answer", [{"value": "10"}, float("nan"), [[]]])
+def test_what_is_no_answer_is_named(answer: Any, tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "responses": ["so 10"] * 4, "answer": "10"} for i in range(9)]
+    rows[3]["answer"] = answer
+    file = open_samples(lines(tmp_path / "x", rows))
+    assert len(forecast_file(file, NUMBER).paths[0].accuracy) and file.problems.count == 1
+    assert "line 4" in file.problems.sentence()
+
+
+def test_an_answer_on_a_later_line_counts_for_all(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}", "response": f"so {n % 2}"} for i in range(9) for n in range(4)]
+    last = [row | {"answer": "0"} for row in rows[3::4]]
+    found = forecast(lines(tmp_path / "x", rows + last))
+    assert found.answered == 9
+    assert found.vote[1].value == pytest.approx(0.4, abs=0.08)
+    other = forecast(lines(tmp_path / "y", last + [row | {"answer": "1"} for row in rows]))
+    assert any("several right answers" in doubt for doubt in other.doubts)
+
+
+def test_what_a_file_cannot_tell_is_said(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": f"q{i}", "responses": [f"so {16 * i + n}" for n in range(16)], "answer": "x"}
+        for i in range(12)
+    ]
+    doubts = forecast(lines(tmp_path / "x", rows)).doubts
+    assert any("answer of its own" in d for d in doubts)
+    assert any("no response is right on any prompt" in d for d in doubts)
+    file = open_samples(lines(tmp_path / "y", rows))
+    told = forecast_file(file, NUMBER, known={"elsewhere": ("1",)}).doubts
+    assert not any("--prompts" in d for d in told)  # the file has its own
+    for row in rows:
+        del row["answer"]
+    file = open_samples(lines(tmp_path / "z", rows))
+    told = forecast_file(file, NUMBER, known={"elsewhere": ("1",)}).doubts
+    assert any("no prompt of --prompts is in the file" in d for d in told)
 
 
 def test_order_does_not_matter(tmp_path: Path) -> None:
@@ -261,6 +355,19 @@ def test_answers_from_another_file(tmp_path: Path) -> None:
         file = open_samples(FILES / name)
         assert forecast_file(file, NUMBER, known=known_answers(answers)).answered == 4
         assert forecast_file(file, NUMBER).answered == 0
+
+
+def test_answers_by_id_are_read_as_those_of_prompts(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"id": 0, "answer": ["10", 11]}, {"id": 1, "answer": None}, {"id": 2, "answer": 2.0},
+    ]  # fmt: skip
+    path = lines(tmp_path / "x", rows)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes() + b"\n\n")
+    assert known_answers(path) == {"0": ("10", "11"), "2": ("2",)}
+    with pytest.raises(UserError, match=r"line 2: 0 again.*line 3: 'answer' is an object"):
+        known_answers(
+            lines(path, [{"id": 0, "answer": 1}, {"id": 0, "answer": 2}, {"id": 3, "answer": {}}])
+        )
 
 
 @pytest.mark.parametrize(("alike", "named"), [(6, True), (4, False)])

@@ -23,6 +23,7 @@ is skipped and named in ``problems``.
 from __future__ import annotations
 
 import json
+import math
 import struct
 import zipfile
 import zlib
@@ -32,12 +33,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from srlm.data import answers_of
 from srlm.errors import UserError
 
 SHOWN = 5
 """Problems that are kept in words."""
 LOOKED_AT = 100
 """Lines among which the first that can be read tells what a file is."""
+LEAST_LOGP = -1e12
 BATCH = 64
 """Rows of a parquet file in memory at once."""
 CHUNK = 1 << 20
@@ -53,8 +56,8 @@ class Sampled:
     """Its prompt: equal keys are the same prompt."""
     prompt: str | None
     """As a person reads it; None where the file does not have it."""
-    answer: str | None
-    """The right answer, where the file has it."""
+    answers: tuple[str, ...] | None
+    """Right answers, any of which is right, where the file has one."""
     text: str
     logp: float | None = None
     """log pi(y|x), nats, summed over its tokens."""
@@ -127,6 +130,8 @@ def open_samples(path: Path) -> SamplesFile:
         if any(name.startswith("samples/") for name in names):
             return SamplesFile(path, "inspect_ai", _inspect)
         raise UserError(f"{path}: an archive without samples", _ASK)
+    if start[:2] == b"\x1f\x8b":
+        raise UserError(f"{path}: compressed with gzip", "unpack it first")
     return _open_json(path)
 
 
@@ -186,34 +191,53 @@ def _json_rows(path: Path, problems: Problems, reader: Callable[[], Read]) -> It
                 raise value
             if not isinstance(value, dict):
                 raise _Bad("not a JSON object")
-            rows = list(read(value, problems))
+            rows = _all(read, value, problems)
         except _Bad as reason:
             problems.add(place, str(reason))
             continue
         yield from rows
 
 
+_LAYOUT = (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError)
+"""Raised where a value is of another kind than its format has there."""
+
+
+def _all(read: Read, value: dict[str, Any], problems: Problems) -> list[Sampled]:
+    """The responses of one object.
+
+    Raises:
+        _Bad: it is not laid out as its format is.
+    """
+    try:
+        return list(read(value, problems))
+    except _Bad:
+        raise
+    except _LAYOUT as error:
+        text = f"{type(error).__name__}: {error}"
+        raise _Bad(f"not laid out as its format is ({text[:80]})") from None
+
+
 def _values(path: Path) -> Iterator[tuple[str, Any]]:
     """(place, value or _Bad) of the lines of a file, or of the elements of its one array."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         first = file.read(CHUNK).lstrip()
     if first.startswith("["):
         yield from _elements(path)
         return
-    with path.open(encoding="utf-8", errors="replace", newline="\n") as file:
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 yield f"line {number}", json.loads(line)
-            except (json.JSONDecodeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:  # a number of many digits is a ValueError
                 yield f"line {number}", _Bad(f"not JSON: {str(error)[:80]}")
 
 
 def _elements(path: Path) -> Iterator[tuple[str, Any]]:
     """The elements of an array, decoded one by one. O(longest element) memory."""
     decoder = json.JSONDecoder()
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
         rest, number, grow = file.read(CHUNK).lstrip()[1:], 0, CHUNK
         while True:
             rest = rest.lstrip(" \t\r\n,")
@@ -231,6 +255,10 @@ def _elements(path: Path) -> Iterator[tuple[str, Any]]:
                             yield f"element {number}", _Bad(f"not JSON: {str(error)[:80]}")
                         return
                     rest, grow = rest + more, 2 * grow
+                except (ValueError, RecursionError) as error:
+                    reason = f"not JSON: {str(error)[:80]}; what follows it is not read"
+                    yield f"element {number}", _Bad(reason)
+                    return
             grow = CHUNK
             yield f"element {number}", value
             rest = rest[end:]
@@ -262,7 +290,7 @@ def _plain(value: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
         yield Sampled(
             key,
             prompt,
-            _readable(value.get("answer")),
+            _right(value.get("answer")),
             _text(response),
             _number(beside.get("logp"), "logp"),
             _whole(beside.get("tokens")),
@@ -284,6 +312,8 @@ def _lm_eval() -> Read:
         if value.get("filter") != only[0]:
             return  # the same responses again, filtered differently
         del only[1:]
+        # Files of several tasks may be joined: each counts its documents from 0.
+        key = " ".join(str(value[k]) for k in ("doc_id", "doc_hash") if k in value)
         prompt = value["arguments"]
         while isinstance(prompt, dict) and prompt:
             prompt = next(iter(prompt.values()))
@@ -291,8 +321,8 @@ def _lm_eval() -> Read:
             for text in request if isinstance(request, list) else [request]:
                 if not isinstance(text, str):
                     raise _Bad("'resps' holds no generated text (not a generate_until task)")
-                answer = _readable(value.get("target"))
-                yield Sampled(str(value["doc_id"]), _readable(prompt), answer, text)
+                right = _right(value.get("target"))
+                yield Sampled(key, _readable(prompt), right, text)
 
     return read
 
@@ -301,7 +331,7 @@ def _verl(value: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
     for name in ("input", "output"):
         if not isinstance(value.get(name), str):
             raise _Bad(f"no {name!r}")
-    yield Sampled(value["input"], value["input"], _readable(value.get("gts")), value["output"])
+    yield Sampled(value["input"], value["input"], _right(value.get("gts")), value["output"])
 
 
 def _openai(value: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
@@ -396,7 +426,7 @@ def _parquet_rows(
             for row in batch.to_pylist():
                 number += 1
                 try:
-                    rows = list(read(row, problems))
+                    rows = _all(read, row, problems)
                 except _Bad as reason:
                     problems.add(f"row {number}", str(reason))
                     continue
@@ -409,12 +439,12 @@ def _lighteval(row: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
         raise _Bad("no generated text")
     gold, choices = doc.get("gold_index"), doc.get("choices") or []
     gold = gold[0] if isinstance(gold, list) and gold else gold
-    answer = _readable(choices[gold]) if isinstance(gold, int) and gold < len(choices) else None
+    right = _right(choices[gold]) if isinstance(gold, int) and gold < len(choices) else None
     tokens = said.get("output_tokens") or []
     key = f"{doc.get('task_name')} {doc.get('id')} {doc.get('query')}"
     for i, text in enumerate(said["text"]):
         count = len(tokens[i]) if i < len(tokens) and tokens[i] else None
-        yield Sampled(key, _readable(doc.get("query")), answer, _text(text), tokens=count)
+        yield Sampled(key, _readable(doc.get("query")), right, _text(text), tokens=count)
 
 
 def _trl(row: dict[str, Any], problems: Problems) -> Iterator[Sampled]:
@@ -454,7 +484,8 @@ def _inspect(path: Path, problems: Problems) -> Iterator[Sampled]:
             if not entry.filename.startswith("samples/"):
                 continue
             try:
-                rows = list(_inspect_sample(json.loads(_unpacked(raw, archive, entry)), problems))
+                value = json.loads(_unpacked(raw, archive, entry))
+                rows = _all(_inspect_sample, value, problems)
             except (_Bad, json.JSONDecodeError, zipfile.BadZipFile, zlib.error) as reason:
                 problems.add(entry.filename, str(reason))
                 continue
@@ -485,11 +516,10 @@ def _inspect_sample(value: dict[str, Any], problems: Problems) -> Iterator[Sampl
             said = "".join(part.get("text", "") for part in said if part.get("type") == "text")
         text = _text(said)
         logp, tokens = _spelt(choice.get("logprobs"), text, problems)
-        target = value.get("target")
-        answer = _readable(target[0] if isinstance(target, list) and target else target)
+        right = _right(value.get("target"))
         finished = _finished(choice.get("stop_reason"))
         prompt = _readable(value.get("input"))
-        yield Sampled(str(value["id"]), prompt, answer, text, logp, tokens, finished)
+        yield Sampled(str(value["id"]), prompt, right, text, logp, tokens, finished)
 
 
 # ---- values
@@ -508,6 +538,17 @@ def _readable(value: Any) -> str | None:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def _right(value: Any) -> tuple[str, ...] | None:
+    """Right answers; None where there is none. Of a list any is right."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _Bad(f"the answer is {value}")
+    given = [x for x in (value if isinstance(value, list) else [value]) if x not in (None, "")]
+    try:
+        return answers_of(given, "answer") or None
+    except ValueError as error:
+        raise _Bad(str(error)) from None
+
+
 def _number(value: Any, name: str) -> float | None:
     if value is None:
         return None
@@ -515,6 +556,8 @@ def _number(value: Any, name: str) -> float | None:
         raise _Bad(f"{name!r} is no number")
     if value > 1e-3:
         raise _Bad(f"{name!r} is {value:g}: a log-probability is at most 0")
+    if -math.inf < value < LEAST_LOGP:
+        raise _Bad(f"{name!r} is {value:g}: no log-probability of a response")
     return float(value)
 
 
@@ -550,4 +593,4 @@ def _spelt(logprobs: Any, text: str, problems: Problems) -> tuple[float | None, 
     if not b"".join(parts).decode(errors="ignore").strip().startswith(text.strip()):
         problems.misspelt += 1
         return None, None
-    return float(sum(value)), len(value)
+    return _number(float(sum(value)), "logprobs"), len(value)

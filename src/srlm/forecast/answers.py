@@ -3,7 +3,7 @@
 The plug-in share of the commonest answer is biased up (it was chosen for being large), so kappa
 from it is biased down, and the accuracy of the majority of N is not that of the mode. So each
 prompt's shares get a posterior: those among its parseable responses from a mixture over prompts
-(``srlm.forecast.components``), the unparseable share from a Beta prior of all prompts.
+(``srlm.forecast.components``), and the share that cannot be parsed from the same mixture.
 
 * Answers that no sample gave are part of it: M counts them.
 * A draw of the posterior is a set of shares for each prompt; intervals of anything computed from
@@ -19,10 +19,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import product
 
 import numpy as np
-from scipy.special import betaln
 
 from srlm.forecast import components
 from srlm.forecast.components import Components, Drawn
@@ -110,9 +108,6 @@ class Posterior:
     counts: Sequence[Counts]
     mixture_P: tuple[Components, ...]
     """One for the prompts with a known right answer, one for the others."""
-    silent: tuple[tuple[float, float], ...]
-    """(a, b) of the unreadable share's Beta prior under each draw; empty where every sample was
-    readable: then all responses are taken to be."""
     seed: int
     draws: int
 
@@ -122,7 +117,7 @@ class Posterior:
         counts, B = self.counts[p], self.draws
         labelled = counts.right is not None
         given = _others(counts)
-        drawn = self.mixture_P[p].of(counts.hits, given, B, rng)
+        drawn = self.mixture_P[p].of(counts.hits, given, counts.silent, B, rng)
         share_BA = _others_shares(drawn, given, rng)
         if labelled:
             assert drawn.right_B is not None and drawn.wrong_B is not None
@@ -130,9 +125,9 @@ class Posterior:
             right_B = rng.beta(drawn.right_B + counts.hits, drawn.wrong_B + n)
             share_BA = np.column_stack([right_B, share_BA * (1 - right_B)[:, None]])
         silent_B = np.zeros(B)
-        if self.silent:
-            a_B, b_B = np.array(self.silent).T
-            silent_B = np.minimum(rng.beta(a_B + counts.silent, b_B + counts.readable), MOST)
+        if drawn.silent_B is not None and drawn.parsed_B is not None:
+            a_B, b_B = drawn.silent_B + counts.silent, drawn.parsed_B + counts.readable
+            silent_B = np.minimum(rng.beta(a_B, b_B), MOST)
         alike_B = None
         if counts.alike:
             alike_B = silent_B * rng.beta(counts.alike, counts.silent - counts.alike + 1, B)
@@ -171,32 +166,14 @@ def posterior(counts: Sequence[Counts], *, seed: int = 0, draws: int = DRAWS) ->
     ``components.draw``.
     """
     rng = np.random.default_rng([seed, len(counts)])
-    found = {}
+    found, all_parsed = {}, not any(c.silent for c in counts)
     for known in (False, True):
         some = [c for c in counts if (c.right is not None) == known]
         if some:
             hits = [c.hits for c in some] if known else None
-            found[known] = components.draw(hits, [_others(c) for c in some], rng)
-    silent: tuple[tuple[float, float], ...] = ()
-    if any(c.silent for c in counts):
-        grid = [(m * s, (1 - m) * s) for m, s in product(_MEANS, _SIZES) if (1 - m) * s > 0.3]
-        a_H, b_H = np.array(grid).T
-        k_P = np.array([c.silent for c in counts])[:, None]
-        n_P = np.array([c.readable for c in counts])[:, None]
-        log_H = (betaln(a_H + k_P, b_H + n_P) - betaln(a_H, b_H)).sum(0)
-        silent = tuple(grid[h] for h in _choice(log_H, rng, draws))
-    return Posterior(
-        tuple(counts), tuple(found[c.right is not None] for c in counts), silent, seed, draws
-    )
-
-
-_MEANS = 1 / (1 + np.exp(-np.linspace(-6.0, 4.0, 31)))
-_SIZES = np.geomspace(0.5, 200.0, 19)
-
-
-def _choice(log_H: Floats, rng: np.random.Generator, draws: int) -> Ints:
-    p_H: Floats = np.exp(log_H - log_H.max())
-    return np.asarray(rng.choice(len(p_H), draws, p=p_H / p_H.sum()), dtype=np.int64)
+            silent = None if all_parsed else [c.silent for c in some]
+            found[known] = components.draw(hits, [_others(c) for c in some], silent, rng)
+    return Posterior(tuple(counts), tuple(found[c.right is not None] for c in counts), seed, draws)
 
 
 def _dirichlet(rng: np.random.Generator, shape_BA: Floats) -> Floats:

@@ -1,8 +1,10 @@
 """A Dirichlet process mixture over prompts: what their samples say of each other.
 
-The parseable responses of a prompt are right or wrong, the wrong ones give one answer or another.
-In one *component* of the mixture
+The responses of a prompt can be parsed or not, those that can are right or wrong, the wrong ones
+give one answer or another. In one *component* of the mixture
 
+* the share that cannot be parsed is Beta, as the next one: prompts that are seldom answered at all
+  may seldom be answered rightly;
 * the share of the right answer is Beta(rho S, (1 - rho) S);
 * M wrong answers (all answers, where the right one is not known) divide the rest, as
   Dirichlet(W/M, ..., W/M); or one of them, any, is a *rival*, an answer that many responses share:
@@ -36,7 +38,7 @@ from scipy.special import gammaln
 from srlm.types import Floats, Ints
 
 RIGHTS = 1 / (1 + np.exp(-np.linspace(-6.0, 6.0, 401)))
-"""rho of the grid: finer than the standard error of 256 prompts x 64 samples."""
+"""rho of the grid, of both shares: finer than the standard error of 256 prompts x 64 samples."""
 SIZES = np.geomspace(0.5, 400.0, 12)
 """S of the grid."""
 OTHERS = (1, 2, 3, 4, 6, 9, 19, 39, 99, 299)
@@ -90,6 +92,9 @@ class Drawn:
     part_B: Floats
     """The rival's part is Beta(part, rest)."""
     rest_B: Floats
+    silent_B: Floats | None
+    """The share that cannot be parsed is Beta(silent, parsed); None: there is none."""
+    parsed_B: Floats | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,30 +106,40 @@ class Components:
     right_GK: Ints | None
     """None: no right answer is known."""
     wrong_GK: Ints
+    silent_GK: Ints | None
+    """None: all samples could be parsed."""
     log_share_GK: Floats
     """[G, K + 1]: the last one is that of outliers."""
 
-    def of(self, hits: int, given: Ints, draws: int, rng: np.random.Generator) -> Drawn:
+    def of(
+        self, hits: int, given: Ints, silent: int, draws: int, rng: np.random.Generator
+    ) -> Drawn:
         """A prompt's component given its counts, ``draws`` times."""
         grid, n, K = wrong_grid(self.most), int(given.sum()), len(given)
-        g_B = np.arange(draws) * len(self.wrong_GK) // draws
-        of_X = log_wrong(given, self.most)
-        log_GK, alone = of_X[self.wrong_GK], _mean(of_X, grid.log_prior_X)
-        right_X = None if self.right_GK is None else log_right(hits, n)
-        if self.right_GK is not None and right_X is not None:
-            log_GK = log_GK + right_X[self.right_GK]
-            alone += _mean(right_X, np.zeros(len(right_X)))
+        even_X = np.zeros(len(_share_grid()[0]))
+        factors = [
+            (self.right_GK, log_share(hits, n), even_X),
+            (self.wrong_GK, log_wrong(given, self.most), grid.log_prior_X),
+            (self.silent_GK, log_share(silent, hits + n), even_X),
+        ]
+        log_GK, alone = np.zeros(self.wrong_GK.shape), 0.0
+        for cell_GK, log_X, log_prior_X in factors:
+            if cell_GK is not None:
+                log_GK = log_GK + log_X[cell_GK]
+                alone += float(_mean(log_X, log_prior_X))
         log_GK = np.pad(log_GK, ((0, 0), (0, 1)), constant_values=alone) + self.log_share_GK
+        g_B = np.arange(draws) * len(self.wrong_GK) // draws
         k_B = pick(log_GK[g_B], rng)
         outlier = np.flatnonzero(k_B == COMPONENTS)
         at_B = (g_B, np.minimum(k_B, COMPONENTS - 1))
-        a_B = b_B = None
-        if self.right_GK is not None and right_X is not None:
-            x_B = self.right_GK[at_B]
-            x_B[outlier] = _pick_of(right_X, len(outlier), rng)
-            a_B, b_B = (x[x_B] for x in _right_grid())
-        x_B = self.wrong_GK[at_B]
-        x_B[outlier] = _pick_of(of_X + grid.log_prior_X, len(outlier), rng)
+        cells: list[Ints | None] = []
+        for cell_GK, log_X, log_prior_X in factors:
+            cells.append(None if cell_GK is None else cell_GK[at_B])
+            if (x_B := cells[-1]) is not None:
+                x_B[outlier] = _pick_of(log_X + log_prior_X, len(outlier), rng)
+        right_B, x_B, silent_B = cells
+        (a_B, b_B), (c_B, d_B) = _betas(right_B), _betas(silent_B)
+        assert x_B is not None
         M_B, each_B = grid.others_X[x_B], grid.each_X[x_B]
         part_B, rest_B = grid.part_X[x_B], grid.rest_X[x_B]
         none_B = part_B == 0
@@ -137,10 +152,15 @@ class Components:
             log_unseen_B = np.log(M_B - K)
         log_unseen_B += rising(rest_B, n) - rising(all_B, n)
         rival_B = np.where(none_B, -1, pick(np.column_stack([log_BC, log_unseen_B]), rng))
-        return Drawn(a_B, b_B, M_B, each_B, rival_B, part_B, rest_B)
+        return Drawn(a_B, b_B, M_B, each_B, rival_B, part_B, rest_B, c_B, d_B)
 
 
-def draw(hits: Sequence[int] | None, given: Sequence[Ints], rng: np.random.Generator) -> Components:
+def draw(
+    hits: Sequence[int] | None,
+    given: Sequence[Ints],
+    silent: Sequence[int] | None,
+    rng: np.random.Generator,
+) -> Components:
     """The mixture given the counts of all prompts.
 
     Cost: some 600 sweeps of (components in use) x prompts x 10,000 cells: a second or two, for any
@@ -149,17 +169,30 @@ def draw(hits: Sequence[int] | None, given: Sequence[Ints], rng: np.random.Gener
     Args:
         hits: samples of each prompt that gave the right answer; None: it is not known.
         given: how many gave each other answer that was given, [K] for each prompt.
+        silent: how many could not be parsed; None: there is none.
     """
     most = max(len(g) for g in given)
     some = rng.permutation(len(given))[:FITTED]
+    wrong = [int(given[p].sum()) for p in some]
+    own = [0 if hits is None else hits[p] for p in some]
     tables = [np.array([log_wrong(given[p], most) for p in some])]
     priors = [wrong_grid(most).log_prior_X]
+    even_X = np.zeros(len(_share_grid()[0]))
     if hits is not None:
-        rights = [log_right(hits[p], int(given[p].sum())) for p in some]
-        tables.insert(0, np.array(rights))
-        priors.insert(0, np.zeros(tables[0].shape[1]))
+        tables.insert(0, np.array([log_share(h, n) for h, n in zip(own, wrong, strict=True)]))
+        priors.insert(0, even_X)
+    if silent is not None:
+        rows = zip(some, own, wrong, strict=True)
+        tables.append(np.array([log_share(silent[p], h + n) for p, h, n in rows]))
+        priors.append(even_X)
     cells, log_share_GK = _sampled(tables, priors, rng)
-    return Components(most, cells[0] if hits is not None else None, cells[-1], log_share_GK)
+    return Components(
+        most,
+        cells.pop(0) if hits is not None else None,
+        cells.pop(0),
+        cells.pop() if silent is not None else None,
+        log_share_GK,
+    )
 
 
 def _sampled(
@@ -265,16 +298,23 @@ def rising(weight: Floats, n: Ints | int) -> Floats:
 
 
 @lru_cache(maxsize=1)
-def _right_grid() -> tuple[Floats, Floats]:
+def _share_grid() -> tuple[Floats, Floats]:
     """rho S and (1 - rho) S, [X]."""
     rho_X, size_X = np.array(list(product(RIGHTS, SIZES))).T
     return rho_X * size_X, (1 - rho_X) * size_X
 
 
-@lru_cache(maxsize=256)
-def log_right(hits: int, wrong: int) -> Floats:
-    """log P(a given sequence of so many right and wrong ones | rho, S), [X]."""
-    return _two(*_right_grid(), hits, wrong)
+@lru_cache(maxsize=512)
+def log_share(times: int, rest: int) -> Floats:
+    """log P(a given sequence of so many of the one and of the other | rho, S), [X]."""
+    return _two(*_share_grid(), times, rest)
+
+
+def _betas(cell_B: Ints | None) -> tuple[Floats | None, Floats | None]:
+    if cell_B is None:
+        return None, None
+    a_X, b_X = _share_grid()
+    return a_X[cell_B], b_X[cell_B]
 
 
 def _two(a: Floats, b: Floats, k: int, rest: int) -> Floats:

@@ -41,6 +41,8 @@ from srlm.types import Estimate, Floats, Ints, Samples, undefined
 SURE = 0.95
 """Posterior probability from which on an answer counts as the mode."""
 UNREAD = "hardly any response has an answer that can be read"
+MANY, DISTINCT = 8, 0.9
+"""Answers of a prompt, and distinct ones among them, from which they are scattered."""
 FEW = 30
 """Prompts under which a forecast is flagged."""
 ONE_VOTE = 0.5
@@ -171,6 +173,8 @@ def forecast_file(
     doubts = []
     if file.problems.count:
         doubts.append(file.problems.sentence())
+    if known and not any(t.references for t in every):
+        doubts.append("no prompt of --prompts is in the file: compare their texts or ids")
     if file.problems.misspelt:
         doubts.append(
             f"{file.problems.misspelt} responses have log-probabilities of other tokens than "
@@ -234,6 +238,8 @@ def forecast_tallies(
     subject = named.get(best if reward == ALL else reward)
     if subject is None:
         verdict, reason, advice = of_votes(base, terms, destination, vote, len(labelled))
+        if verdict == "no-go":
+            best, why = NONE, "votes do not help here, and no other reward is told to do better"
     else:
         verdict, reason, advice = of_path(subject)
     return SamplesForecast(
@@ -460,8 +466,9 @@ def _doubts(
     out = []
     if len(every) > len(used):
         out.append(f"{len(every) - len(used)} prompts have one sample: left out")
-    if len(used) < FEW:
-        out.append(f"{len(used)} prompts: intervals over prompts like these are rough")
+    asked = sum(bool(t.references) for t in used) or len(used)
+    if asked < FEW:
+        out.append(f"{asked} prompts: intervals over prompts like these are rough")
     same = sum(not t.varied and len(t.answer_K) >= 4 for t in used)
     if same > len(used) / 2:
         out.append(
@@ -473,8 +480,25 @@ def _doubts(
     unread = sum(c.readable == 0 for c in counts)
     if unread:
         out.append(
-            f"{unread} prompts have no readable response: kappa_answer leans on the prior there"
+            f"{unread} prompts have no readable response: what is said of them (limit, gain, "
+            "rounds, kappa_answer) leans on the prior"
         )
+    scattered = sum(c.readable >= MANY and len(c.count_A) > DISTINCT * c.readable for c in counts)
+    if scattered > len(used) / 10:
+        out.append(
+            f"on {pct(scattered / len(used))} of prompts nearly every response has an answer of "
+            "its own: effective answers and kappa_answer are at least what is said; does --answer "
+            "read what it should?"
+        )
+    answered = [c for c in counts if c.right is not None and c.readable]
+    if len(answered) >= MANY and not any(c.hits for c in answered):
+        out.append("no response is right on any prompt: does --answer read what it should?")
+    twice = sum(t.others > 0 for t in used)
+    if twice:
+        out.append(f"{twice} prompts come with several right answers: the first is used")
+    unsaid = sum(t.unsaid for t in used) / sum(len(t.answer_K) for t in used)
+    if 0.1 < unsaid < 1:
+        out.append(f"of {pct(unsaid)} of the responses nothing says whether they were cut off")
     missing = sum(not t.references for t in used)
     if 0 < missing < len(used):
         out.append(f"{missing} prompts have no right answer: accuracy is about the others")
@@ -493,12 +517,16 @@ def _doubts(
 def _shared_vote(used: Sequence[Tally]) -> str | None:
     """Said where many prompts have the same majority answer: on a pretrained model training then
     made it, or another common one, the answer to nearly every prompt (docs/real-model.md)."""
-    votes = Counter(
-        list(t.names)[number]
-        for t in used
-        for number, _ in Counter(a for a in t.answer_K if a >= 0).most_common(1)
-    )
+    votes: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for t in used:
+        names, counts = list(t.names), Counter(a for a in t.answer_K if a >= 0).most_common(2)
+        if counts and (len(counts) == 1 or counts[0][1] > counts[1][1]):  # a tie is no majority
+            votes[names[counts[0][0]]] += 1
+        right.update(names[a] for a in t.right)
     answer, times = next(iter(votes.most_common(1)), ("", 0))
+    if len(votes) <= 2 or times <= 1.2 * right[answer]:  # as it should be, or cannot but be
+        return None
     if times < max(ONE_VOTE * len(used), LEAST_SHARED):
         return None
     return (

@@ -11,6 +11,9 @@ from srlm.types import Estimate
 READABLE = 0.05
 """Share of responses with an answer under which nothing is told of votes: their limit would be the
 prior's."""
+ENOUGH = 10
+"""Prompts with right answers under which rewards that are followed on the samples tell no gain:
+their intervals are those of the prompts alone."""
 NONE = "none"
 """In the place of a reward, where there is none to recommend."""
 NEAR = 0.02
@@ -29,7 +32,7 @@ def of_votes(
     readable, share = base["readable"], base["vote_share"]
     assert readable.value is not None and share.low is not None
     if readable.value < READABLE:
-        return "unclear", unread(base), "Check --answer, the prompt's format and the length limit."
+        return "unclear", unread(), "Check --answer, the prompt's format and the length limit."
     if not answered:
         if share.low > 0.98:
             return (
@@ -82,11 +85,16 @@ def of_path(path: RewardPath) -> tuple[str, str, str]:
             f"{path.reward}: its first round is already beyond what these samples carry",
             "Give more samples per prompt, or a larger --beta.",
         )
+    if gain.n < ENOUGH:
+        few = f"{path.reward}: {gain.n} prompts with right answers do not tell a gain"
+        return "unclear", few, "Give more prompts."
     by = "1 exact round" if t == 1 else f"{t} exact rounds"
     text = (
         f"{path.reward}: accuracy {_n(path.accuracy[0])}, after {by} "
         f"{_n(path.accuracy[t])}: gain {_signed(gain)}; training goes slower"
     )
+    if not path.whole:
+        text += f"; {path.note}"
     if gain.low >= WORTH:
         return "go", text, f"Train with {path.reward}, and watch the length."
     if gain.high < WORTH:
@@ -102,9 +110,9 @@ def _both(gain: Estimate) -> str:
     return f"The interval holds gains below and above {WORTH:g}"
 
 
-def unread(base: Mapping[str, Estimate]) -> str:
+def unread() -> str:
     """Said where hardly any response has an answer."""
-    return f"only {pct(base['readable'].value)} of the responses have an answer that can be read"
+    return "hardly any response has an answer that can be read"
 
 
 def more(destination: Mapping[str, Estimate]) -> str:
@@ -131,7 +139,7 @@ def choose(
 ) -> tuple[str, str, str]:
     """Which reward, why, and the risk."""
     if (base["readable"].value or 0.0) < READABLE:
-        return NONE, unread(base), "what is learned from so few answers is chance"
+        return NONE, unread(), "what is learned from so few answers is chance"
     unsure = 1 - (destination["mode_known"].value or 0.0)
     told = f"on {pct(unsure)} of prompts these samples do not tell which answer is the mode"
     if "accuracy" not in destination:
@@ -140,12 +148,18 @@ def choose(
             "without right answers its limit alone can be told",
             f"how often the mode is wrong is not known; {told}",
         )
-    reached = {p.reward: p.accuracy[p.carried].value or 0.0 for p in paths if p.carried}
+    reached = {
+        p.reward: p.accuracy[p.carried].value or 0.0
+        for p in paths
+        if p.reward in VOTES or (p.carried and p.whole and p.gain and p.gain.n >= ENOUGH)
+    }
     top = preferred(reached, VOTES)
     wrong = 1 - (destination["accuracy"].value or 0.0)
     if top in VOTES:
         others = [
-            f"{p.reward} {reached[p.reward]:.3f}" if p.carried else f"{p.reward} not carried"
+            f"{p.reward} {reached[p.reward]:.3f}"
+            if p.reward in reached
+            else f"{p.reward} {'not compared' if p.carried else 'not carried'}"
             for p in paths
             if p.reward not in VOTES
         ]

@@ -67,6 +67,8 @@ class RewardPath:
     """Of its rounds."""
     note: str = ""
     """What it leaves out."""
+    whole: bool = True
+    """Whether it is about all prompts with right answers (without any: all prompts)."""
 
     @property
     def carried(self) -> int:
@@ -150,7 +152,11 @@ def sample_paths(
         some = [t for t in of if all(_has(t, part) for part in parts)]
         if some and len(some) >= CARRIED * len(of):
             own = beta or beta_of_parts(parts)
-            out.append(_sample_path(name, parts, some, bool(labelled), own, rounds, about))
+            path = _sample_path(name, parts, some, bool(labelled), own, rounds, about)
+            if len(some) < len(of):
+                note = f"{len(some)} of {len(of)} prompts, which have what it needs"
+                path = replace(path, whole=False, note="; ".join(filter(None, (note, path.note))))
+            out.append(path)
     return out
 
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from srlm.engines.files import Sampled, SamplesFile
+from srlm.data import answers_of, read_prompts
+from srlm.engines.files import SHOWN, Sampled, SamplesFile
+from srlm.errors import UserError
 from srlm.forecast.answers import Counts
 from srlm.grading import Grader
 from srlm.types import Floats, Prompt, Samples
@@ -35,6 +37,8 @@ class Tally:
     """Right answers; empty where none is known."""
     names: dict[str, int] = field(default_factory=dict)
     """Number of each distinct answer."""
+    others: int = 0
+    """Samples whose file names other right answers: not used."""
     right: set[int] = field(default_factory=set)
     answer_K: list[int] = field(default_factory=list)
     """Answer of each sample, in order; negative where none can be read, equal for equal texts."""
@@ -86,16 +90,21 @@ def tallies(
     for row in rows:
         tally = found.get(row.key)
         if tally is None:
-            right: tuple[str, ...] = () if row.answer is None else (row.answer,)
-            if not right and known:
-                right = known.get(row.prompt or "", known.get(row.key, ()))
-            tally = found[row.key] = Tally(row.key, row.prompt, right, text=hash(row.text))
+            tally = found[row.key] = Tally(row.key, row.prompt, (), text=hash(row.text))
+            if not row.answers and known:
+                tally.references = known.get(row.prompt or "", known.get(row.key, ()))
+        if row.answers and not tally.references:
+            tally.references = row.answers
+            tally.right = {n for name, n in tally.names.items() if grader.right(name, row.answers)}
+        elif row.answers and not known and row.answers != tally.references:
+            tally.others += 1
         answer = grader.read(row.text, row.finished is not False)
         if answer is None:
             number = tally.unread.setdefault(hash(row.text), -1 - len(tally.unread))
         else:
             name = grader.normal(answer)
-            name = name if len(name) <= LONG else hashlib.sha256(name.encode()).hexdigest()
+            if len(name) > LONG:
+                name = f"a long answer, sha256 {hashlib.sha256(name.encode()).hexdigest()}"
             new = name not in tally.names
             number = tally.names.setdefault(name, len(tally.names))
             if new and tally.references and grader.right(answer, tally.references):
@@ -124,7 +133,7 @@ def rows_of(
         yield Sampled(
             key=prompts[p].id,
             prompt=None,
-            answer=None,
+            answers=None,
             text=samples.text_R[r],
             logp=float(samples.logp_R[r]),
             tokens=len(samples.tokens_R[r]),
@@ -138,7 +147,7 @@ def references(file: SamplesFile, known: Known | None = None) -> list[Prompt]:
     if known:
         return [Prompt(key, key, right) for key, right in known.items()]
     rows = islice(file, LOOKED_AT)
-    return [Prompt(row.key, row.prompt, (row.answer,)) for row in rows if row.answer is not None]
+    return [Prompt(row.key, row.prompt, row.answers) for row in rows if row.answers]
 
 
 def known_answers(path: Path) -> dict[str, tuple[str, ...]]:
@@ -150,23 +159,36 @@ def known_answers(path: Path) -> dict[str, tuple[str, ...]]:
         UserError: as ``srlm.data.read_prompts``.
     """
     by_id: dict[str, tuple[str, ...]] = {}
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+    bad = []
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
             try:
                 row: Any = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
                 break
             if not isinstance(row, dict):
                 break
             key = row.get("custom_id", row.get("id"))
             if key is None or "prompt" in row or "answer" not in row:
                 break
-            by_id[str(key)] = (str(row["answer"]),)
+            try:
+                right = answers_of(row["answer"], "answer")
+            except ValueError as error:
+                bad.append(f"line {number}: {error}")
+                continue
+            if right and by_id.setdefault(str(key), right) != right:
+                bad.append(f"line {number}: {key} again, with another answer")
         else:
+            if bad:
+                more = f"; and {len(bad) - SHOWN} more" if len(bad) > SHOWN else ""
+                raise UserError(
+                    f"{path}: {len(bad)} bad lines ({'; '.join(bad[:SHOWN])}{more})",
+                    "give each id one answer, or a list of which any is right",
+                )
             if by_id:
                 return by_id
-    from srlm.data import read_prompts
-
     out: dict[str, tuple[str, ...]] = {}
     for x in read_prompts(path):
         if x.answers:
