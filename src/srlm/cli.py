@@ -196,7 +196,14 @@ def _model_or_file(file: Path | None, flags: Flags) -> ForecastConfig | SamplesC
     if not flags["samples"] or str(flags["samples"]).isdecimal():
         return resolve_as(ForecastConfig, file, flags)
     places = {"samples": "file", "prompts.file": "prompts", "prompts.answer": "answer"}
-    return resolve_as(SamplesConfig, file, {places.get(k, k): v for k, v in flags.items()})
+    named = {places.get(k, k): v for k, v in flags.items()}
+    if others := [k for k, v in named.items() if v and k not in SamplesConfig.model_fields]:
+        flag = ", ".join("--" + k.rpartition(".")[2].replace("_", "-") for k in others)
+        raise UserError(
+            f"{flag} with --samples FILE: it is about samples that are still to be made",
+            "leave it out, or give --model and --samples as a number",
+        )
+    return resolve_as(SamplesConfig, file, named)
 
 
 @app.command()

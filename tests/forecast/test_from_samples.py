@@ -263,6 +263,15 @@ def test_what_a_file_cannot_tell_is_said(tmp_path: Path) -> None:
     assert any("no prompt of --prompts is in the file" in d for d in told)
 
 
+def test_one_prompt_of_few_samples_does_not_cut_the_votes(tmp_path: Path) -> None:
+    path = written(tmp_path / "x", shares(30, 0.5), N=32)
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for name in ("responses", "finish_reason"):
+        rows[0][name] = rows[0][name][:2]
+    vote = forecast(lines(path, rows)).vote
+    assert max(vote) == 32 and vote[32].n == 29
+
+
 def test_order_does_not_matter(tmp_path: Path) -> None:
     """One response a line, shuffled."""
     path = written(tmp_path / "x", shares(30, 0.5), N=8)

@@ -43,6 +43,8 @@ SURE = 0.95
 UNREAD = "hardly any response has an answer that can be read"
 MANY, DISTINCT = 8, 0.9
 """Answers of a prompt, and distinct ones among them, from which they are scattered."""
+VOTED = 0.1
+"""Share of prompts that the curve of votes may leave out."""
 FEW = 30
 """Prompts under which a forecast is flagged."""
 ONE_VOTE = 0.5
@@ -437,11 +439,13 @@ def _wins(shares: Shares, answer_B: Ints, k: int, p: int) -> Floats:
 
 
 def _votes(used: Sequence[Tally], labelled: Sequence[int], seed: int) -> dict[int, Estimate]:
-    """Majority of k, subsets of the samples without replacement; 95% over prompts."""
+    """Majority of k, subsets of the samples without replacement; 95% over prompts. Prompts of far
+    fewer samples than others are left out."""
     if not labelled:
         return {}
-    some = [used[p] for p in labelled]
-    least = min(len(t.answer_K) for t in some)
+    sizes = [len(used[p].answer_K) for p in labelled]
+    least = int(np.quantile(sizes, VOTED, method="lower"))
+    some = [used[p] for p in labelled if len(used[p].answer_K) >= least]
     prompt_R = np.repeat(np.arange(len(some)), [len(t.answer_K) for t in some])
     answers = [None if a < 0 else str(a) for t in some for a in t.answer_K]
     right_R = np.array([a in t.right for t in some for a in t.answer_K])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from rich.console import Console
 
 from srlm.forecast.from_samples import SamplesForecast
@@ -10,6 +11,9 @@ from srlm.report.samples_words import BASE, MEANS, TERMS, WHERE
 from srlm.report.terminal import STYLES, Column, facts_table, headline, note, rounds_table, title
 from srlm.report.words import number
 from srlm.types import Estimate
+
+SHOWN = 5
+"""Rounds at most, beside the base, of those forecast; the page has all."""
 
 
 def print_samples_forecast(found: SamplesForecast, console: Console) -> None:
@@ -46,7 +50,8 @@ def print_samples_forecast(found: SamplesForecast, console: Console) -> None:
 
     columns: list[Column] = [("round", lambda path: path.reward)]
     columns += [("β", lambda path: f"{path.beta:g}")]
-    columns += [column(t) for t in range(len(paths[0].accuracy))]
+    last = len(paths[0].accuracy) - 1
+    columns += [column(round(t)) for t in np.linspace(0, last, min(last, SHOWN) + 1)]
     console.print(rounds_table(console, columns, paths))
     remark = f"{what}. Gradient training goes part of the way; one pilot round tells how far."
     if any(e.guarantee == EXTRAPOLATED for p in paths for e in p.accuracy):
