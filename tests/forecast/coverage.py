@@ -1,12 +1,15 @@
 """Coverage of the intervals of destination and kappa_answer over simulated problems.
 
-    python tests/forecast/coverage.py 0 400      # first seed, problems
+    python tests/forecast/coverage.py 0 400             # first seed, problems
+    python tests/forecast/coverage.py 0 100 linked      # hard prompts run into the length limit
 
 A problem: 20 to 100 prompts, 8 to 64 samples of each. Shares are Dirichlet with 2 to 40 answers
 and total weight .5 to 12, the same for all prompts or (every third problem) another for each; the
 right answer weighs as the others, or up to six times as much; part of the problems have unreadable
 samples. The truth for these prompts comes from their own shares, that for prompts like these from
-20,000 others. Seeds 0 to 399 chose the construction, seeds from 10,000 on confirm it.
+20,000 others. Seeds 0 to 399 chose the construction, seeds from 10,000 on confirm it. ``linked``:
+on half of the prompts the right answer is not the mode and four fifths are unreadable, on the
+others a twentieth.
 """
 
 from __future__ import annotations
@@ -29,15 +32,17 @@ class Setting:
     boost: float
     spread: float
     silent: float
+    linked: bool = False
 
 
-def setting(rng: np.random.Generator) -> Setting:
+def setting(rng: np.random.Generator, linked: bool = False) -> Setting:
     return Setting(
         answers=int(rng.choice([2, 3, 5, 10, 20, 40])),
         total=float(np.exp(rng.uniform(np.log(0.5), np.log(12)))),
         boost=float(rng.choice([1.0, 1.0, 2.0, 6.0])),
         spread=float(rng.choice([0.0, 0.0, 1.0])),
         silent=float(rng.choice([0.0, 0.0, 0.1, 0.4])),
+        linked=linked,
     )
 
 
@@ -49,7 +54,14 @@ def shares(s: Setting, prompts: int, rng: np.random.Generator) -> tuple[Floats, 
     total_P = s.total * np.exp(s.spread * rng.normal(size=prompts))
     gamma_PA = np.maximum(rng.gamma(total_P[:, None] * weight_A), 1e-300)
     silent_P = np.zeros(prompts)
-    if s.silent:
+    if s.linked:
+        hard_P = rng.random(prompts) < 0.5
+        silent_P = np.where(hard_P, rng.beta(16, 4, prompts), rng.beta(1, 19, prompts))
+        other_P = 1 + gamma_PA[:, 1:].argmax(1)
+        swap_P = np.flatnonzero(hard_P & (gamma_PA[:, 0] > gamma_PA.max(1) * 0.999))
+        both = gamma_PA[swap_P, 0], gamma_PA[swap_P, other_P[swap_P]]
+        gamma_PA[swap_P, other_P[swap_P]], gamma_PA[swap_P, 0] = both
+    elif s.silent:
         silent_P = rng.beta(4 * s.silent, 4 * (1 - s.silent), size=prompts)
     return gamma_PA / gamma_PA.sum(1, keepdims=True) * (1 - silent_P)[:, None], silent_P
 
@@ -65,10 +77,12 @@ def counted(v_PA: Floats, silent_P: Floats, N: int, rng: np.random.Generator) ->
     return made
 
 
-def problem(seed: int, draws: int = 400, level: float = 0.9) -> dict[str, tuple[int, float, float]]:
+def problem(
+    seed: int, draws: int = 400, level: float = 0.9, linked: bool = False
+) -> dict[str, tuple[int, float, float]]:
     """{interval: (truth under it -1, in it 0, over it 1; truth; width)}."""
     rng = np.random.default_rng(seed)
-    s = setting(rng)
+    s = setting(rng, linked)
     N = int(rng.choice([8, 16, 32, 64]))
     P = int(rng.choice([20, 50, 100]))
     v_PA, silent_P = shares(s, P, rng)
@@ -94,9 +108,9 @@ def problem(seed: int, draws: int = 400, level: float = 0.9) -> dict[str, tuple[
     return out
 
 
-def coverage(first: int, count: int) -> dict[str, tuple[float, float, float]]:
+def coverage(first: int, count: int, linked: bool = False) -> dict[str, tuple[float, float, float]]:
     """{interval: (share that held, share with the truth below, above)}."""
-    runs = [problem(seed) for seed in range(first, first + count)]
+    runs = [problem(seed, linked=linked) for seed in range(first, first + count)]
     return {
         name: tuple(float(np.mean([r[name][0] == side for r in runs])) for side in (0, -1, 1))  # type: ignore[misc]
         for name in runs[0]
@@ -104,5 +118,7 @@ def coverage(first: int, count: int) -> dict[str, tuple[float, float, float]]:
 
 
 if __name__ == "__main__":
-    for name, (held, below, above) in coverage(int(sys.argv[1]), int(sys.argv[2])).items():
+    for name, (held, below, above) in coverage(
+        int(sys.argv[1]), int(sys.argv[2]), "linked" in sys.argv
+    ).items():
         print(f"{name:28} held {held:.3f}, truth below {below:.3f}, above {above:.3f}")

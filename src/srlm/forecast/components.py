@@ -3,8 +3,9 @@
 The responses of a prompt can be parsed or not, those that can are right or wrong, the wrong ones
 give one answer or another. In one *component* of the mixture
 
-* the share that cannot be parsed is Beta, as the next one: prompts that are seldom answered at all
-  may seldom be answered rightly;
+* the share that cannot be parsed is Beta, as the next one, where it goes with the share of right
+  answers among the parseable (``linked``): prompts that are seldom answered at all are then seldom
+  answered rightly. Else it is of one Beta for all prompts;
 * the share of the right answer is Beta(rho S, (1 - rho) S);
 * M wrong answers (all answers, where the right one is not known) divide the rest, as
   Dirichlet(W/M, ..., W/M); or one of them, any, is a *rival*, an answer that many responses share:
@@ -34,6 +35,7 @@ from itertools import product
 
 import numpy as np
 from scipy.special import gammaln
+from scipy.stats import spearmanr
 
 from srlm.types import Floats, Ints
 
@@ -54,6 +56,10 @@ CONCENTRATIONS = np.array([8.0, 16.0, 32.0])
 """With less, prompts that few samples cannot distinguish would be one component for certain."""
 OUTLIERS = 1.0
 """Dirichlet weight of outliers in the prior, in prompts."""
+LINK = 0.05
+"""Probability under which a correlation is no chance, and share of prompts that is not few."""
+MANY = 8
+"""Samples of which it says something that none can be parsed."""
 FITTED = 256
 """Prompts at most that the mixture is fitted to."""
 DRAWS, BAGS = 100, 10
@@ -107,7 +113,8 @@ class Components:
     """None: no right answer is known."""
     wrong_GK: Ints
     silent_GK: Ints | None
-    """None: all samples could be parsed."""
+    """None: all samples could be parsed. The same for all components where it is not linked."""
+    linked: bool
     log_share_GK: Floats
     """[G, K + 1]: the last one is that of outliers."""
 
@@ -120,7 +127,7 @@ class Components:
         factors = [
             (self.right_GK, log_share(hits, n), even_X),
             (self.wrong_GK, log_wrong(given, self.most), grid.log_prior_X),
-            (self.silent_GK, log_share(silent, hits + n), even_X),
+            (self.silent_GK if self.linked else None, log_share(silent, hits + n), even_X),
         ]
         log_GK, alone = np.zeros(self.wrong_GK.shape), 0.0
         for cell_GK, log_X, log_prior_X in factors:
@@ -138,6 +145,8 @@ class Components:
             if (x_B := cells[-1]) is not None:
                 x_B[outlier] = _pick_of(log_X + log_prior_X, len(outlier), rng)
         right_B, x_B, silent_B = cells
+        if self.silent_GK is not None and not self.linked:
+            silent_B = self.silent_GK[g_B, 0]
         (a_B, b_B), (c_B, d_B) = _betas(right_B), _betas(silent_B)
         assert x_B is not None
         M_B, each_B = grid.others_X[x_B], grid.each_X[x_B]
@@ -181,18 +190,42 @@ def draw(
     if hits is not None:
         tables.insert(0, np.array([log_share(h, n) for h, n in zip(own, wrong, strict=True)]))
         priors.insert(0, even_X)
+    link = False
     if silent is not None:
         rows = zip(some, own, wrong, strict=True)
-        tables.append(np.array([log_share(silent[p], h + n) for p, h, n in rows]))
-        priors.append(even_X)
+        silent_PX = np.array([log_share(silent[p], h + n) for p, h, n in rows])
+        parsed = np.add(own, wrong, dtype=np.int64)
+        link = linked(np.array(silent)[some], np.array(own, dtype=np.int64), parsed)
+        if link:
+            tables.append(silent_PX)
+            priors.append(even_X)
     cells, log_share_GK = _sampled(tables, priors, rng)
-    return Components(
-        most,
-        cells.pop(0) if hits is not None else None,
-        cells.pop(0),
-        cells.pop() if silent is not None else None,
-        log_share_GK,
-    )
+    right_GK, wrong_GK = cells.pop(0) if hits is not None else None, cells.pop(0)
+    silent_GK = cells.pop() if link else None
+    if silent is not None and not link:
+        cell_G = _pick_of(silent_PX.sum(0), len(wrong_GK), rng)
+        silent_GK = np.repeat(cell_G[:, None], COMPONENTS, axis=1)
+    return Components(most, right_GK, wrong_GK, silent_GK, link, log_share_GK)
+
+
+def linked(silent_P: Ints, hits_P: Ints, parsed_P: Ints) -> bool:
+    """Whether prompts of many unparseable samples are right more or less often when they are
+    parsed (Spearman's rank correlation), or more than ``LINK`` of all have no parseable sample,
+    which says nothing of how often they are right.
+
+    >>> silent = np.repeat([2, 8], 20)
+    >>> linked(silent, np.repeat([7, 0], 20), 10 - silent)
+    True
+    >>> linked(silent, np.repeat([4, 1], 20), 10 - silent)
+    False
+    """
+    some = parsed_P > 0
+    if (~some & (silent_P >= MANY)).mean() > LINK:
+        return True
+    share_P, right_P = silent_P / (silent_P + parsed_P), hits_P[some] / parsed_P[some]
+    if not len(right_P) or np.ptp(share_P[some]) == 0 or np.ptp(right_P) == 0:
+        return False
+    return bool(spearmanr(share_P[some], right_P).pvalue < LINK)
 
 
 def _sampled(
