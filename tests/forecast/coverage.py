@@ -8,8 +8,8 @@ and total weight .5 to 12, the same for all prompts or (every third problem) ano
 right answer weighs as the others, or up to six times as much; part of the problems have unreadable
 samples. The truth for these prompts comes from their own shares, that for prompts like these from
 20,000 others. Seeds 0 to 399 chose the construction, seeds from 10,000 on confirm it. ``linked``:
-on half of the prompts the right answer is not the mode and four fifths are unreadable, on the
-others a twentieth.
+four answers; on half of the prompts the right one is seldom the mode and four fifths of the
+responses are unreadable, on the others it mostly is, and a twentieth are.
 """
 
 from __future__ import annotations
@@ -56,11 +56,9 @@ def shares(s: Setting, prompts: int, rng: np.random.Generator) -> tuple[Floats, 
     silent_P = np.zeros(prompts)
     if s.linked:
         hard_P = rng.random(prompts) < 0.5
+        weight_PA = np.where(hard_P[:, None], [1.0, 6.0, 2.0, 2.0], [6.0, 1.0, 1.0, 1.0])
+        gamma_PA = rng.gamma(weight_PA)
         silent_P = np.where(hard_P, rng.beta(16, 4, prompts), rng.beta(1, 19, prompts))
-        other_P = 1 + gamma_PA[:, 1:].argmax(1)
-        swap_P = np.flatnonzero(hard_P & (gamma_PA[:, 0] > gamma_PA.max(1) * 0.999))
-        both = gamma_PA[swap_P, 0], gamma_PA[swap_P, other_P[swap_P]]
-        gamma_PA[swap_P, other_P[swap_P]], gamma_PA[swap_P, 0] = both
     elif s.silent:
         silent_P = rng.beta(4 * s.silent, 4 * (1 - s.silent), size=prompts)
     return gamma_PA / gamma_PA.sum(1, keepdims=True) * (1 - silent_P)[:, None], silent_P
