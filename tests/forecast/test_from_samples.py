@@ -217,7 +217,7 @@ def test_hard_prompts_that_are_seldom_answered(tmp_path: Path) -> None:
         rows.append({"prompt": f"q{i}", "responses": said, "answer": "0", "finish_reason": ends})
     end = forecast(lines(tmp_path / "x", rows)).destination["accuracy"]
     assert inside(end, float(np.mean(right)))
-    assert end.value == pytest.approx(np.mean(right), abs=0.08)  # without it, 0.12 too high
+    assert end.value == pytest.approx(np.mean(right), abs=0.08)
 
 
 @pytest.mark.parametrize("answer", [["10", "999"], ["10"], 10, 10.0, [10, None]])
