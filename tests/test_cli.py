@@ -195,4 +195,4 @@ def test_a_file_of_samples_is_forecast_without_a_model(
     assert json.loads((tmp_path / "found.json").read_text())
     assert capsys.readouterr().out
     assert srlm(*given, "--model", "m") == 2
-    assert "model: no such" in capsys.readouterr().err
+    assert "--model with --samples FILE" in capsys.readouterr().err

@@ -201,7 +201,7 @@ def _model_or_file(file: Path | None, flags: Flags) -> ForecastConfig | SamplesC
         flag = ", ".join("--" + k.rpartition(".")[2].replace("_", "-") for k in others)
         raise UserError(
             f"{flag} with --samples FILE: it is about samples that are still to be made",
-            "leave it out, or give --model and --samples as a number",
+            "leave it out; where a model makes the samples, --samples is their number",
         )
     return resolve_as(SamplesConfig, file, named)
 
