@@ -124,10 +124,11 @@ class Components:
         """A prompt's component given its counts, ``draws`` times."""
         grid, n, K = wrong_grid(self.most), int(given.sum()), len(given)
         even_X = np.zeros(len(_share_grid()[0]))
+        silent_GK = self.silent_GK if self.linked else None
         factors = [
-            (self.right_GK, log_share(hits, n), even_X),
+            (self.right_GK, even_X if self.right_GK is None else log_share(hits, n), even_X),
             (self.wrong_GK, log_wrong(given, self.most), grid.log_prior_X),
-            (self.silent_GK if self.linked else None, log_share(silent, hits + n), even_X),
+            (silent_GK, even_X if silent_GK is None else log_share(silent, hits + n), even_X),
         ]
         log_GK, alone = np.zeros(self.wrong_GK.shape), 0.0
         for cell_GK, log_X, log_prior_X in factors:

@@ -21,7 +21,7 @@ from srlm.engines.files import SamplesFile
 from srlm.errors import UserError, quoted
 from srlm.forecast import answers as posteriors
 from srlm.forecast.answers import Counts, Shares
-from srlm.forecast.recommend import NONE, choose, of_path, of_votes, pct
+from srlm.forecast.recommend import NONE, UNREAD, choose, of_path, of_votes, pct
 from srlm.forecast.reward_paths import (
     FROM_FILE,
     VOTES,
@@ -40,7 +40,6 @@ from srlm.types import Estimate, Floats, Ints, Samples, undefined
 
 SURE = 0.95
 """Posterior probability from which on an answer counts as the mode."""
-UNREAD = "hardly any response has an answer that can be read"
 MANY, DISTINCT = 8, 0.9
 """Answers of a prompt, and distinct ones among them, from which they are scattered."""
 VOTED = 0.1

@@ -11,6 +11,7 @@ from srlm.types import Estimate
 READABLE = 0.05
 """Share of responses with an answer under which nothing is told of votes: their limit would be the
 prior's."""
+UNREAD = "hardly any response has an answer that can be read"
 ENOUGH = 10
 """Prompts with right answers under which rewards that are followed on the samples tell no gain:
 their intervals are those of the prompts alone."""
@@ -32,7 +33,7 @@ def of_votes(
     readable, share = base["readable"], base["vote_share"]
     assert readable.value is not None and share.low is not None
     if readable.value < READABLE:
-        return "unclear", unread(), "Check --answer, the prompt's format and the length limit."
+        return "unclear", UNREAD, "Check --answer, the prompt's format and the length limit."
     if not answered:
         if share.low > 0.98:
             return (
@@ -110,11 +111,6 @@ def _both(gain: Estimate) -> str:
     return f"The interval holds gains below and above {WORTH:g}"
 
 
-def unread() -> str:
-    """Said where hardly any response has an answer."""
-    return "hardly any response has an answer that can be read"
-
-
 def more(destination: Mapping[str, Estimate]) -> str:
     """What makes the interval of the limit narrower."""
     end, these = destination["accuracy"], destination["accuracy_these"]
@@ -139,7 +135,7 @@ def choose(
 ) -> tuple[str, str, str]:
     """Which reward, why, and the risk."""
     if (base["readable"].value or 0.0) < READABLE:
-        return NONE, unread(), "what is learned from so few answers is chance"
+        return NONE, UNREAD, "what is learned from so few answers is chance"
     unsure = 1 - (destination["mode_known"].value or 0.0)
     told = f"on {pct(unsure)} of prompts these samples do not tell which answer is the mode"
     if "accuracy" not in destination:
